@@ -1,0 +1,31 @@
+# Everything runs in one virtual environment that the first target makes.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: setup demo test lint bench chaos
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml infra/constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet -c infra/constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+demo: setup
+	$(BIN)/intertitle demo
+
+test: setup
+	$(BIN)/pytest
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/pytest -m bench -s tests/benchmarks
+
+chaos: setup
+	$(BIN)/pytest -m chaos

@@ -1,0 +1,9 @@
+"""The errors that a person, rather than a programmer, has to read."""
+
+
+class UserError(Exception):
+    """A user's mistake or an unusable input.
+
+    The message is one line that names the file or field, the value, and what is allowed. The
+    command line prints it without a traceback and exits with 2.
+    """

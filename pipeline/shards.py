@@ -1,0 +1,190 @@
+"""One shard of features, written and read: Arrow IPC, or a WebDataset tar.
+
+Both are plain: an Arrow shard opens with pyarrow alone, a tar with the webdataset library. The same
+rows give the same bytes. Readers map the file into memory and hand out views of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import mmap
+import os
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, cast
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+Format = Literal["arrow", "webdataset"]
+SUFFIXES: dict[Format, str] = {"arrow": ".arrow", "webdataset": ".tar"}
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFeatures:
+    """The features of one item.
+
+    Attributes:
+        key: the item's.
+        times_s: when each frame was shown, in seconds, float64, [T].
+        values: float32, [T, D].
+    """
+
+    key: str
+    times_s: NDArray[np.float64]
+    values: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFile:
+    """A shard as it was written.
+
+    Attributes:
+        name: of the file.
+        sha256: of its bytes.
+        num_bytes: its length.
+        num_rows: how many items it holds.
+    """
+
+    name: str
+    sha256: str
+    num_bytes: int
+    num_rows: int
+
+
+class ShardReader(Protocol):
+    """Random access to the rows of one shard."""
+
+    def row(self, index: int) -> ItemFeatures: ...
+
+
+def write_shard(path: Path, format: Format, rows: Sequence[ItemFeatures], dim: int) -> ShardFile:
+    """Write rows to a new file and force it to the disk.
+
+    Raises:
+        ValueError: features that are not finite or not [T, dim] float32.
+    """
+    for row in rows:
+        if row.values.shape != (len(row.times_s), dim) or row.values.dtype != np.float32:
+            raise ValueError(
+                f"{row.key!r}: features are {row.values.dtype} {row.values.shape}, "
+                f"expected float32 ({len(row.times_s)}, {dim})"
+            )
+        if not np.isfinite(row.values).all():
+            raise ValueError(f"{row.key!r}: features are not finite")
+    with path.open("xb") as file:
+        if format == "arrow":
+            _write_arrow(file, rows, dim)
+        else:
+            _write_tar(file, rows)
+        file.flush()
+        os.fsync(file.fileno())
+    return ShardFile(path.name, file_sha256(path), path.stat().st_size, len(rows))
+
+
+def open_shard(path: Path, format: Format) -> ShardReader:
+    """Map a shard into memory."""
+    return ArrowShard(path) if format == "arrow" else TarShard(path)
+
+
+def file_sha256(path: Path) -> str:
+    """The hash of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def arrow_schema(dim: int) -> pa.Schema:
+    """The columns of an Arrow shard: key, times_s [T], features [T, dim]."""
+    return pa.schema(
+        [
+            pa.field("key", pa.string(), nullable=False),
+            pa.field("times_s", pa.list_(pa.float64()), nullable=False),
+            pa.field("features", pa.list_(pa.list_(pa.float32(), dim)), nullable=False),
+        ]
+    )
+
+
+def _write_arrow(file: io.BufferedWriter, rows: Sequence[ItemFeatures], dim: int) -> None:
+    offsets = np.cumsum([0, *(len(row.times_s) for row in rows)]).astype(np.int32)
+    times = np.concatenate([row.times_s for row in rows]) if rows else np.zeros(0)
+    values = np.concatenate([row.values for row in rows]) if rows else np.zeros((0, dim), "f4")
+    batch = pa.record_batch(
+        [
+            pa.array([row.key for row in rows], pa.string()),
+            pa.ListArray.from_arrays(offsets, pa.array(times)),
+            pa.ListArray.from_arrays(
+                offsets, pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), dim)
+            ),
+        ],
+        schema=arrow_schema(dim),
+    )
+    with pa.ipc.new_file(file, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+class ArrowShard:
+    """Rows of an Arrow IPC file, as views of the mapped file."""
+
+    def __init__(self, path: Path) -> None:
+        batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+        self._keys = batch.column(0)
+        self._offsets = batch.column(1).offsets.to_numpy()
+        self._times = batch.column(1).values.to_numpy()
+        frames = batch.column(2).values
+        self._values = frames.flatten().to_numpy().reshape(-1, frames.type.list_size)
+
+    def row(self, index: int) -> ItemFeatures:
+        span = slice(self._offsets[index], self._offsets[index + 1])
+        return ItemFeatures(self._keys[index].as_py(), self._times[span], self._values[span])
+
+
+# A member is named after its row, never after its key: keys may hold dots, slashes or differ only
+# in case, which the WebDataset convention and some file systems take apart.
+_FEATURES_MEMBER = "{:08d}.features.npy"
+_ITEM_MEMBER = "{:08d}.item.json"
+
+
+def _write_tar(file: io.BufferedWriter, rows: Sequence[ItemFeatures]) -> None:
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for index, row in enumerate(rows):
+            array = io.BytesIO()
+            np.lib.format.write_array(array, row.values, allow_pickle=False)
+            item = json.dumps({"key": row.key, "times_s": row.times_s.tolist()})
+            for name, data in (
+                (_FEATURES_MEMBER.format(index), array.getvalue()),
+                (_ITEM_MEMBER.format(index), item.encode()),
+            ):
+                # A fresh TarInfo has no owner and no time: the same rows give the same bytes.
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+
+
+class TarShard:
+    """Rows of a WebDataset tar; features are views of the mapped file."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        with tarfile.open(path, "r:") as tar:
+            self._spans = {m.name: (m.offset_data, m.size) for m in tar if m.isreg()}
+
+    def row(self, index: int) -> ItemFeatures:
+        item = json.loads(bytes(self._member(_ITEM_MEMBER.format(index))))
+        data = self._member(_FEATURES_MEMBER.format(index))
+        header = io.BytesIO(data[:256])
+        np.lib.format.read_magic(header)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(header)
+        values = np.frombuffer(data, dtype, offset=header.tell()).reshape(shape)
+        return ItemFeatures(
+            item["key"], np.array(item["times_s"]), cast("NDArray[np.float32]", values)
+        )
+
+    def _member(self, name: str) -> memoryview[int]:
+        start, size = self._spans[name]
+        return memoryview(self._data)[start : start + size]
