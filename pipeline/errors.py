@@ -7,3 +7,10 @@ class UserError(Exception):
     The message is one line that names the file or field, the value, and what is allowed. The
     command line prints it without a traceback and exits with 2.
     """
+
+
+class JobError(Exception):
+    """A job that began and could not be finished, through no mistake of the user's.
+
+    The command line prints its one line and exits with 1.
+    """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 
@@ -39,9 +38,11 @@ class Fingerprint:
         """One canonical line."""
         return json.dumps(asdict(self), sort_keys=True)
 
-    def digest(self) -> str:
-        """A hash of all of it."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+    def features_json(self) -> str:
+        """One canonical line of what the numbers depend on: how they are stored left out."""
+        fields = asdict(self)
+        del fields["format"]
+        return json.dumps(fields, sort_keys=True)
 
     def differences(self, other: Fingerprint) -> list[str]:
         """Where two differ, a phrase each."""

@@ -1,0 +1,45 @@
+"""Where Ray is: a cluster of its own for this command, or one that is there."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipeline.errors import UserError
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[None]:
+    """A running Ray for the length of a command.
+
+    Args:
+        address: of a cluster ("auto", "host:port" or "ray://host:port"); None starts one on this
+            machine, and stops it in the end.
+
+    Raises:
+        UserError: no cluster answers there.
+    """
+    # Ray warns at length of what these two settle.
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(
+            address=address or "local",
+            include_dashboard=None if address else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"address: {address!r}: {line}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()

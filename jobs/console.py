@@ -1,0 +1,90 @@
+"""What a person or a script sees of a command: progress, one result, one line for an error."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+# Progress and errors go to stderr: stdout holds the result alone.
+ERRORS = Console(stderr=True, highlight=False)
+OUTPUT = Console(highlight=False)
+
+
+class Bar:
+    """A progress bar; on what is not a terminal, a line now and then."""
+
+    def __init__(self, progress: Progress | None, task: TaskID | None, title: str) -> None:
+        self._progress, self._task, self._title = progress, task, title
+        self._told = -1
+
+    def update(self, done: float, total: float, note: str = "") -> None:
+        """Show how far it is."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done, total=total, note=note)
+            return
+        tenth = int(10 * done / total) if total else 10
+        if tenth > self._told:
+            self._told = tenth
+            count = f"{done:g}/{total:g}" if total > 1 else f"{100 * done:.0f} %"
+            ERRORS.print(f"{self._title}: {count} {note}".rstrip(), markup=False)
+
+
+@contextmanager
+def bar(title: str, *, counts: bool = True) -> Iterator[Bar]:
+    """A progress bar for the length of a block.
+
+    Args:
+        title: of it.
+        counts: whether it counts things, or a share of 1.
+    """
+    if not ERRORS.is_terminal or os.environ.get("CI"):
+        yield Bar(None, None, title)
+        return
+    columns = [
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *([MofNCompleteColumn()] if counts else [TextColumn("{task.percentage:>3.0f} %")]),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[note]}"),
+    ]
+    with Progress(*columns, console=ERRORS) as progress:
+        yield Bar(progress, progress.add_task(title, total=None, note=""), title)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table; numbers to the right."""
+    grid = Table(title=title, title_justify="left", title_style="bold", show_edge=False)
+    for index, column in enumerate(columns):
+        numbers = all(isinstance(row[index], int | float) for row in rows)
+        grid.add_column(column, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row))
+    OUTPUT.print(grid)
+
+
+def say(text: str) -> None:
+    """Print a line as it is."""
+    OUTPUT.print(text, markup=False, soft_wrap=True)
+
+
+def result(values: dict[str, Any]) -> None:
+    """Print the one JSON object that `--json` promises, as the last line."""
+    print(json.dumps(values, ensure_ascii=False), flush=True)

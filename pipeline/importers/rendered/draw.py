@@ -1,0 +1,100 @@
+"""A scene drawn into frames, with smooth edges from signed distances."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.importers.rendered.scene import NUM_FRAMES, SIDE, Actor, Colour, Pose, Scene, Shape
+
+RGB: dict[Colour, tuple[int, int, int]] = {
+    "red": (212, 32, 39),
+    "orange": (247, 140, 20),
+    "green": (38, 150, 62),
+    "blue": (32, 88, 208),
+    "purple": (134, 56, 176),
+    "black": (28, 28, 32),
+}
+
+_Array = npt.NDArray[np.float64]
+
+
+def draw(scene: Scene) -> npt.NDArray[np.uint8]:
+    """Draw every frame of a scene.
+
+    Returns:
+        uint8 `[T, H, W, 3]`, red, green, blue; T is `NUM_FRAMES`, H and W are `SIDE`.
+    """
+    frames = np.empty((NUM_FRAMES, SIDE, SIDE, 3), np.uint8)
+    frames[:] = scene.background
+    for actor in scene.actors:
+        for frame, pose in zip(frames, actor.poses, strict=True):
+            _paint(frame, actor, pose)
+    return frames
+
+
+def _paint(frame: npt.NDArray[np.uint8], actor: Actor, pose: Pose) -> None:
+    """Blend a shape into a frame `[H, W, 3]`; only its bounding box is touched."""
+    rows = _span(pose.y, pose.radius)
+    columns = _span(pose.x, pose.radius)
+    # The centre of a pixel is half a pixel from its corner.
+    y, x = np.ogrid[rows, columns]
+    dx, dy = x + 0.5 - pose.x, y + 0.5 - pose.y
+    cos, sin = math.cos(pose.angle), math.sin(pose.angle)
+    distance = _DISTANCE[actor.shape](dx * cos + dy * sin, dy * cos - dx * sin, pose.radius)
+    # An edge is one pixel wide: inside is 1, outside is 0.
+    cover = np.clip(0.5 - distance, 0, 1)[..., None]
+    patch = frame[rows, columns]
+    patch[:] = np.rint(patch + cover * (np.array(RGB[actor.colour]) - patch))
+
+
+def _span(centre: float, radius: float) -> slice:
+    return slice(max(0, math.floor(centre - radius - 1)), min(SIDE, math.ceil(centre + radius + 1)))
+
+
+# Each takes x and y from the shape's centre in pixels (y downwards) and the radius of the circle
+# round the shape, and gives the signed distance to the shape's edge in pixels, negative inside.
+
+
+def _circle(x: _Array, y: _Array, radius: float) -> _Array:
+    # A little smaller than its radius, for a circle looks larger than the other shapes.
+    return np.hypot(x, y) - 0.9 * radius
+
+
+def _square(x: _Array, y: _Array, radius: float) -> _Array:
+    return np.maximum(np.abs(x), np.abs(y)) - radius / math.sqrt(2)
+
+
+def _triangle(x: _Array, y: _Array, radius: float) -> _Array:
+    slope = math.sqrt(3) / 2 * np.abs(x) - y / 2
+    return np.maximum(slope, y) - radius / 2
+
+
+def _star(x: _Array, y: _Array, radius: float) -> _Array:
+    """Fold the plane into half of one arm, whose edge is a straight line from tip to notch."""
+    arm = math.tau / 5
+    angle = np.arctan2(x, -y)
+    angle = np.abs(angle - arm * np.rint(angle / arm))
+    reach = np.hypot(x, y)
+    notch_x = 0.45 * radius * math.cos(arm / 2)
+    notch_y = 0.45 * radius * math.sin(arm / 2)
+    length = math.hypot(radius - notch_x, notch_y)
+    normal_x, normal_y = notch_y / length, (radius - notch_x) / length
+    return (reach * np.cos(angle) - radius) * normal_x + reach * np.sin(angle) * normal_y
+
+
+def _cross(x: _Array, y: _Array, radius: float) -> _Array:
+    along, across = np.maximum(np.abs(x), np.abs(y)), np.minimum(np.abs(x), np.abs(y))
+    return np.maximum(along - 0.94 * radius, across - 0.31 * radius)
+
+
+_DISTANCE: dict[Shape, Callable[[_Array, _Array, float], _Array]] = {
+    "circle": _circle,
+    "square": _square,
+    "triangle": _triangle,
+    "star": _star,
+    "cross": _cross,
+}

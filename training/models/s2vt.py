@@ -1,0 +1,78 @@
+"""Sequence to sequence, video to text (Venugopalan et al., ICCV 2015).
+
+One stack of two LSTMs reads the frames, then writes the words: the first layer sees frames, the
+second sees the first beside the words; each gets zeros where it has nothing to read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from training.data.batch import Batch
+from training.models.captioner import Captioner
+from training.models.cells import LSTM, LSTMState
+
+
+@dataclass(frozen=True, slots=True)
+class S2VTState:
+    """The states of the layer that sees frames and of the layer that writes."""
+
+    watching: LSTMState
+    writing: LSTMState
+
+    def select(self, rows: Tensor) -> S2VTState:
+        return S2VTState(self.watching.select(rows), self.writing.select(rows))
+
+
+class S2VT(Captioner[S2VTState]):
+    """The stack over frames and words as one sequence.
+
+    In training each row's frames and words stand without a gap, [f_1 .. f_T, w_1 .. w_L], and
+    padding comes last, so that rows of different lengths share one fused call.
+
+    Arguments as of `Captioner`.
+    """
+
+    def __init__(self, **sizes: Any) -> None:
+        super().__init__(**sizes)
+        self.watching = LSTM(self.embedding_size, self.hidden_size)
+        self.writing = LSTM(self.hidden_size + self.embedding_size, self.hidden_size)
+
+    def hidden(self, batch: Batch) -> Tensor:
+        frames = self.look(batch.features)
+        words = self.read(batch.inputs)
+        rows, num_words, size = words.shape
+        num_steps = frames.shape[1] + num_words
+        # Frame steps are those before a row's own number of frames; its words come right after.
+        step = torch.arange(num_steps, device=words.device)
+        is_frame = (step < batch.num_frames[:, None])[..., None]
+        seen = torch.where(is_frame, pad(frames, (0, 0, 0, num_words)), 0.0)
+        watched, _ = self.watching(seen)
+        places = batch.num_frames[:, None] + torch.arange(num_words, device=words.device)
+        read = words.new_zeros(rows, num_steps, size).scatter(
+            1, places[..., None].expand(-1, -1, size), words
+        )
+        outputs, _ = self.writing(torch.cat([self.dropout(watched), read], 2))
+        told: Tensor = outputs.gather(1, places[..., None].expand(-1, -1, outputs.shape[2]))
+        return told
+
+    def start(self, batch: Batch) -> S2VTState:
+        frames = self.look(batch.features)
+        watched, watching = self.watching.read(frames, batch.num_frames)
+        no_words = frames.new_zeros(*frames.shape[:2], self.embedding_size)
+        _, writing = self.writing.read(
+            torch.cat([self.dropout(watched), no_words], 2), batch.num_frames
+        )
+        return S2VTState(watching, writing)
+
+    def advance(self, state: S2VTState, token_ids: Tensor) -> tuple[Tensor, S2VTState]:
+        words = self.read(token_ids)[:, None]
+        no_frame = words.new_zeros(len(words), 1, self.embedding_size)
+        watched, watching = self.watching(no_frame, state.watching)
+        outputs, writing = self.writing(torch.cat([self.dropout(watched), words], 2), state.writing)
+        return outputs[:, 0], S2VTState(watching, writing)
