@@ -210,7 +210,7 @@ def evaluate_run(
     ref: RunRef,
     *,
     split: str,
-    search: SearchConfig | None = None,
+    beam_size: int | None = None,
     corpus: Path | None = None,
     features: Path | None = None,
 ) -> Evaluation:
@@ -219,7 +219,7 @@ def evaluate_run(
     Args:
         ref: the run.
         split: of the corpus.
-        search: how to find sentences; None is as in the recipe.
+        beam_size: K; None is as in the recipe.
         corpus: None is the one it was trained on.
         features: likewise.
 
@@ -227,7 +227,9 @@ def evaluate_run(
         UserError: no such split, or features of another make than the model's.
     """
     trained = load_trained(ref)
-    search = search or trained.recipe.search
+    search = trained.recipe.search
+    if beam_size is not None:
+        search = search.model_copy(update={"beam_size": beam_size})
     if corpus or features:
         data = replace(
             trained.data,

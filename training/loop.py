@@ -28,6 +28,7 @@ T = TypeVar("T")
 # The figures that are better when they are smaller.
 SMALLER_IS_BETTER = frozenset({"nats_per_token"})
 NUM_SAMPLES = 8
+MEASURED_EXAMPLES = 5000
 REPORT_EVERY_S = 1.0
 
 
@@ -124,6 +125,7 @@ class TrainingLoop:
         settings = recipe.training
         torch.manual_seed(settings.seed)
         self.model: Generator[Any] = build_model(recipe.model, feature_dim, len(tokenizer))
+        self.model.measure([torch.tensor(f) for f in train.some_features(MEASURED_EXAMPLES)])
         self.model.to(device)
         decay = recipe.optimizer.average_decay
         self._average = WeightAverage(self.model, decay) if decay else None

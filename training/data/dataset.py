@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus, Example
 from pipeline.errors import UserError
+from pipeline.files import features_of_file
 from pipeline.store import FeatureStore
 from training.data.batch import Batch, make_batch
 from training.data.tokenizer import WordTokenizer
@@ -52,6 +53,15 @@ def describe_data(corpus: Path | str, features: Path | str) -> DataSource:
         features_fingerprint=store.snapshot.fingerprint.features_json(),
         feature_dim=store.snapshot.fingerprint.dim,
     )
+
+
+def feature_maker(source: DataSource) -> Callable[[Path], NDArray[np.float32]]:
+    """A function that makes features for a new file as those of a training were made: [T, D].
+
+    Raises:
+        UserError: they can't be made so on this machine; the function: the file can't be decoded.
+    """
+    return features_of_file(source.features_fingerprint)
 
 
 def training_sentences(corpus: Path | str, split: str) -> list[str]:
@@ -127,9 +137,10 @@ class Dataset:
         """Of one example's item, [T, D]."""
         return self._store.features(str(self.examples[example].item_key))
 
-    def references(self) -> list[tuple[str, ...]]:
-        """The targets of each example."""
-        return [example.targets for example in self.examples]
+    def some_features(self, num_examples: int) -> list[NDArray[np.float32]]:
+        """The features of at most so many examples, evenly spaced, [T, D] each."""
+        every = -(-len(self.examples) // num_examples)
+        return [self.features(n) for n in range(0, len(self.examples), every)]
 
     def num_targets(self, rows: NDArray[np.int64]) -> int:
         """Words and <eos> of some rows."""

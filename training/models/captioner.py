@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from training.data.batch import Batch
 from training.data.tokenizer import PAD_ID
@@ -14,9 +16,31 @@ from training.models.cells import LSTM, LSTMState
 from training.models.generator import Generator, S
 
 
+class Standardize(nn.Module):
+    """Features minus their mean, by their deviation, as measured on the training split."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, feature_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(feature_dim))
+        self.register_buffer("deviation", torch.ones(feature_dim))
+
+    def measure(self, features: Tensor) -> None:
+        """Take mean and deviation from some features, [N, D]."""
+        self.mean.copy_(features.mean(0))
+        # A feature that never changes says nothing: it must not be blown up.
+        self.deviation.copy_(features.std(0, correction=0).clamp_min(1e-3))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return (features - self.mean) / self.deviation
+
+
 class Captioner(Generator[S]):
-    """What captioners share: frames are projected and words embedded to one size, and a word is
-    told from the last layer's output.
+    """What captioners share: frames are standardised and projected, words embedded, and a word is
+    told from the last layer's output by its likeness to the words' embeddings (tied weights, Press
+    & Wolf 2017).
 
     Args:
         feature_dim: D.
@@ -37,30 +61,31 @@ class Captioner(Generator[S]):
         feature_dropout: float,
     ) -> None:
         super().__init__()
+        self.standardize = Standardize(feature_dim)
         self.projection = nn.Sequential(
-            nn.LayerNorm(feature_dim),
-            nn.Dropout(feature_dropout),
-            nn.Linear(feature_dim, embedding_size),
-            nn.Dropout(dropout),
+            nn.Dropout(feature_dropout), nn.Linear(feature_dim, embedding_size)
         )
-        self.embedding = nn.Sequential(
-            nn.Embedding(vocabulary, embedding_size, padding_idx=PAD_ID), nn.Dropout(dropout)
-        )
+        self.embedding = nn.Embedding(vocabulary, embedding_size, padding_idx=PAD_ID)
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        self.likeness = nn.Linear(hidden_size, embedding_size)
+        self.bias = nn.Parameter(torch.zeros(vocabulary))
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(hidden_size, vocabulary)
         self.embedding_size = embedding_size
         self.hidden_size = hidden_size
 
+    def measure(self, examples: Sequence[Tensor]) -> None:
+        self.standardize.measure(torch.cat(list(examples)))
+
     def look(self, features: Tensor) -> Tensor:
         """Project features, [..., D] -> [..., E]."""
-        return self.projection(features)  # type: ignore[no-any-return]
+        return self.dropout(self.projection(self.standardize(features)))  # type: ignore[no-any-return]
 
     def read(self, token_ids: Tensor) -> Tensor:
         """Embed words, [...] -> [..., E]."""
-        return self.embedding(token_ids)  # type: ignore[no-any-return]
+        return self.dropout(self.embedding(token_ids))  # type: ignore[no-any-return]
 
     def logits(self, hidden: Tensor) -> Tensor:
-        return self.output(self.dropout(hidden))  # type: ignore[no-any-return]
+        return linear(self.likeness(self.dropout(hidden)), self.embedding.weight, self.bias)
 
 
 def mean_over_frames(batch: Batch) -> Tensor:

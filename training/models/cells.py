@@ -31,19 +31,23 @@ class LSTMState:
 class LSTM(nn.Module):
     """One or more LSTM layers.
 
-    The forget gates begin open (bias 1, Jozefowicz et al. 2015): gradients reach far from the
-    first step on.
+    The recurrent weights of each gate begin orthogonal (Saxe et al. 2014) and the forget gates open
+    (bias 1, Jozefowicz et al. 2015): gradients reach far from the first step on.
     """
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1) -> None:
         super().__init__()
         self.lstm = nn.LSTM(input_size, hidden_size, num_layers, batch_first=True)
         for name, parameter in self.lstm.named_parameters():
+            if name.startswith("weight_hh"):
+                for gate in parameter.detach().chunk(4):
+                    nn.init.orthogonal_(gate)
+            elif name.startswith("weight_ih"):
+                nn.init.xavier_uniform_(parameter)
+            else:
+                nn.init.zeros_(parameter)
             if name.startswith("bias_ih"):
-                nn.init.zeros_(parameter)
-                nn.init.ones_(parameter[hidden_size : 2 * hidden_size].detach())
-            elif name.startswith("bias_hh"):
-                nn.init.zeros_(parameter)
+                nn.init.ones_(parameter.detach()[hidden_size : 2 * hidden_size])
 
     def forward(self, inputs: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
         """Run over whole sequences: [B, T, input_size] -> [B, T, H] and the state after step T."""

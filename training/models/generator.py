@@ -7,6 +7,7 @@ and the state's `select`). The two must agree: a test holds each model to it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Generic, Protocol, Self, TypeVar
 
 import torch
@@ -28,6 +29,10 @@ S = TypeVar("S", bound=State)
 
 class Generator(nn.Module, ABC, Generic[S]):
     """A model that writes a sentence, word by word, about what a batch shows."""
+
+    @abstractmethod
+    def measure(self, examples: Sequence[Tensor]) -> None:
+        """Learn the scale of the features from some training examples, [T, D] each; called once."""
 
     @abstractmethod
     def hidden(self, batch: Batch) -> Tensor:

@@ -13,9 +13,9 @@ from typing import Literal, TypeVar, get_args
 import numpy as np
 
 Motion = Literal["left", "right", "up", "down", "grows", "shrinks", "turns", "still"]
-Kind = Literal["left/right", "up/down", "grows/shrinks", "then", "two", "turns", "still", "return"]
-Shape = Literal["circle", "square", "triangle", "star", "cross"]
-Colour = Literal["red", "orange", "green", "blue", "purple", "black"]
+Kind = Literal["left/right", "up/down", "grows/shrinks", "then", "two", "turns", "still"]
+Shape = Literal["circle", "square", "triangle"]
+Colour = Literal["red", "green", "blue", "black"]
 Size = Literal["small", "large"]
 
 NUM_FRAMES = 24
@@ -34,20 +34,16 @@ BACKWARDS: dict[Motion, Motion] = {
 }
 # The motions that have a direction in time.
 DIRECTED: tuple[Motion, ...] = tuple(m for m, back in BACKWARDS.items() if m != back)
-_AXES: tuple[tuple[Motion, Motion], ...] = (("left", "right"), ("up", "down"))
 _STEP: dict[Motion, tuple[int, int]] = {
     "left": (-1, 0),
     "right": (1, 0),
     "up": (0, -1),
     "down": (0, 1),
 }
-# One directed motion and one without direction, in either order: none reads the same backwards,
-# and there are few enough of them for a small corpus to show each one often.
+# A directed motion and a rest, in either order: none reads the same backwards, and there are few
+# enough of them for a small corpus to show each one often.
 SEQUENCES: tuple[tuple[Motion, Motion], ...] = tuple(
-    pair
-    for directed in DIRECTED
-    for other in ("turns", "still")
-    for pair in ((directed, other), (other, directed))
+    pair for directed in DIRECTED for pair in ((directed, "still"), ("still", directed))
 )
 
 _RADIUS: dict[Size, tuple[float, float]] = {"small": (16.0, 19.0), "large": (28.0, 32.0)}
@@ -149,9 +145,6 @@ def _draw_motions(kind: Kind, rng: np.random.Generator) -> tuple[Motion, ...]:
             return (_pick(("grows", "shrinks"), rng),)
         case "then":
             return _pick(SEQUENCES, rng)
-        case "return":
-            there = _pick(DIRECTED, rng)
-            return there, BACKWARDS[there]
         case "turns":
             return ("turns",)
         case "still":
@@ -168,27 +161,22 @@ def _draw_one(motions: tuple[Motion, ...], rng: np.random.Generator) -> Actor:
 
 
 def _draw_two(rng: np.random.Generator) -> tuple[Actor, Actor]:
-    """A large shape that moves and a small one that does anything along the same axis.
-
-    Each has a lane of its own, so that they never meet.
-    """
-    along = _pick(_AXES, rng)
-    large = (_pick(along, rng),)
-    small = (_pick(("still", "still", "turns", *along), rng),)
+    """A large shape that moves and a small one that rests, each in a lane of its own."""
+    motion = _pick(tuple(_STEP), rng)
     low, high, half = MARGIN, SIDE - MARGIN, SIDE / 2
     lanes: tuple[_Box, _Box] = (
         ((low, low, high, half), (low, half, high, high))
-        if "left" in along
+        if motion in ("left", "right")
         else ((low, low, half, high), (half, low, high, high))
     )
     if rng.random() < 0.5:
         lanes = lanes[::-1]
-    first = _draw_shape(large, rng)
-    second = _draw_shape(small, rng, but=first)
+    first = _draw_shape((motion,), rng)
+    second = _draw_shape(("still",), rng, but=first)
     colours = [get_args(Colour)[i] for i in rng.permutation(len(get_args(Colour)))]
     return (
-        Actor(first, colours[0], "large", large, _poses(large, "large", lanes[0], rng)),
-        Actor(second, colours[1], "small", small, _poses(small, "small", lanes[1], rng)),
+        Actor(first, colours[0], "large", (motion,), _poses((motion,), "large", lanes[0], rng)),
+        Actor(second, colours[1], "small", ("still",), _poses(("still",), "small", lanes[1], rng)),
     )
 
 
@@ -205,8 +193,7 @@ def _draw_shape(
 def _poses(
     motions: tuple[Motion, ...], size: Size | None, box: _Box, rng: np.random.Generator
 ) -> tuple[Pose, ...]:
-    """Follow the motions at a constant pace, then lay the whole path somewhere inside the box."""
-    travel = rng.uniform(64, 86) if len(motions) == 1 else rng.uniform(52, 76)
+    """Follow the motions at a constant pace, and lay the whole path somewhere inside the box."""
     turn = rng.choice((-1, 1)) * math.radians(rng.uniform(170, 210)) / len(motions)
     small, large = rng.uniform(12, 16), rng.uniform(34, 39)
     if size is not None:
@@ -214,20 +201,23 @@ def _poses(
     else:
         change = next(motion for motion in motions if motion in ("grows", "shrinks"))
         radius = small if change == "grows" else large
+    left, top, right, bottom = box
+    # Nearly all the way across: a network that averages over the picture sees it best.
+    room = max(large, small) if size is None else radius
+    share = rng.uniform(0.85, 1.0)
+    travel_x, travel_y = share * (right - left - 2 * room), share * (bottom - top - 2 * room)
     keys = [(0.0, 0.0, radius, 0.0)]
     for motion in motions:
         x, y, radius, angle = keys[-1]
         dx, dy = _STEP.get(motion, (0, 0))
         radius = {"grows": large, "shrinks": small}.get(motion, radius)
         angle += turn if motion == "turns" else 0.0
-        keys.append((x + dx * travel, y + dy * travel, radius, angle))
+        keys.append((x + dx * travel_x, y + dy * travel_y, radius, angle))
     key_times = np.linspace(0, 1, len(keys))
     xs, ys, radii, angles = (
         np.interp(np.linspace(0, 1, NUM_FRAMES), key_times, column)
         for column in zip(*keys, strict=True)
     )
-    left, top, right, bottom = box
-    room = max(radii)
     xs = xs + rng.uniform(left + room - min(xs), right - room - max(xs))
     ys = ys + rng.uniform(top + room - min(ys), bottom - room - max(ys))
     return tuple(

@@ -35,17 +35,19 @@ FPS = 12
 # Fewer would leave a split empty.
 MIN_CLIPS = 10
 
-# A pair takes the next kind of this circle; seven in ten are order-only.
+# A pair takes the next kind of this circle; ten in twelve are order-only.
 _KINDS: tuple[Kind, ...] = (
     "left/right",
     "then",
     "turns",
     "up/down",
+    "then",
     "two",
-    "return",
     "grows/shrinks",
     "still",
     "then",
+    "left/right",
+    "up/down",
     "two",
 )
 # 14 : 3 : 3, spread out; each place in the circle of kinds goes through it, one step behind the

@@ -1,0 +1,47 @@
+"""The command `intertitle`: one file a command; this one puts them together and ends them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import typer
+
+from jobs import demo, evaluate, importing, precompute, predict, train
+from jobs.console import ERRORS
+from pipeline.errors import JobError, UserError
+
+app = typer.Typer(
+    name="intertitle",
+    help="Video, photographs and sentences in, text out, with recurrent networks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo.demo)
+app.command("import")(importing.import_corpus)
+app.command("precompute")(precompute.precompute_features)
+app.command("train")(train.train_recipe)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+
+
+def main() -> None:
+    """Run a command: a user's mistake exits with 2, a failed job with 1, both in one line."""
+    # Nothing is sent anywhere, and libraries speak only when something is wrong.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        app()
+    except UserError as error:
+        ERRORS.print(f"intertitle: {error}", markup=False, soft_wrap=True)
+        sys.exit(2)
+    except JobError as error:
+        ERRORS.print(f"intertitle: {error}", markup=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        ERRORS.print("intertitle: interrupted", markup=False)
+        sys.exit(130)

@@ -1,0 +1,70 @@
+"""`intertitle demo`: the whole road on clips that the program draws, on this machine."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs import console
+from jobs.cluster import cluster
+from jobs.importing import run_import
+from jobs.options import Json
+from jobs.precompute import run_precompute
+from jobs.train import show_result, with_progress
+from pipeline.corpus import Corpus
+from pipeline.sampling import Uniform
+
+NUM_CLIPS = 1000
+NUM_SHOWN = 5
+
+
+def demo(
+    workdir: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo"),
+    json: Json = False,
+) -> None:
+    """Draw clips, extract frames, compute features, train S2VT on two workers, and score it."""
+    from pipeline.precompute import PrecomputeOptions
+    from training.config import load_recipe
+    from training.experiment import train
+
+    began = time.perf_counter()
+    corpus, store = workdir / "corpus", workdir / "features"
+    run_import("rendered", [], corpus, NUM_CLIPS, seed=0)
+    with cluster(None):
+        features = run_precompute(
+            Corpus(corpus), store, PrecomputeOptions("efficientnet_lite0", Uniform(8))
+        )
+        result = with_progress(
+            lambda on_start, on_report: train(
+                load_recipe("s2vt"),
+                corpus,
+                store,
+                workers=2,
+                tracking_uri=f"sqlite:///{(workdir / 'mlflow.db').absolute()}",
+                checkpoints=workdir / "checkpoints",
+                on_start=on_start,
+                on_report=on_report,
+            )
+        )
+    samples = result.evaluation.samples
+    rows = [
+        (sample.item_key, sample.hypothesis, sample.references[0])
+        for sample in samples[:: max(1, len(samples) // NUM_SHOWN)][:NUM_SHOWN]
+    ]
+    console.table("five clips", ("clip", "the model says", "a person would say"), rows)
+    console.say("")
+    show_result(result)
+    seconds = time.perf_counter() - began
+    console.say(f"{features.stored} clips, {seconds:.0f} s in all; everything is in {workdir}/")
+    if json:
+        console.result(
+            {
+                "run_id": result.run.run_id,
+                "name": result.run.name,
+                "metrics": result.evaluation.scores.values,
+                "seconds": round(seconds, 1),
+            }
+        )

@@ -1,0 +1,47 @@
+"""`intertitle evaluate`: how good a run's model is on a split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs import console
+from jobs.options import Json, TrackingUri
+
+
+def evaluate(
+    run: Annotated[str, typer.Argument(help="A run's id or name, or models:/name@alias.")],
+    corpus: Annotated[Path | None, typer.Option(help="default: the one it was trained on.")] = None,
+    features: Annotated[Path | None, typer.Option(help="default: those it was trained on.")] = None,
+    split: Annotated[str, typer.Option(help="Of the corpus.")] = "val",
+    beam: Annotated[
+        int | None, typer.Option(min=1, help="Sentences kept; default: the recipe's.")
+    ] = None,
+    tracking_uri: TrackingUri = None,
+    json: Json = False,
+) -> None:
+    """Search sentences for a whole split, score them, and add the scores to the run."""
+    from training.experiment import evaluate_run
+    from training.tracking.run import default_tracking_uri, resolve_run
+
+    ref = resolve_run(run, tracking_uri or default_tracking_uri())
+    with console.ERRORS.status(f"evaluating {ref.name} on {split}"):
+        evaluation = evaluate_run(
+            ref, split=split, beam_size=beam, corpus=corpus, features=features
+        )
+    scores = evaluation.scores.values
+    title = f"{ref.name} on {split}: {len(evaluation.samples)} examples"
+    console.table(title, ("metric", "score"), list(scores.items()))
+    if evaluation.num_left_out:
+        console.say(f"{evaluation.num_left_out} examples left out: quarantined items")
+    if json:
+        console.result(
+            {
+                "run_id": ref.run_id,
+                "split": split,
+                "num_examples": len(evaluation.samples),
+                "metrics": scores,
+            }
+        )

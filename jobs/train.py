@@ -1,0 +1,154 @@
+"""`intertitle train`: a recipe and a corpus become a run with a model in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs import console
+from jobs.cluster import cluster
+from jobs.options import Address, Json, TrackingUri
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from training.experiment import TrainingResult
+    from training.loop import Report
+    from training.tracking.run import RunRef
+
+
+def train_recipe(
+    recipe: Annotated[
+        str | None, typer.Argument(help="A recipe's name, or the path of a .toml file.")
+    ] = None,
+    corpus: Annotated[Path | None, typer.Option(help="With splits train and val.")] = None,
+    features: Annotated[Path | None, typer.Option(help="The store made from it.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Training together; default: 1.")
+    ] = None,
+    set: Annotated[
+        list[str] | None, typer.Option(help="section.field=value; changes the recipe.")
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the run; default: recipe and time.")] = None,
+    checkpoints: Annotated[Path, typer.Option(help="A folder that all workers reach.")] = Path(
+        "checkpoints"
+    ),
+    tracking_uri: TrackingUri = None,
+    address: Address = None,
+    json: Json = False,
+) -> None:
+    """Train a recipe, on one worker or many, as one MLflow run."""
+    from training.config import load_recipe
+    from training.experiment import resume as resume_run
+    from training.experiment import train
+    from training.tracking.run import default_tracking_uri
+
+    uri = tracking_uri or default_tracking_uri()
+    settings = set or []
+    if resume is not None:
+        if recipe or corpus or features or name:
+            raise UserError("--resume: a run goes on with the recipe and the data it began with")
+        changes = _resumable(settings)
+        with cluster(address):
+            result = with_progress(
+                lambda on_start, on_report: resume_run(
+                    resume,
+                    tracking_uri=uri,
+                    changes=changes,
+                    workers=workers,
+                    on_start=on_start,
+                    on_report=on_report,
+                )
+            )
+    else:
+        if recipe is None or corpus is None or features is None:
+            raise UserError("train: needs a RECIPE, --corpus and --features, or --resume RUN")
+        chosen, from_corpus, from_features = load_recipe(recipe, settings), corpus, features
+        with cluster(address):
+            result = with_progress(
+                lambda on_start, on_report: train(
+                    chosen,
+                    from_corpus,
+                    from_features,
+                    workers=workers or 1,
+                    tracking_uri=uri,
+                    checkpoints=checkpoints,
+                    name=name,
+                    on_start=on_start,
+                    on_report=on_report,
+                )
+            )
+    show_result(result)
+    if json:
+        console.result(
+            {
+                "run_id": result.run.run_id,
+                "name": result.run.name,
+                "metrics": result.evaluation.scores.values,
+            }
+        )
+
+
+def _resumable(settings: list[str]) -> dict[str, int | None]:
+    """The settings that may differ when a run goes on: how long it trains."""
+    changes: dict[str, int | None] = {}
+    for setting in settings:
+        field, _, value = setting.partition("=")
+        if field not in ("training.epochs", "training.max_steps"):
+            raise UserError(
+                f"--set {setting!r}: with --resume, allowed: training.epochs, training.max_steps"
+            )
+        if value != "none" and not value.isdigit():
+            raise UserError(f"--set {setting!r}: expected a whole number, or none")
+        changes[field.partition(".")[2]] = None if value == "none" else int(value)
+    return changes
+
+
+def with_progress(
+    start: Callable[[Callable[[RunRef], None], Callable[[Report], None]], TrainingResult],
+) -> TrainingResult:
+    """Train, with a progress bar and a line an epoch."""
+    from training.loop import StepReport
+
+    with console.bar("training", counts=False) as bar:
+
+        def tell_run(run: RunRef) -> None:
+            console.ERRORS.print(f"run {run.name} ({run.run_id})", markup=False)
+
+        def tell(report: Report) -> None:
+            if isinstance(report, StepReport):
+                note = f"{report.nats_per_token:.3f} nats, {report.tokens_per_s:.0f} tokens/s"
+                bar.update(report.done, 1.0, f"epoch {report.epoch}, {note}")
+                return
+            figures = report.figures
+            console.ERRORS.print(
+                f"epoch {report.epoch}: {figures['train/nats_per_token']:.3f} nats a word in "
+                f"training, {figures['val/nats_per_token']:.3f} in validation, "
+                f"BLEU-4 {figures['val/bleu_4']:.1f}, CIDEr {figures['val/cider']:.3f}"
+                f"{' (best so far)' if report.is_best else ''}",
+                markup=False,
+                soft_wrap=True,
+            )
+
+        return start(tell_run, tell)
+
+
+def show_result(result: TrainingResult) -> None:
+    """Print the scores of a training, and how to look at its run."""
+    from training.tracking.run import open_command
+
+    scores = result.evaluation.scores.values
+    console.table(
+        f"{result.run.name}: best epoch {result.best_epoch} of {result.num_epochs}, "
+        f"{len(result.evaluation.samples)} validation examples",
+        ("metric", "score"),
+        list(scores.items()),
+    )
+    if result.evaluation.num_left_out:
+        console.say(f"{result.evaluation.num_left_out} examples left out: quarantined items")
+    console.say(f"to look at the run: {open_command(result.run.tracking_uri)}")
