@@ -17,7 +17,7 @@ from jobs.train import show_result, with_progress
 from pipeline.corpus import Corpus
 from pipeline.sampling import Uniform
 
-NUM_CLIPS = 1000
+NUM_CLIPS = 700
 NUM_SHOWN = 5
 
 
@@ -35,7 +35,9 @@ def demo(
     run_import("rendered", [], corpus, NUM_CLIPS, seed=0)
     with cluster(None):
         features = run_precompute(
-            Corpus(corpus), store, PrecomputeOptions("efficientnet_lite0", Uniform(8))
+            Corpus(corpus),
+            store,
+            PrecomputeOptions("efficientnet_lite0", Uniform(8), shard_items=100),
         )
         result = with_progress(
             lambda on_start, on_report: train(

@@ -84,13 +84,9 @@ class Example:
 def clean_text(text: str) -> str:
     """Make a sentence safe for one line of any file: control characters and runs of white space
     become one space, and what has no meaning in UTF-8 (a lone surrogate) becomes U+FFFD."""
-    text = text.encode("utf-8", "replace").decode("utf-8") if _has_surrogate(text) else text
+    text = "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text)
     text = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
     return " ".join(text.split())
-
-
-def _has_surrogate(text: str) -> bool:
-    return any("\ud800" <= c <= "\udfff" for c in text)
 
 
 class Corpus:
@@ -187,6 +183,9 @@ def _checked_items(items: list[Item]) -> set[str]:
                 "keys are unique"
             )
         seen[item.key] = row
+        for name, text in (("key", item.key), ("uri", item.uri)):
+            if any("\ud800" <= c <= "\udfff" for c in text):
+                raise UserError(f"items: row {row}: {name} {text!r} is not valid Unicode")
         if item.kind not in get_args(Kind):
             raise UserError(
                 f"items: row {row}: kind {item.kind!r}, allowed: {', '.join(get_args(Kind))}"

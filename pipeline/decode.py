@@ -23,6 +23,9 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".
 # A square of 224² needs no more; what is larger than this is a mistake or a bomb.
 MAX_IMAGE_PIXELS = 100_000_000
 
+# FFmpeg takes what begins so for a list of other files or addresses, whatever its name.
+_PLAYLISTS = (b"ffconcat", b"#EXTM3U")
+
 # How a picture becomes the network's square, as it stands in a store's fingerprint: the whole
 # picture, not its middle, because captions speak of what is at the edges.
 RESIZE = "whole picture to a square; images: Pillow bicubic, upright; video: decord bicubic"
@@ -85,8 +88,11 @@ def file_state(path: Path) -> FileState:
         raise DecodeError("refused", f"{path}: not a regular file")
     if info.st_size == 0:
         raise DecodeError("empty", f"{path}: has no bytes")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DecodeError("unreadable", f"{path}: {error.strerror}") from error
     return FileState(digest, info.st_size, info.st_mtime_ns)
 
 
@@ -117,16 +123,26 @@ def _decode_image(path: Path, size: int) -> Frames:
                     f"allowed: {MAX_IMAGE_PIXELS} in all",
                 )
             image.draft("RGB", (size, size))
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I;16"):
+                # Pillow would cut 16 bits off at 255 instead of scaling them.
+                upright = upright.point(lambda value: value / 256).convert("L")
+            upright = upright.convert("RGB")
             if upright.size != (size, size):
                 upright = upright.resize((size, size), Image.Resampling.BICUBIC)
             pixels = np.asarray(upright, dtype=np.uint8)[None]
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError) as error:
+    except Image.DecompressionBombError as error:
+        raise DecodeError("refused", f"{path}: {_one_line(error)}") from error
+    # Pillow calls some damaged PNG files a SyntaxError.
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise DecodeError("unreadable", f"{path}: {_one_line(error)}") from error
     return Frames(pixels, np.zeros(1))
 
 
 def _decode_video(path: Path, item: Item, sampling: Sampling, size: int) -> Frames:
+    with path.open("rb") as file:
+        if file.read(len(max(_PLAYLISTS, key=len))).startswith(_PLAYLISTS):
+            raise DecodeError("refused", f"{path}: a playlist, which would open other files")
     try:
         # One thread: Ray decodes many files at once.
         reader = decord.VideoReader(

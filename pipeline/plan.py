@@ -65,8 +65,11 @@ def make_plan(
         mine = tuple(todo[at : at + shard_items])
         address = hashlib.sha256(f"{fingerprint.to_json()}|{first + n}".encode())
         for source in mine:
-            info = source.path.stat() if source.path.exists() else None
-            state = (info.st_size, info.st_mtime_ns) if info else None
+            try:
+                info = source.path.stat()
+                state = (info.st_size, info.st_mtime_ns)
+            except OSError:
+                state = None
             address.update(repr((source.item, state)).encode())
         pending = store / "pending" / f"{address.hexdigest()[:32]}.parquet"
         shards.append(ShardPlan(first + n, mine, pending))

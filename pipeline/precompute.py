@@ -256,10 +256,10 @@ def _decode_singly(
 class _BackboneWorker:
     """Holds a network; lives in a Ray actor."""
 
-    def __init__(self, spec: BackboneSpec, model: bytes | None, num_threads: int) -> None:
+    def __init__(self, spec: BackboneSpec, on_gpu: bool, num_threads: int) -> None:
         self._dim = spec.dim
         self._backbone: Backbone = (
-            TorchBackbone(spec, "cuda") if model is None else OnnxBackbone(model, num_threads)
+            TorchBackbone(spec, "cuda") if on_gpu else OnnxBackbone(onnx_model(spec), num_threads)
         )
 
     def embed(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -283,10 +283,11 @@ class _Workers:
             max_restarts=3,
             max_task_retries=3,
         )
-        # Kept as long as the actors: one that restarts reads it again.
-        self._model = None if num_gpus else ray.put(onnx_model(spec))
+        if not num_gpus:
+            # Exported once here, rather than by every actor of this machine at the same time.
+            onnx_model(spec)
         threads = max(1, self.num_cpus // count)
-        self._actors = [actor.remote(spec, self._model, threads) for _ in range(count)]
+        self._actors = [actor.remote(spec, num_gpus > 0, threads) for _ in range(count)]
         self._calls = 0
 
     def embed(self, frames: Any) -> Any:

@@ -35,7 +35,8 @@ class Rate:
             raise UserError(f"fps: {self.fps}, allowed: more than 0")
 
     def __str__(self) -> str:
-        return f"fps:{self.fps:g}"
+        # Every digit: another rate is another make of features.
+        return f"fps:{float(self.fps)!r}".removesuffix(".0")
 
 
 Sampling = Uniform | Rate

@@ -1,0 +1,44 @@
+"""The CNN on the CPU: ONNX Runtime against eager PyTorch, on the same pictures."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.backbone import BATCH, OnnxBackbone, TorchBackbone, backbone_spec, onnx_model
+
+ROUNDS = 5
+
+
+def images_per_s(call: Callable[[np.ndarray], np.ndarray], frames: np.ndarray) -> float:
+    call(frames[:BATCH])
+    best = 0.0
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        call(frames)
+        best = max(best, len(frames) / (time.perf_counter() - began))
+    return best
+
+
+@pytest.mark.bench
+def test_onnx_runtime_against_eager_pytorch() -> None:
+    spec = backbone_spec("efficientnet_lite0")
+    cores = os.cpu_count() or 1
+    torch.set_num_threads(cores)
+    rng = np.random.default_rng(0)
+    # Smooth pictures: noise alone would leave most of the network's units at rest.
+    coarse = rng.integers(0, 256, (2 * BATCH, 7, 7, 3))
+    frames = np.kron(coarse, np.ones((1, 32, 32, 1))).astype(np.uint8)
+    onnx, eager = OnnxBackbone(onnx_model(spec), cores), TorchBackbone(spec)
+    ours, theirs = onnx(frames), eager(frames)
+    difference = np.abs(ours - theirs).max() / np.abs(theirs).max()
+    fast, slow = images_per_s(onnx, frames), images_per_s(eager, frames)
+    print(
+        f"\nCNN on {cores} cores: ONNX Runtime {fast:.0f} images/s, eager PyTorch {slow:.0f}: "
+        f"{fast / slow:.1f} x; largest relative difference {difference:.1e}"
+    )
