@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -70,14 +70,20 @@ def bar(title: str, *, counts: bool = True) -> Iterator[Bar]:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table; numbers to the right."""
-    grid = Table(title=title, title_justify="left", title_style="bold", show_edge=False)
+    """Print a table under a line that says what it shows; numbers to the right."""
+    grid = Table(show_edge=False, pad_edge=False)
     for index, column in enumerate(columns):
         numbers = all(isinstance(row[index], int | float) for row in rows)
         grid.add_column(column, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         grid.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row))
+    say(f"\n{title}\n")
     OUTPUT.print(grid)
+
+
+def scores(title: str, values: Mapping[str, float]) -> None:
+    """Print one line of scores under their names."""
+    table(title, list(values), [list(values.values())])
 
 
 def say(text: str) -> None:

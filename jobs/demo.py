@@ -57,10 +57,9 @@ def demo(
         for sample in samples[:: max(1, len(samples) // NUM_SHOWN)][:NUM_SHOWN]
     ]
     console.table("five clips", ("clip", "the model says", "a person would say"), rows)
-    console.say("")
-    show_result(result)
     seconds = time.perf_counter() - began
-    console.say(f"{features.stored} clips, {seconds:.0f} s in all; everything is in {workdir}/")
+    console.say(f"\n{features.stored} clips, {seconds:.0f} s in all; everything is in {workdir}/")
+    show_result(result)
     if json:
         console.result(
             {

@@ -33,7 +33,7 @@ def evaluate(
         )
     scores = evaluation.scores.values
     title = f"{ref.name} on {split}: {len(evaluation.samples)} examples"
-    console.table(title, ("metric", "score"), list(scores.items()))
+    console.scores(title, scores)
     if evaluation.num_left_out:
         console.say(f"{evaluation.num_left_out} examples left out: quarantined items")
     if json:

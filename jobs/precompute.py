@@ -88,14 +88,14 @@ def run_precompute(corpus: Corpus, store: Path, options: PrecomputeOptions) -> P
     """Precompute, with a progress bar; needs a running Ray."""
     from pipeline.precompute import Progress, precompute
 
-    began = time.perf_counter()
-    start: int | None = None
+    last = (time.perf_counter(), 0)
     with console.bar("features") as bar:
 
         def show(progress: Progress) -> None:
-            nonlocal start
-            start = progress.done if start is None else start
-            rate = (progress.done - start) / (time.perf_counter() - began)
+            nonlocal last
+            now, before = (time.perf_counter(), progress.done), last
+            last = now
+            rate = (now[1] - before[1]) / (now[0] - before[0])
             failed = f", {progress.failed} failed" if progress.failed else ""
             bar.update(progress.done, progress.total, f"{rate:.0f} items/s{failed}")
 

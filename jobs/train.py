@@ -142,13 +142,11 @@ def show_result(result: TrainingResult) -> None:
     """Print the scores of a training, and how to look at its run."""
     from training.tracking.run import open_command
 
-    scores = result.evaluation.scores.values
-    console.table(
+    console.scores(
         f"{result.run.name}: best epoch {result.best_epoch} of {result.num_epochs}, "
         f"{len(result.evaluation.samples)} validation examples",
-        ("metric", "score"),
-        list(scores.items()),
+        result.evaluation.scores.values,
     )
     if result.evaluation.num_left_out:
         console.say(f"{result.evaluation.num_left_out} examples left out: quarantined items")
-    console.say(f"to look at the run: {open_command(result.run.tracking_uri)}")
+    console.say(f"\nto look at the run: {open_command(result.run.tracking_uri)}")
