@@ -30,8 +30,6 @@ app.command("predict")(predict.predict)
 def main() -> None:
     """Run a command: a user's mistake exits with 2, a failed job with 1, both in one line."""
     # Nothing is sent anywhere, and libraries speak only when something is wrong.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
@@ -42,6 +40,8 @@ def main() -> None:
     except JobError as error:
         ERRORS.print(f"intertitle: {error}", markup=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        ERRORS.print("intertitle: interrupted", markup=False)
-        sys.exit(130)
+    except OSError as error:
+        # A path that can't be read or written; the program's own files are not among them.
+        where = f"{error.filename}: " if error.filename else ""
+        ERRORS.print(f"intertitle: {where}{error.strerror or error}", markup=False, soft_wrap=True)
+        sys.exit(2)

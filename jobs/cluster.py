@@ -21,8 +21,7 @@ def cluster(address: str | None) -> Iterator[None]:
     Raises:
         UserError: no cluster answers there.
     """
-    # Ray warns at length of what these two settle.
-    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    # Ray warns at length of what this settles.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
@@ -36,7 +35,7 @@ def cluster(address: str | None) -> Iterator[None]:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"address: {address!r}: {line}") from error
     try:

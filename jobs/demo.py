@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -44,7 +45,7 @@ def demo(
                 load_recipe("s2vt"),
                 corpus,
                 store,
-                workers=2,
+                workers=min(2, os.cpu_count() or 1),
                 tracking_uri=f"sqlite:///{(workdir / 'mlflow.db').absolute()}",
                 checkpoints=workdir / "checkpoints",
                 on_start=on_start,

@@ -8,13 +8,19 @@ from typing import Annotated
 import typer
 
 from jobs import console
-from jobs.options import Json, TrackingUri
+from jobs.options import Json, TrackingUri, local_path
 
 
 def evaluate(
     run: Annotated[str, typer.Argument(help="A run's id or name, or models:/name@alias.")],
-    corpus: Annotated[Path | None, typer.Option(help="default: the one it was trained on.")] = None,
-    features: Annotated[Path | None, typer.Option(help="default: those it was trained on.")] = None,
+    corpus: Annotated[
+        Path | None,
+        typer.Option(parser=local_path, metavar="PATH", help="default: the one it was trained on."),
+    ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(parser=local_path, metavar="PATH", help="default: those it was trained on."),
+    ] = None,
     split: Annotated[str, typer.Option(help="Of the corpus.")] = "val",
     beam: Annotated[
         int | None, typer.Option(min=1, help="Sentences kept; default: the recipe's.")

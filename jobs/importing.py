@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from jobs import console
-from jobs.options import Json
+from jobs.options import Json, local_path
 from pipeline.corpus import ImportReport
 from pipeline.errors import UserError
 from pipeline.importers.flickr8k import import_flickr8k
@@ -22,7 +22,9 @@ FORMATS = (*FROM_FOLDER, "rendered")
 
 def import_corpus(
     format: Annotated[str, typer.Argument(help=f"One of: {', '.join(FORMATS)}.")],
-    out: Annotated[Path, typer.Option(help="The corpus to write, a folder.")],
+    out: Annotated[
+        Path, typer.Option(parser=local_path, metavar="PATH", help="The corpus to write, a folder.")
+    ],
     source: Annotated[
         list[Path] | None, typer.Argument(help="Where the data lies; none for rendered.")
     ] = None,

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from pipeline.errors import UserError
+
+
+def local_path(text: str) -> Path:
+    """A path of this machine; `Path` alone would take an URL for one."""
+    if "://" in text:
+        raise UserError(f"{text}: allowed: a path on this machine, or one that all nodes mount")
+    return Path(text)
+
 
 Json = Annotated[
     bool, typer.Option("--json", help="The last line printed is one JSON object with the result.")

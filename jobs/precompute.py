@@ -10,7 +10,7 @@ import typer
 
 from jobs import console
 from jobs.cluster import cluster
-from jobs.options import Address, Json
+from jobs.options import Address, Json, local_path
 from pipeline.corpus import Corpus
 from pipeline.errors import UserError
 from pipeline.sampling import Rate, Uniform
@@ -25,8 +25,18 @@ SHOWN = 20
 
 
 def precompute_features(
-    corpus: Annotated[Path, typer.Argument(help="A folder made by `intertitle import`.")],
-    out: Annotated[Path, typer.Option(help="The store to write or to add to, a folder.")],
+    corpus: Annotated[
+        Path,
+        typer.Argument(
+            parser=local_path, metavar="PATH", help="A folder made by `intertitle import`."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            parser=local_path, metavar="PATH", help="The store to write or to add to, a folder."
+        ),
+    ],
     backbone: Annotated[str, typer.Option(help="The network.")] = "efficientnet_lite0",
     frames: Annotated[
         int | None, typer.Option(help="Frames of a video, spread over its time; default: 8.")

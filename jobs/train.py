@@ -10,7 +10,7 @@ import typer
 
 from jobs import console
 from jobs.cluster import cluster
-from jobs.options import Address, Json, TrackingUri
+from jobs.options import Address, Json, TrackingUri, local_path
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,8 +23,13 @@ def train_recipe(
     recipe: Annotated[
         str | None, typer.Argument(help="A recipe's name, or the path of a .toml file.")
     ] = None,
-    corpus: Annotated[Path | None, typer.Option(help="With splits train and val.")] = None,
-    features: Annotated[Path | None, typer.Option(help="The store made from it.")] = None,
+    corpus: Annotated[
+        Path | None,
+        typer.Option(parser=local_path, metavar="PATH", help="With splits train and val."),
+    ] = None,
+    features: Annotated[
+        Path | None, typer.Option(parser=local_path, metavar="PATH", help="The store made from it.")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Training together; default: 1.")
     ] = None,
@@ -35,9 +40,10 @@ def train_recipe(
         str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Of the run; default: recipe and time.")] = None,
-    checkpoints: Annotated[Path, typer.Option(help="A folder that all workers reach.")] = Path(
-        "checkpoints"
-    ),
+    checkpoints: Annotated[
+        Path | None,
+        typer.Option(help="A folder that all workers reach; default: checkpoints."),
+    ] = None,
     tracking_uri: TrackingUri = None,
     address: Address = None,
     json: Json = False,
@@ -51,7 +57,7 @@ def train_recipe(
     uri = tracking_uri or default_tracking_uri()
     settings = set or []
     if resume is not None:
-        if recipe or corpus or features or name:
+        if recipe or corpus or features or name or checkpoints:
             raise UserError("--resume: a run goes on with the recipe and the data it began with")
         changes = _resumable(settings)
         with cluster(address):
@@ -77,7 +83,7 @@ def train_recipe(
                     from_features,
                     workers=workers or 1,
                     tracking_uri=uri,
-                    checkpoints=checkpoints,
+                    checkpoints=checkpoints or Path("checkpoints"),
                     name=name,
                     on_start=on_start,
                     on_report=on_report,
@@ -103,7 +109,7 @@ def _resumable(settings: list[str]) -> dict[str, int | None]:
             raise UserError(
                 f"--set {setting!r}: with --resume, allowed: training.epochs, training.max_steps"
             )
-        if value != "none" and not value.isdigit():
+        if value != "none" and not value.isdecimal():
             raise UserError(f"--set {setting!r}: expected a whole number, or none")
         changes[field.partition(".")[2]] = None if value == "none" else int(value)
     return changes

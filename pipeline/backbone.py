@@ -100,8 +100,9 @@ class EfficientNetLite(nn.Module):
 class TorchBackbone:
     """The network in PyTorch, on a device."""
 
-    def __init__(self, spec: BackboneSpec, device: str = "cpu") -> None:
-        backbone_spec(spec.name)
+    def __init__(self, device: str = "cpu") -> None:
+        # Features are float32 wherever they are made: TF32 keeps ten bits of its 23.
+        torch.backends.cudnn.allow_tf32 = False
         self._device = torch.device(device)
         self._network = EfficientNetLite().to(self._device)
 

@@ -117,8 +117,14 @@ class Corpus:
                 raise UserError(f"{file}: columns {found.names}, expected {schema.names}")
 
     def items(self) -> list[Item]:
-        """All items, in the order they were imported."""
-        return [Item(**row) for row in pq.read_table(self._items_file).to_pylist()]
+        """All items, in the order they were imported.
+
+        Raises:
+            UserError: the table was not written by `write_corpus` and breaks its rules.
+        """
+        items = [Item(**row) for row in pq.read_table(self._items_file).to_pylist()]
+        _checked_items(items)
+        return items
 
     def examples(self, split: str | None = None) -> list[Example]:
         """The examples of one split, or all, in the order they were imported.
@@ -144,7 +150,7 @@ class Corpus:
         return self.path / item.uri
 
     def fingerprint(self) -> str:
-        """A hash of every row: equal for equal corpora, wherever they lie."""
+        """A hash of every row: equal for equal corpora."""
         digest = hashlib.sha256()
         for file in (self._items_file, self._examples_file):
             for batch in pq.ParquetFile(file).iter_batches():

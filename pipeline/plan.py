@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -16,8 +16,11 @@ from pipeline.corpus import Corpus, Item
 from pipeline.decode import DecodeError, file_state
 from pipeline.fingerprint import Fingerprint
 from pipeline.shards import SUFFIXES, Format, ShardFile
-from pipeline.store import ItemRecord, Snapshot, read_records, write_records
+from pipeline.store import ItemRecord, Snapshot, read_records, sync_folder, write_records
 from pipeline.work import DecodedItem, Source
+
+# Classes of failure that say nothing of the item: another call tries it again.
+NOT_ITS_FAULT = frozenset({"crashed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,27 +91,32 @@ def _unchanged(sources: Sequence[Source], before: Snapshot, store: Path) -> dict
 
     def check(source: Source) -> ItemRecord | None:
         record = old.get(source.item.key)
-        if record is None or record.source != _describe(source.item):
+        if record is None or record.view != _view(source.item) or record.error in NOT_ITS_FAULT:
             return None
         try:
             info = source.path.stat()
-            if (info.st_size, info.st_mtime_ns) == (record.size_bytes, record.mtime_ns):
+            as_it_was = (record.source, record.size_bytes, record.mtime_ns)
+            if (source.item.uri, info.st_size, info.st_mtime_ns) == as_it_was:
                 return record
-            return record if file_state(source.path).sha256 == record.sha256 else None
+            state = file_state(source.path)
         except (OSError, DecodeError):
             # As unreadable as it was; a stored item whose file has gone is tried, and rejected.
             return record if record.sha256 is None else None
+        if state.sha256 != record.sha256:
+            return None
+        # Moved or touched, but the same: the next call need not hash it again.
+        return replace(record, source=source.item.uri, mtime_ns=state.mtime_ns)
 
     with ThreadPoolExecutor(8) as threads:
         checked = list(threads.map(check, sources))
     return {record.key: record for record in checked if record is not None}
 
 
-def _describe(item: Item) -> str:
-    """An item's file and segment."""
+def _view(item: Item) -> str:
+    """What of a file an item is: its kind, and its segment if it has one."""
     if item.start_s is None and item.end_s is None:
-        return item.uri
-    return f"{item.uri}#t={item.start_s},{item.end_s}"
+        return item.kind
+    return f"{item.kind} {item.start_s}..{item.end_s} s"
 
 
 def accepted_before(plan: ShardPlan, store: Path) -> Snapshot | None:
@@ -138,6 +146,7 @@ def accept(
     shards: dict[str, ShardFile] = {}
     if attempt.num_rows:
         (folder / attempt.name).replace(folder / name)
+        sync_folder(folder)
         shards[name] = ShardFile(name, attempt.sha256, attempt.num_bytes, attempt.num_rows)
     else:
         (folder / attempt.name).unlink()
@@ -148,7 +157,8 @@ def accept(
         records.append(
             ItemRecord(
                 key=item.source.item.key,
-                source=_describe(item.source.item),
+                source=item.source.item.uri,
+                view=_view(item.source.item),
                 sha256=state.sha256 if state else None,
                 size_bytes=state.size_bytes if state else None,
                 mtime_ns=state.mtime_ns if state else None,

@@ -11,7 +11,6 @@ store; the driver handles references, and a line an item.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import ray
+import torch
 from numpy.typing import NDArray
 
 from pipeline.backbone import (
@@ -31,7 +31,7 @@ from pipeline.backbone import (
     onnx_model,
 )
 from pipeline.corpus import Corpus
-from pipeline.errors import UserError
+from pipeline.errors import JobError, UserError
 from pipeline.fingerprint import make_fingerprint
 from pipeline.plan import ShardPlan, accept, accepted_before, make_plan, merge
 from pipeline.sampling import Sampling, Uniform
@@ -104,7 +104,8 @@ def precompute(
     they are tried again only when their file changes.
 
     Raises:
-        UserError: the store holds features of another make.
+        UserError: the store holds features of another make, or more workers than GPUs are wanted.
+        JobError: a worker failed for good; what was accepted is kept for the next call.
     """
     spec = backbone_spec(options.backbone)
     fingerprint = make_fingerprint(spec, options.sampling, options.format)
@@ -136,9 +137,18 @@ def precompute(
         else:
             missing.append(shard_plan)
     if missing:
-        with _Workers(spec, options.workers) as workers:
-            for shard_plan, decoded, attempt in _run(missing, workers, store, spec, options):
-                take(accept(shard_plan, store, fingerprint, decoded, attempt))
+        try:
+            with _Workers(spec, options.workers) as workers:
+                for shard_plan, decoded, attempt in _run(missing, workers, store, spec, options):
+                    take(accept(shard_plan, store, fingerprint, decoded, attempt))
+        except FileNotFoundError as error:
+            raise JobError(
+                f"{error.filename}: written by a worker, but not to be seen here; "
+                "a store has to be where every node sees it"
+            ) from error
+        except ray.exceptions.RayError as error:
+            line = str(error).strip().splitlines()[-1]
+            raise JobError(f"precompute failed: {type(error).__name__}: {line}") from error
 
     snapshot = merge(plan, before, made, fingerprint)
     name = snapshot.id() if snapshot == before else publish(store, snapshot)
@@ -210,9 +220,9 @@ def _run(
             shard.chunks[chunk.index] = (items, features)
             if len(shard.chunks) == shard.num_chunks:
                 parts = [shard.chunks[index] for index in range(shard.num_chunks)]
-                attempt = store / "shards" / f"shard-{shard.plan.number:05d}.{uuid.uuid4().hex}"
+                target = store / "shards" / f"shard-{shard.plan.number:05d}"
                 ended, file = _write_features.remote(
-                    attempt,
+                    target,
                     options.format,
                     spec.dim,
                     [item for items, _ in parts for item in items],
@@ -256,10 +266,13 @@ def _decode_singly(
 class _BackboneWorker:
     """Holds a network; lives in a Ray actor."""
 
-    def __init__(self, spec: BackboneSpec, on_gpu: bool, num_threads: int) -> None:
+    def __init__(self, spec: BackboneSpec, num_threads: int) -> None:
         self._dim = spec.dim
+        # Ray may know of a GPU that this installation of torch can't use.
         self._backbone: Backbone = (
-            TorchBackbone(spec, "cuda") if on_gpu else OnnxBackbone(onnx_model(spec), num_threads)
+            TorchBackbone("cuda")
+            if torch.cuda.is_available()
+            else OnnxBackbone(onnx_model(spec), num_threads)
         )
 
     def embed(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -273,6 +286,8 @@ class _Workers:
         resources = ray.cluster_resources()
         num_gpus = int(resources.get("GPU", 0))
         self.num_cpus = max(1, int(resources.get("CPU", 1)))
+        if num_gpus and count and count > num_gpus:
+            raise UserError(f"workers: {count}, allowed: at most {num_gpus}, one a GPU")
         count = count or num_gpus or sum(node["Alive"] for node in ray.nodes())
         # A backbone on a CPU shares the cores with the decode tasks that feed it. Reserving cores
         # for either would leave some idle, so it reserves none and the system shares them out.
@@ -287,7 +302,7 @@ class _Workers:
             # Exported once here, rather than by every actor of this machine at the same time.
             onnx_model(spec)
         threads = max(1, self.num_cpus // count)
-        self._actors = [actor.remote(spec, num_gpus > 0, threads) for _ in range(count)]
+        self._actors = [actor.remote(spec, threads) for _ in range(count)]
         self._calls = 0
 
     def embed(self, frames: Any) -> Any:

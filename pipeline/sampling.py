@@ -88,7 +88,8 @@ def select_frames(
         num_frames = rule.num_frames
         span_s = (last - first) / num_frames
     else:
-        span_s = 1.0 / rule.fps
+        # Of a part shorter than a span, its own middle.
+        span_s = min(1.0 / rule.fps, last - first)
         num_frames = max(1, round((last - first) * rule.fps))
     middles = first + (np.arange(num_frames) + 0.5) * span_s
     shown = np.searchsorted(starts_s, middles, side="right") - 1

@@ -37,7 +37,8 @@ class ItemRecord:
 
     Attributes:
         key: the item's.
-        source: its uri and segment; a key that moves to another file is another item.
+        source: its uri.
+        view: its kind, and its segment if it has one: the same file seen otherwise has others.
         sha256: of the file's bytes, or None where they could not be read.
         size_bytes: of the file.
         mtime_ns: of the file; with the size it saves hashing an unchanged file again.
@@ -51,6 +52,7 @@ class ItemRecord:
 
     key: str
     source: str
+    view: str
     sha256: str | None = None
     size_bytes: int | None = None
     mtime_ns: int | None = None
@@ -70,6 +72,7 @@ RECORD_SCHEMA = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),
         pa.field("source", pa.string(), nullable=False),
+        pa.field("view", pa.string(), nullable=False),
         pa.field("sha256", pa.string()),
         pa.field("size_bytes", pa.int64()),
         pa.field("mtime_ns", pa.int64()),
@@ -103,7 +106,8 @@ class Snapshot:
         for name in sorted(self.shards):
             digest.update(f"{name} {self.shards[name].sha256}\n".encode())
         for r in self.records:
-            digest.update(repr((r.key, r.sha256, r.shard, r.row, r.stage, r.error)).encode())
+            ended = (r.key, r.view, r.sha256, r.shard, r.row, r.stage, r.error)
+            digest.update(repr(ended).encode())
         return digest.hexdigest()[:32]
 
     def quarantined(self) -> list[ItemRecord]:
@@ -133,7 +137,7 @@ def write_records(
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def read_records(path: Path) -> Snapshot:
@@ -158,7 +162,19 @@ def current_snapshot(store: Path) -> Snapshot | None:
     pointer = store / "CURRENT"
     if not pointer.exists():
         return None
-    return read_records(store / "snapshots" / f"{pointer.read_text().strip()}.parquet")
+    return read_snapshot(store, pointer.read_text().strip())
+
+
+def read_snapshot(store: Path, snapshot_id: str) -> Snapshot:
+    """A snapshot by its id.
+
+    Raises:
+        UserError: the store has none of that id, or it is damaged.
+    """
+    file = store / "snapshots" / f"{snapshot_id}.parquet"
+    if not file.is_file():
+        raise UserError(f"{store}: has no snapshot {snapshot_id}")
+    return read_records(file)
 
 
 def publish(store: Path, snapshot: Snapshot) -> str:
@@ -176,11 +192,11 @@ def publish(store: Path, snapshot: Snapshot) -> str:
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(store / "CURRENT")
-    _sync_folder(store)
+    sync_folder(store)
     return name
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a rename survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -190,15 +206,23 @@ def _sync_folder(folder: Path) -> None:
 
 
 class FeatureStore:
-    """Features by key, read from the current snapshot.
+    """Features by key, read from one snapshot.
+
+    Args:
+        path: of the store.
+        snapshot_id: of the snapshot; None is the current one.
 
     Raises:
         UserError: there is no store at the path, or it has no snapshot.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, snapshot_id: str | None = None) -> None:
         self.path = Path(path)
-        snapshot = current_snapshot(self.path)
+        snapshot = (
+            current_snapshot(self.path)
+            if snapshot_id is None
+            else read_snapshot(self.path, snapshot_id)
+        )
         if snapshot is None:
             raise UserError(
                 f"{self.path}: not a feature store, or one that was never finished "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,8 @@ def write_features(
     """Write an attempt at a shard.
 
     Args:
-        path: of the attempt; must not exist.
+        path: of the shard without an ending. Each call writes a file of its own beside it, so that
+            an attempt whose worker died does not stand in the way of the next.
         format: of the shard.
         dim: D.
         decoded: the shard's items in order.
@@ -119,4 +121,5 @@ def write_features(
             rows.append(ItemFeatures(item.source.item.key, item.times_s, mine))
         ended.append(item)
     assert at == len(values), f"{path}: {at} frames decoded, {len(values)} features made"
-    return ended, write_shard(path, format, rows, dim)
+    attempt = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+    return ended, write_shard(attempt, format, rows, dim)

@@ -31,7 +31,7 @@ Tensors = Mapping[str, Tensor]
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files and their manifest, all or nothing; an existing folder is replaced."""
+    """Write files and their manifest into a new folder, all or nothing."""
     unfinished = folder.with_name(f".{folder.name}.writing")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -39,7 +39,6 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         (unfinished / name).write_bytes(data)
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     (unfinished / MANIFEST).write_text(json.dumps(hashes, indent=1))
-    shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
 
 
@@ -52,8 +51,12 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     manifest = folder / MANIFEST
     if not manifest.is_file():
         raise UserError(f"{folder}: incomplete: it has no {MANIFEST}")
+    try:
+        hashes: dict[str, str] = json.loads(manifest.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{manifest}: damaged: {error}") from error
     files: dict[str, bytes] = {}
-    for name, expected in json.loads(manifest.read_text()).items():
+    for name, expected in hashes.items():
         path = folder / name
         data = path.read_bytes() if path.is_file() else b""
         if hashlib.sha256(data).hexdigest() != expected:
@@ -78,7 +81,8 @@ class Progress:
         best_epoch: the epoch, counted from 1, whose weights are kept; 0 before the first.
         best_value: of the monitored figure, in that epoch.
         history: the figures of each epoch.
-        epoch_nats: of the training words of the epoch so far, summed.
+        epoch_nats: of the training words of the epoch so far, summed; in a checkpoint, over all
+            workers.
         epoch_words: their number.
     """
 
@@ -172,12 +176,14 @@ class TrainedModel:
         tokenizer: of its words.
         recipe: it was trained by.
         data: it was trained on; features of another make are refused.
+        step: the optimizer's steps that its training took.
     """
 
     model: Generator[Any]
     tokenizer: WordTokenizer
     recipe: Recipe
     data: DataSource
+    step: int
 
     def write(self, folder: Path) -> None:
         """Write it, all or nothing."""
@@ -187,7 +193,9 @@ class TrainedModel:
                 "model.safetensors": save_tensors(self.model.state_dict()),
                 "tokenizer.json": self.tokenizer.to_json().encode(),
                 "recipe.json": self.recipe.model_dump_json(indent=1).encode(),
-                "data.json": json.dumps(asdict(self.data), indent=1).encode(),
+                "training.json": json.dumps(
+                    {"data": asdict(self.data), "step": self.step}, indent=1
+                ).encode(),
             },
         )
 
@@ -201,7 +209,8 @@ class TrainedModel:
         files = read_folder(folder)
         tokenizer = WordTokenizer.from_json(files["tokenizer.json"].decode())
         recipe = parse_recipe(json.loads(files["recipe.json"]), f"{folder}/recipe.json")
-        data = DataSource(**json.loads(files["data.json"]))
+        training = json.loads(files["training.json"])
+        data = DataSource(**training["data"])
         model = build_model(recipe.model, data.feature_dim, len(tokenizer))
         model.load_state_dict(load(files["model.safetensors"]))
-        return cls(model.eval(), tokenizer, recipe, data)
+        return cls(model.eval(), tokenizer, recipe, data, training["step"])

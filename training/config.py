@@ -91,7 +91,7 @@ class TrainingConfig(_Section):
         patience: stop after so many epochs without a better one.
     """
 
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     epochs: PositiveInt = 10
     max_steps: PositiveInt | None = None
     batch_tokens: PositiveInt = 2048
@@ -146,7 +146,10 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
         path = Path(name)
         if not path.is_file():
             raise UserError(f"{name}: no such recipe file")
-        text, title = path.read_text(encoding="utf-8"), path.stem
+        try:
+            text, title = path.read_text(encoding="utf-8"), path.stem
+        except UnicodeDecodeError as error:
+            raise UserError(f"{name}: not UTF-8 at byte {error.start}") from error
     elif name in recipe_names():
         text, title = (resources.files("training") / "recipes" / f"{name}.toml").read_text(), name
     else:
@@ -173,7 +176,18 @@ def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         value = "" if first["type"] == "missing" else f" {first['input']!r}:"
-        raise UserError(f"{where}: {field}:{value} {first['msg']}") from error
+        message = first["msg"]
+        if first["type"] == "extra_forbidden":
+            message = f"no such field, allowed: {', '.join(_fields_beside(first['loc']))}"
+        raise UserError(f"{where}: {field}:{value} {message}") from error
+
+
+def _fields_beside(path: Sequence[int | str]) -> list[str]:
+    """The fields that there are where a path looks for its last part."""
+    section: Any = Recipe
+    for part in path[:-1]:
+        section = section.model_fields[part].annotation
+    return list(section.model_fields)
 
 
 def _apply(tree: dict[str, Any], setting: str) -> None:

@@ -12,7 +12,13 @@ from pathlib import Path
 from pipeline.errors import UserError
 from training.checkpoint import Checkpoint, TrainedModel
 from training.config import Recipe, SearchConfig, flatten, parse_recipe
-from training.data.dataset import Dataset, DataSource, describe_data, training_sentences
+from training.data.dataset import (
+    Dataset,
+    DataSource,
+    check_unchanged,
+    describe_data,
+    training_sentences,
+)
 from training.data.tokenizer import WordTokenizer
 from training.evaluation.evaluate import Evaluation, Sample, evaluate
 from training.loop import EpochReport, Report
@@ -26,7 +32,7 @@ from training.tracking.run import (
     reopen,
     resolve_run,
 )
-from training.trainer import TrainingJob, fit
+from training.trainer import TrainingJob, cpus_per_worker, fit
 
 EXPERIMENT = "intertitle"
 MODEL_ARTIFACT = "model"
@@ -81,7 +87,8 @@ def train(
     """
     data = describe_data(corpus, features)
     tokenizer = WordTokenizer.train(training_sentences(corpus, "train"), recipe.tokenizer.min_count)
-    # A mistake in the data ends here, before there is a run.
+    # A mistake ends here, before there is a run.
+    cpus_per_worker(workers)
     for split in ("train", "val"):
         Dataset(data, split, tokenizer, recipe.tokenizer.max_words)
     run = TrackedRun.start(
@@ -98,18 +105,7 @@ def train(
     job = TrainingJob(run.run_id, recipe, tokenizer.to_json(), data, checkpoints, workers)
     with run:
         run.environment()
-        run.text(
-            f"{JOB_ARTIFACT}/job.json",
-            json.dumps(
-                {
-                    "recipe": recipe.model_dump(),
-                    "tokenizer": job.tokenizer,
-                    "data": asdict(data),
-                    "checkpoints": str(checkpoints.absolute()),
-                    "workers": workers,
-                }
-            ),
-        )
+        _log_job(run, job)
         on_start(run.ref)
         return _train(job, run, on_report)
 
@@ -143,13 +139,7 @@ def resume(
     settings = recipe.training.model_dump() | dict(changes)
     recipe = parse_recipe(recipe.model_dump() | {"training": settings}, "--set")
     data = DataSource(**stored["data"])
-    now = describe_data(data.corpus, data.features)
-    for field in ("corpus_fingerprint", "snapshot", "features_fingerprint"):
-        if getattr(now, field) != getattr(data, field):
-            raise UserError(
-                f"run {ref.name}: {field} was {getattr(data, field)} and is {getattr(now, field)}; "
-                "a run is resumed on the data it began with"
-            )
+    check_unchanged(data)
     job = TrainingJob(
         ref.run_id,
         recipe,
@@ -158,9 +148,25 @@ def resume(
         Path(stored["checkpoints"]),
         workers or stored["workers"],
     )
+    cpus_per_worker(job.workers)
+    if not any((job.checkpoints / ref.run_id).glob("checkpoint_*")):
+        raise UserError(f"run {ref.name}: no checkpoints in {job.checkpoints / ref.run_id}")
     with reopen(ref, running=True) as run:
+        _log_job(run, job)
         on_start(ref)
         return _train(job, run, on_report)
+
+
+def _log_job(run: TrackedRun, job: TrainingJob) -> None:
+    """Keep what the training is made of, for `resume`."""
+    made_of = {
+        "recipe": job.recipe.model_dump(),
+        "tokenizer": job.tokenizer,
+        "data": asdict(job.data),
+        "checkpoints": str(job.checkpoints.absolute()),
+        "workers": job.workers,
+    }
+    run.text(f"{JOB_ARTIFACT}/job.json", json.dumps(made_of))
 
 
 def _train(
@@ -168,8 +174,12 @@ def _train(
 ) -> TrainingResult:
     """Train, measure the best weights, and log all of it."""
 
+    logged: set[int] = set()
+
     def log(report: Report) -> None:
-        if isinstance(report, EpochReport):
+        # A worker that died after it told of an epoch, before its checkpoint, tells of it again.
+        if isinstance(report, EpochReport) and report.epoch not in logged:
+            logged.add(report.epoch)
             run.metrics(report.figures, report.step)
             rows = [{"epoch": report.epoch, **_row(sample)} for sample in report.samples]
             run.table("samples_by_epoch", rows)
@@ -184,8 +194,8 @@ def _train(
         trained.write(Path(folder) / MODEL_ARTIFACT)
         run.folder(Path(folder) / MODEL_ARTIFACT, MODEL_ARTIFACT)
     run.metrics({"best_epoch": progress.best_epoch}, progress.step)
-    evaluation = _evaluate(trained, "val", job.recipe.search)
-    _log_evaluation(run, evaluation, job.recipe.search, progress.step)
+    evaluation = _evaluate(trained, trained.data, "val", job.recipe.search)
+    _log_evaluation(run, trained, trained.data, evaluation, job.recipe.search)
     return TrainingResult(run.ref, evaluation, len(progress.history), progress.best_epoch)
 
 
@@ -194,7 +204,7 @@ def _trained(job: TrainingJob, checkpoint: Checkpoint) -> TrainedModel:
     tokenizer = WordTokenizer.from_json(job.tokenizer)
     model = build_model(job.recipe.model, job.data.feature_dim, len(tokenizer))
     model.load_state_dict(checkpoint.best or checkpoint.average or checkpoint.weights)
-    return TrainedModel(model.eval(), tokenizer, job.recipe, job.data)
+    return TrainedModel(model.eval(), tokenizer, job.recipe, job.data, checkpoint.progress.step)
 
 
 def load_trained(ref: RunRef) -> TrainedModel:
@@ -230,45 +240,47 @@ def evaluate_run(
     search = trained.recipe.search
     if beam_size is not None:
         search = search.model_copy(update={"beam_size": beam_size})
-    if corpus or features:
-        data = replace(
-            trained.data,
-            corpus=str(corpus or trained.data.corpus),
-            features=str(features or trained.data.features),
-        )
-        trained = replace(trained, data=data)
-    evaluation = _evaluate(trained, split, search)
+    # As it is now: what has changed since the training is measured and named, not passed over.
+    data = describe_data(corpus or trained.data.corpus, features or trained.data.features)
+    evaluation = _evaluate(trained, data, split, search)
     with reopen(ref) as run:
-        _log_evaluation(run, evaluation, search, step=0)
+        _log_evaluation(run, trained, data, evaluation, search)
     return evaluation
 
 
-def _evaluate(trained: TrainedModel, split: str, search: SearchConfig) -> Evaluation:
-    dataset = Dataset(trained.data, split, trained.tokenizer, trained.recipe.tokenizer.max_words)
+def _evaluate(
+    trained: TrainedModel, data: DataSource, split: str, search: SearchConfig
+) -> Evaluation:
+    # The features have to be of the make that the model was trained on.
+    data = replace(data, features_fingerprint=trained.data.features_fingerprint)
+    dataset = Dataset(data, split, trained.tokenizer, trained.recipe.tokenizer.max_words)
     return evaluate(trained.model, trained.tokenizer, dataset, split, search)
 
 
 def _log_evaluation(
-    run: TrackedRun, evaluation: Evaluation, search: SearchConfig, step: int
+    run: TrackedRun,
+    trained: TrainedModel,
+    data: DataSource,
+    evaluation: Evaluation,
+    search: SearchConfig,
 ) -> None:
     """Add scores and samples to a run under a name of their own: nothing is overwritten."""
     prefix = f"eval/{evaluation.split}/beam_{search.beam_size}"
+    if data.corpus_fingerprint != trained.data.corpus_fingerprint:
+        prefix = f"eval/corpus_{data.corpus_fingerprint[:8]}/{prefix.removeprefix('eval/')}"
     stamp = f"{prefix}/{datetime.now():%Y%m%dT%H%M%S}"
-    run.metrics({f"{prefix}/{name}": v for name, v in evaluation.scores.values.items()}, step)
-    run.text(
-        f"{stamp}/how.json",
-        json.dumps(
-            {
-                "split": evaluation.split,
-                "num_examples": len(evaluation.samples),
-                "num_left_out": evaluation.num_left_out,
-                "search": search.model_dump(),
-                "scores": evaluation.scores.values,
-                "signatures": evaluation.scores.signatures,
-            },
-            indent=1,
-        ),
-    )
+    scores = evaluation.scores
+    run.metrics({f"{prefix}/{name}": v for name, v in scores.values.items()}, trained.step)
+    how = {
+        "split": evaluation.split,
+        "num_examples": len(evaluation.samples),
+        "num_left_out": evaluation.num_left_out,
+        "data": asdict(data),
+        "search": search.model_dump(),
+        "scores": scores.values,
+        "signatures": scores.signatures,
+    }
+    run.text(f"{stamp}/how.json", json.dumps(how, indent=1))
     run.table(f"{stamp}/samples", [_row(sample) for sample in evaluation.samples])
     hypotheses = [sample.hypothesis for sample in evaluation.samples]
     references = [sample.references for sample in evaluation.samples]

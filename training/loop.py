@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pipeline.errors import JobError
 from training.checkpoint import Checkpoint, Progress, optimizer_tensors, restore_optimizer
 from training.config import Recipe, SearchConfig
 from training.data.dataset import Dataset
@@ -159,6 +161,9 @@ class TrainingLoop:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of the same recipe."""
         self._progress = checkpoint.progress
+        if self._ranks.rank:
+            # The first worker goes on with the sums of all.
+            self._progress = replace(self._progress, epoch_nats=0.0, epoch_words=0)
         self.model.load_state_dict(checkpoint.weights)
         if self._average:
             self._average.model.load_state_dict(checkpoint.average)
@@ -181,7 +186,7 @@ class TrainingLoop:
             self._run_epoch(on_report, on_checkpoint)
             if not self._is_out_of_steps():
                 on_report(self._end_epoch())
-            on_checkpoint()
+            self._keep(on_checkpoint)
 
     def _is_out_of_steps(self) -> bool:
         max_steps = self._recipe.training.max_steps
@@ -200,11 +205,12 @@ class TrainingLoop:
         batches = self._sampler.epoch(epoch)
         self.model.train()
         told, words_since = time.perf_counter(), 0
-        for cursor, rows in self._sampler.from_cursor(self._progress.cursor):
-            nats, words = self.train_step(rows, epoch + cursor.batch / len(batches))
+        for batch in range(self._progress.cursor.batch, len(batches)):
+            rows, epochs = batches[batch], epoch + (batch + 1) / len(batches)
+            nats, words = self.train_step(rows, epochs)
             self._progress = replace(
                 self._progress,
-                cursor=cursor,
+                cursor=Cursor(epoch, batch + 1),
                 step=self._progress.step + 1,
                 epoch_nats=self._progress.epoch_nats + nats,
                 epoch_words=self._progress.epoch_words + words,
@@ -216,7 +222,7 @@ class TrainingLoop:
                     StepReport(
                         epoch=epoch + 1,
                         step=self._progress.step,
-                        done=(epoch + cursor.batch / len(batches)) / settings.epochs,
+                        done=epochs / settings.epochs,
                         nats_per_token=nats / max(1, words),
                         tokens_per_s=words_since / (now - told),
                     )
@@ -225,7 +231,19 @@ class TrainingLoop:
             if self._is_out_of_steps():
                 return
             if self._progress.step % settings.checkpoint_steps == 0:
-                on_checkpoint()
+                self._keep(on_checkpoint)
+
+    def _keep(self, on_checkpoint: Callable[[], None]) -> None:
+        """Have a checkpoint kept: the first worker's, which brings what all have summed."""
+        sums = self._ranks.gather((self._progress.epoch_nats, self._progress.epoch_words))
+        if self._ranks.rank:
+            sums = []
+        self._progress = replace(
+            self._progress,
+            epoch_nats=sum((n for n, _ in sums), 0.0),
+            epoch_words=sum(w for _, w in sums),
+        )
+        on_checkpoint()
 
     def train_step(self, rows: Rows, epochs: float) -> tuple[float, int]:
         """One step of the optimizer.
@@ -261,21 +279,27 @@ class TrainingLoop:
 
     def _end_epoch(self) -> EpochReport:
         """Measure, compare with the best epoch, and move on to the next."""
-        progress, monitor = self._progress, self._recipe.training.monitor
+        progress, settings = self._progress, self._recipe.training
+        monitor, epoch = settings.monitor, progress.cursor.epoch + 1
         evaluated = self._average.model if self._average else self.model
         evaluated.eval()
         sums = self._ranks.gather((progress.epoch_nats, progress.epoch_words))
         figures = {
             "train/nats_per_token": sum(n for n, _ in sums) / max(1, sum(w for _, w in sums)),
-            "train/learning_rate": self._optimizer.param_groups[0]["lr"],
+            "train/learning_rate": learning_rate(self._recipe.optimizer, epoch / settings.epochs),
             "val/nats_per_token": self._validation_nats(evaluated),
         }
+        for name in ("train/nats_per_token", "val/nats_per_token"):
+            if not math.isfinite(figures[name]):
+                raise JobError(
+                    f"{name} is {figures[name]} in epoch {epoch}: the training has diverged; "
+                    "a smaller optimizer.learning_rate or optimizer.clip_norm may help"
+                )
         scores, samples = self._validation_scores(evaluated)
         figures |= {f"val/{name}": value for name, value in scores.items()}
 
         value, best = figures[f"val/{monitor}"], progress.best_value
         is_best = best is None or (value < best if monitor in SMALLER_IS_BETTER else value > best)
-        epoch = progress.cursor.epoch + 1
         if is_best:
             self._best = {k: v.detach().clone() for k, v in evaluated.state_dict().items()}
         self._progress = Progress(

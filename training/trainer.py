@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from ray.util.queue import Queue
 from pipeline.errors import JobError, UserError
 from training.checkpoint import Checkpoint
 from training.config import Recipe
-from training.data.dataset import Dataset, DataSource
+from training.data.dataset import Dataset, DataSource, check_unchanged
 from training.data.tokenizer import WordTokenizer
 from training.loop import Ranks, Report, TrainingLoop
 
@@ -64,8 +66,8 @@ def fit(job: TrainingJob, on_report: Callable[[Report], None]) -> Checkpoint:
         UserError: more workers than the cluster can place, or a mistake that a worker found.
         JobError: the training failed.
     """
-    use_gpu = ray.cluster_resources().get("GPU", 0) > 0
-    cpus = _cpus_per_worker(job.workers)
+    use_gpu = ray.cluster_resources().get("GPU", 0) >= job.workers
+    cpus = cpus_per_worker(job.workers)
     reports: Queue = Queue(actor_options={"num_cpus": 0})
     trainer = TorchTrainer(
         _train_worker,
@@ -79,12 +81,15 @@ def fit(job: TrainingJob, on_report: Callable[[Report], None]) -> Checkpoint:
             name=job.run_id,
             storage_path=str(job.checkpoints.absolute()),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
+            failure_config=ray.train.FailureConfig(
+                max_failures=MAX_FAILURES, controller_failure_limit=MAX_FAILURES
+            ),
         ),
     )
     with _Listener(reports, on_report):
         try:
-            result = trainer.fit()
+            with _interruptible():
+                result = trainer.fit()
         except ray.train.TrainingFailedError as error:
             raise _explain(error) from error
     if result.checkpoint is None:
@@ -93,8 +98,27 @@ def fit(job: TrainingJob, on_report: Callable[[Report], None]) -> Checkpoint:
         return Checkpoint.read(Path(folder))
 
 
-def _cpus_per_worker(workers: int) -> int:
-    """The most cores that each of so many workers can have at once, wherever Ray places them."""
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C as ever: Ray answers it by leaving with exit code 0, and keeps its handler after."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as left:
+        raise KeyboardInterrupt from left
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def cpus_per_worker(workers: int) -> int:
+    """The most cores that each of so many workers can have at once, wherever Ray places them.
+
+    Raises:
+        UserError: they are more than the cluster's cores.
+    """
     nodes = [int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"]]
     for cpus in range(max(nodes, default=0), 0, -1):
         if sum(node // cpus for node in nodes) >= workers:
@@ -106,12 +130,10 @@ def _explain(error: ray.train.TrainingFailedError) -> Exception:
     """What went wrong, in one line."""
     causes = list(getattr(error, "worker_failures", {}).values()) or [error]
     for cause in causes:
-        while cause is not None:
-            if isinstance(cause, UserError):
-                return UserError(str(cause))
-            last, cause = cause, getattr(cause, "cause", None) or cause.__cause__
-    lines = str(last).strip().splitlines() or [type(last).__name__]
-    return JobError(f"training failed: {type(last).__name__}: {lines[-1]}")
+        if isinstance(cause, UserError | JobError):
+            return type(cause)(str(cause))
+    lines = str(causes[0]).strip().splitlines() or [""]
+    return JobError(f"training failed: {type(causes[0]).__name__}: {lines[-1]}")
 
 
 class _Listener:
@@ -149,6 +171,7 @@ def _train_worker(config: dict[str, Any]) -> None:
     reports: Queue = config["reports"]
     torch.set_num_threads(config["num_threads"])
     context = ray.train.get_context()
+    check_unchanged(job.data)
     ranks = Ranks(context.get_world_rank(), context.get_world_size())
     tokenizer = WordTokenizer.from_json(job.tokenizer)
     train, val = (

@@ -34,7 +34,7 @@ def test_onnx_runtime_against_eager_pytorch() -> None:
     # Smooth pictures: noise alone would leave most of the network's units at rest.
     coarse = rng.integers(0, 256, (2 * BATCH, 7, 7, 3))
     frames = np.kron(coarse, np.ones((1, 32, 32, 1))).astype(np.uint8)
-    onnx, eager = OnnxBackbone(onnx_model(spec), cores), TorchBackbone(spec)
+    onnx, eager = OnnxBackbone(onnx_model(spec), cores), TorchBackbone()
     ours, theirs = onnx(frames), eager(frames)
     difference = np.abs(ours - theirs).max() / np.abs(theirs).max()
     fast, slow = images_per_s(onnx, frames), images_per_s(eager, frames)

@@ -55,7 +55,8 @@ def make_data(folder: Path) -> DataSource:
     rows = [ItemFeatures(k, np.zeros(1), rng.random((1, DIM), np.float32)) for k in keys]
     shard = write_shard(store / "shards" / "shard-00000-0.arrow", "arrow", rows, DIM)
     records = tuple(
-        ItemRecord(k, k, shard=shard.name, row=row, num_frames=1) for row, k in enumerate(keys)
+        ItemRecord(k, k, "image", shard=shard.name, row=row, num_frames=1)
+        for row, k in enumerate(keys)
     )
     fingerprint = Fingerprint("none", "", "", "uniform:1", 1, DIM, "float32", "arrow")
     publish(store, Snapshot(fingerprint, {shard.name: shard}, records))

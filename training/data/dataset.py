@@ -55,6 +55,22 @@ def describe_data(corpus: Path | str, features: Path | str) -> DataSource:
     )
 
 
+def check_unchanged(data: DataSource) -> None:
+    """Make sure that a corpus and a store are still what they were when a run began.
+
+    Raises:
+        UserError: one of them has changed.
+    """
+    now = describe_data(data.corpus, data.features)
+    for field in ("corpus_fingerprint", "snapshot", "features_fingerprint"):
+        was, found = getattr(data, field), getattr(now, field)
+        if was != found:
+            raise UserError(
+                f"{field} was {was} when the run began and is {found}; "
+                "a training goes on with the data it began with"
+            )
+
+
 def feature_maker(source: DataSource) -> Callable[[Path], NDArray[np.float32]]:
     """A function that makes features for a new file as those of a training were made: [T, D].
 
@@ -78,7 +94,7 @@ class Dataset:
     Args:
         source: the corpus and the store.
         split: of the corpus.
-        tokenizer: None where only the references are wanted.
+        tokenizer: of the targets.
         max_words: a longer target is cut.
 
     Attributes:
@@ -92,7 +108,7 @@ class Dataset:
     def __init__(
         self, source: DataSource, split: str, tokenizer: WordTokenizer, max_words: int
     ) -> None:
-        self._store = FeatureStore(source.features)
+        self._store = FeatureStore(source.features, source.snapshot)
         found = self._store.snapshot.fingerprint.features_json()
         if found != source.features_fingerprint:
             raise UserError(

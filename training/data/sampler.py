@@ -65,12 +65,6 @@ class BatchSampler:
                 start = end - 1
         yield pool[start:]
 
-    def from_cursor(self, cursor: Cursor) -> Iterator[tuple[Cursor, Rows]]:
-        """The batches of the cursor's epoch that are still to do, each with the cursor after it."""
-        batches = self.epoch(cursor.epoch)
-        for done in range(cursor.batch, len(batches)):
-            yield Cursor(cursor.epoch, done + 1), batches[done]
-
 
 def share(rows: Rows, rank: int, world_size: int) -> Rows:
     """A worker's rows of a batch; may be none."""

@@ -31,7 +31,13 @@ class WordTokenizer:
                 normalizers.NFC(),
                 normalizers.Lowercase(),
                 # What is neither a letter, a digit nor inside a word ("don't", "t-shirt").
-                normalizers.Replace(Regex(r"[^\p{L}\p{M}\p{N}\s'-]|(?<!\w)['-]|['-](?!\w)"), " "),
+                normalizers.Replace(
+                    Regex(
+                        r"[^\p{L}\p{M}\p{N}\s'-]"
+                        r"|(?<![\p{L}\p{M}\p{N}])['-]|['-](?![\p{L}\p{M}\p{N}])"
+                    ),
+                    " ",
+                ),
             ]
         )
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

@@ -29,12 +29,6 @@ class Hypothesis:
 
 
 @torch.inference_mode()
-def greedy(model: Generator[Any], batch: Batch, max_words: int) -> list[Hypothesis]:
-    """The likeliest word at every step, for each of B rows; a cheap look at a model."""
-    return [found[0] for found in beam(model, batch, 1, max_words, 0.0)]
-
-
-@torch.inference_mode()
 def beam(
     model: Generator[Any], batch: Batch, beam_size: int, max_words: int, length_penalty: float
 ) -> list[list[Hypothesis]]:
@@ -43,7 +37,8 @@ def beam(
     Each step extends the K best unfinished sentences of a row by every word and keeps the K best of
     those. A sentence that ends among the K best is finished; a row is done once it has K finished
     ones and none that goes on can still beat the worst of them (Sutskever et al. 2014, with the
-    length penalty of Wu et al. 2016 in its simplest form).
+    length penalty of Wu et al. 2016 in its simplest form). With K = 1 it is greedy: the first
+    sentence that ends is the one, whatever the penalty promises to longer ones.
 
     <unk>, <pad> and <bos> are never written.
 
@@ -136,6 +131,7 @@ def _undone(
     undone = []
     for at, (row, hope) in enumerate(zip(alive.tolist(), hopes, strict=True)):
         scores = sorted((h.score for h in finished[row]), reverse=True)[:beam_size]
-        if hope > -torch.inf and (len(scores) < beam_size or hope > scores[-1]):
+        better = len(scores) < beam_size or (beam_size > 1 and hope > scores[-1])
+        if hope > -torch.inf and better:
             undone.append(at)
     return torch.tensor(undone, dtype=torch.int64, device=totals.device)

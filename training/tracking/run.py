@@ -245,6 +245,8 @@ def reopen(run: RunRef, *, running: bool = False) -> TrackedRun:
         client = open_client(run.tracking_uri)
         if running:
             client.update_run(run.run_id, status="RUNNING")
+            if "error" in client.get_run(run.run_id).data.tags:
+                client.delete_tag(run.run_id, "error")
         return TrackedRun(client, run, owns_status=running)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import decord
@@ -19,8 +20,8 @@ from pipeline.importers.rendered.draw import draw
 from pipeline.importers.rendered.scene import SEQUENCES, reverse
 from pipeline.importers.rendered.write import MIN_CLIPS, plan_clip
 
-# Enough for two processes to be started.
-NUM_CLIPS = 100
+# Enough for two processes to be started; five times round the circle of kinds.
+NUM_CLIPS = 120
 
 clips = st.builds(plan_clip, st.integers(0, 2**32), st.integers(0, 10_000))
 
@@ -79,7 +80,7 @@ def test_a_clip_decodes_to_the_frames_that_were_drawn(rendered: Path) -> None:
 def test_twins_show_the_very_same_frames_in_opposite_order(rendered: Path) -> None:
     rows = rows_of(rendered)
     pairs = [(a, b) for a, b in zip(rows[::2], rows[1::2], strict=True) if a["order_only"]]
-    assert len(pairs) == 0.7 * NUM_CLIPS / 2
+    assert len(pairs) == NUM_CLIPS / 2 * 10 / 12
     for one, other in pairs[::4]:
         assert one["split"] == other["split"]
         assert one["motions"] == other["backwards"] != other["motions"] == one["backwards"]
@@ -91,13 +92,15 @@ def test_twins_show_the_very_same_frames_in_opposite_order(rendered: Path) -> No
 
 def test_splits_share_kinds_evenly_and_directions_exactly() -> None:
     # One whole round: every kind has been through the whole circle of splits.
-    planned = [plan_clip(0, index) for index in range(400)]
-    assert Counter(c.split for c in planned) == {"train": 280, "val": 60, "test": 60}
+    planned = [plan_clip(0, index) for index in range(480)]
+    assert Counter(c.split for c in planned) == {"train": 336, "val": 72, "test": 72}
     for split, share in (("train", 28), ("val", 6), ("test", 6)):
         part = [c.scene for c in planned if c.split == split]
-        kinds = Counter(scene.kind for scene in part)
-        assert kinds.pop("then") == kinds.pop("two") == 2 * share
-        assert set(kinds.values()) == {share} and len(kinds) == 6
+        assert Counter(scene.kind for scene in part) == {
+            "then": 3 * share,
+            **dict.fromkeys(("left/right", "up/down", "two"), 2 * share),
+            **dict.fromkeys(("grows/shrinks", "turns", "still"), share),
+        }
         # "left, still" is one thing of one shape and another of two.
         shown = Counter((scene.kind, scene.motions) for scene in part if scene.order_only)
         for scene in filter(lambda scene: scene.order_only, part):
@@ -107,7 +110,7 @@ def test_splits_share_kinds_evenly_and_directions_exactly() -> None:
 def test_kinds_that_do_not_hang_on_order_say_so(rendered: Path) -> None:
     not_order_only = {row["kind"] for row in rows_of(rendered) if not row["order_only"]}
     order_only = {row["kind"] for row in rows_of(rendered) if row["order_only"]}
-    assert not_order_only == {"turns", "still", "return"}
+    assert not_order_only == {"turns", "still"}
     assert order_only == {"left/right", "up/down", "grows/shrinks", "then", "two"}
 
 
@@ -116,6 +119,24 @@ def test_no_sequence_reads_the_same_backwards() -> None:
     for clip in (plan_clip(0, index) for index in range(400)):
         if clip.scene.kind == "then":
             assert clip.scene.motions in SEQUENCES and clip.scene.order_only
+
+
+def test_beside_a_large_shape_that_moves_a_small_one_of_another_shape_and_colour_rests() -> None:
+    scenes = [plan_clip(0, index).scene for index in range(480)]
+    pairs = [scene.actors for scene in scenes if scene.kind == "two"]
+    assert len(pairs) == 80
+    for large, small in pairs:
+        assert (large.size, small.size) == ("large", "small")
+        assert large.shape != small.shape and large.colour != small.colour
+        assert large.motions[0] in ("left", "right", "up", "down")
+        assert small.motions == ("still",) and len(set(small.poses)) == 1
+
+
+def test_every_shape_is_drawn_in_every_colour() -> None:
+    actors = [actor for index in range(480) for actor in plan_clip(0, index).scene.actors]
+    shown = {(actor.shape, actor.colour) for actor in actors}
+    shapes, colours = ("circle", "square", "triangle"), ("red", "green", "blue", "black")
+    assert shown == set(product(shapes, colours))
 
 
 def test_the_fewest_clips_leave_no_split_empty(tmp_path: Path) -> None:

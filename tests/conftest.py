@@ -1,0 +1,89 @@
+"""What several tests share: one Ray, one export of the network, one small corpus, its features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Sets how Ray authenticates, which Ray reads when it is imported: so before any test imports Ray.
+import pipeline  # noqa: F401
+
+# A shared machine is slow at times, and a test that fails must fail again.
+settings.register_profile("intertitle", deadline=None, derandomize=True)
+settings.load_profile("intertitle")
+
+NUM_CLIPS = 24
+
+
+@pytest.fixture(scope="session")
+def onnx_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty cache folder: the network is exported by the code under test, once a session."""
+    with pytest.MonkeyPatch.context() as patch:
+        cache = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        yield cache
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(onnx_cache: Path) -> Iterator[None]:
+    """Ray on two cores and no GPU, whatever the machine has; it takes five seconds to start."""
+    from jobs.cluster import cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 2, "GPU": 0}')
+        with cluster(None):
+            yield
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of drawn clips; a test that changes it takes a copy."""
+    from pipeline.importers.rendered import render_corpus
+
+    out = tmp_path_factory.mktemp("clips")
+    render_corpus(out, num_clips=NUM_CLIPS, seed=1, num_processes=1)
+    return out
+
+
+@pytest.fixture(scope="session")
+def clip_features(clips: Path, ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of the clips' features, eight frames each, made by one worker in three shards."""
+    from pipeline.corpus import Corpus
+    from pipeline.precompute import PrecomputeOptions, precompute
+    from pipeline.sampling import Uniform
+
+    store = tmp_path_factory.mktemp("clip features")
+    options = PrecomputeOptions("efficientnet_lite0", Uniform(8), shard_items=10, workers=1)
+    precompute(Corpus(clips), store, options)
+    return store
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def intertitle(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Ended]:
+    """Run the command line in this process."""
+    from jobs.cli import main
+
+    def run(*arguments: object) -> Ended:
+        monkeypatch.setattr("sys.argv", ["intertitle", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit:
+            main()
+        code = exit.value.code
+        return Ended(code if isinstance(code, int) else 0, *capsys.readouterr())
+
+    return run

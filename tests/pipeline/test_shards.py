@@ -1,0 +1,163 @@
+"""One shard in both formats: what comes back, and that other programs can read it."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import webdataset
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_np
+
+from pipeline.shards import SUFFIXES, Format, ItemFeatures, file_sha256, open_shard, write_shard
+
+FORMATS: tuple[Format, ...] = ("arrow", "webdataset")
+DIM = 3
+AWKWARD = [
+    "a.b.c",
+    "a/b",
+    "../a",
+    "..",
+    "A",
+    "a",
+    "Ünïcødé",
+    "剧照",
+    "line\nbreak",
+    "nul\0",
+    " ",
+    "",
+]
+
+rows = st.integers(1, 4).flatmap(
+    lambda length: st.builds(
+        ItemFeatures,
+        st.sampled_from(AWKWARD) | st.text(),
+        st_np.arrays(np.float64, length, elements=st.floats(0, 1e6)),
+        st_np.arrays(np.float32, (length, DIM), elements=st.floats(-1e6, 1e6, width=32)),
+    )
+)
+
+
+def make(key: str, length: int = 2, start: float = 0.0) -> ItemFeatures:
+    values = np.arange(length * DIM, dtype=np.float32).reshape(length, DIM) + np.float32(start)
+    return ItemFeatures(key, np.arange(length) / 2, values)
+
+
+def assert_holds(path: Path, format: Format, expected: Sequence[ItemFeatures]) -> None:
+    shard = open_shard(path, format)
+    # Backwards, for access is random.
+    for index in reversed(range(len(expected))):
+        row = shard.row(index)
+        assert row.key == expected[index].key
+        assert np.array_equal(row.times_s, expected[index].times_s)
+        assert np.array_equal(row.values, expected[index].values)
+        assert row.values.dtype == np.float32 and row.times_s.dtype == np.float64
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@settings(max_examples=60)
+@given(written=st.lists(rows, max_size=6))
+@example(written=[make(key, 1 + n % 3, n) for n, key in enumerate(AWKWARD)])
+def test_rows_come_back_whatever_their_keys(format: Format, written: list[ItemFeatures]) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "shard"
+        file = write_shard(path, format, written, DIM)
+        assert_holds(path, format, written)
+        assert file.name == "shard" and file.num_rows == len(written)
+        assert (file.num_bytes, file.sha256) == (path.stat().st_size, file_sha256(path))
+        assert write_shard(Path(folder) / "again", format, written, DIM).sha256 == file.sha256
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_features_are_views_that_nobody_can_write_to(format: Format, tmp_path: Path) -> None:
+    write_shard(tmp_path / "shard", format, [make("a")], DIM)
+    values = open_shard(tmp_path / "shard", format).row(0).values
+    assert not values.flags.owndata and not values.flags.writeable
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.array([[0, np.nan, 0]], np.float32), "'a': features are not finite"),
+        (np.array([[0, np.inf, 0]], np.float32), "'a': features are not finite"),
+        (np.zeros((1, 3)), r"float64 \(1, 3\), expected float32 \(1, 3\)"),
+        (np.zeros((1, 4), np.float32), r"float32 \(1, 4\), expected float32 \(1, 3\)"),
+        (np.zeros((2, 3), np.float32), r"float32 \(2, 3\), expected float32 \(1, 3\)"),
+    ],
+    ids=["NaN", "infinite", "another type", "another length", "another count"],
+)
+def test_unusable_features_are_refused_at_the_write(
+    format: Format, values: np.ndarray, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        write_shard(tmp_path / "shard", format, [ItemFeatures("a", np.zeros(1), values)], DIM)
+    assert not (tmp_path / "shard").exists()
+
+
+def test_a_file_is_never_written_over(tmp_path: Path) -> None:
+    (tmp_path / "shard").write_text("earlier")
+    with pytest.raises(FileExistsError):
+        write_shard(tmp_path / "shard", "arrow", [make("a")], DIM)
+    assert (tmp_path / "shard").read_text() == "earlier"
+
+
+def test_an_arrow_shard_opens_with_pyarrow_alone(tmp_path: Path) -> None:
+    written = [make("a", 2), make("b/c.d", 3, 10)]
+    path = tmp_path / f"shard{SUFFIXES['arrow']}"
+    write_shard(path, "arrow", written, DIM)
+    table = pa.ipc.open_file(path).read_all()
+    table.validate(full=True)
+    assert table.to_pylist() == [
+        {"key": r.key, "times_s": r.times_s.tolist(), "features": r.values.tolist()}
+        for r in written
+    ]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_tar_opens_with_the_webdataset_library(tmp_path: Path) -> None:
+    written = [make(key, 1 + n % 3, n) for n, key in enumerate(AWKWARD)]
+    path = tmp_path / f"shard{SUFFIXES['webdataset']}"
+    write_shard(path, "webdataset", written, DIM)
+    samples = list(webdataset.WebDataset(str(path), shardshuffle=False).decode())
+    assert [sample["item.json"]["key"] for sample in samples] == AWKWARD
+    for sample, row in zip(samples, written, strict=True):
+        assert np.array_equal(sample["features.npy"], row.values)
+        assert sample["item.json"]["times_s"] == row.times_s.tolist()
+
+
+def test_a_tar_has_plain_members_whose_names_lead_nowhere(tmp_path: Path) -> None:
+    write_shard(tmp_path / "shard.tar", "webdataset", [make(key) for key in AWKWARD], DIM)
+    with tarfile.open(tmp_path / "shard.tar") as tar:
+        members = tar.getmembers()
+        first = np.load(io.BytesIO(tar.extractfile(members[0]).read()))  # type: ignore[union-attr]
+    assert len(members) == 2 * len(AWKWARD)
+    assert all(m.isreg() and "/" not in m.name and m.name[:8].isdigit() for m in members)
+    assert np.array_equal(first, make("").values)
+
+
+def test_a_pickle_inside_a_tar_is_not_opened(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "sprung",)
+
+    trapped = io.BytesIO()
+    np.save(trapped, np.array([[Trap()] * DIM], dtype=object), allow_pickle=True)
+    with tarfile.open(tmp_path / "shard.tar", "w") as tar:
+        for name, data in {
+            "00000000.features.npy": trapped.getvalue(),
+            "00000000.item.json": b'{"key": "a", "times_s": [0.0]}',
+        }.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    with pytest.raises(ValueError, match="OBJECT"):
+        open_shard(tmp_path / "shard.tar", "webdataset").row(0)
+    assert not (tmp_path / "sprung").exists()
