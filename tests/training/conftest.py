@@ -1,0 +1,170 @@
+"""A corpus with features and captions that a model learns in seconds: no video, no CNN, no Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from pipeline.corpus import Example, Item, write_corpus
+from pipeline.fingerprint import Fingerprint
+from pipeline.shards import ItemFeatures, write_shard
+from pipeline.store import ItemRecord, Snapshot, publish
+from training.config import Recipe, load_recipe
+from training.data.dataset import Dataset, DataSource, describe_data
+from training.data.tokenizer import WordTokenizer
+from training.experiment import TrainingResult, train
+from training.loop import Ranks, Report, TrainingLoop
+
+# Small tensors on busy cores: threads would only wait for each other.
+torch.set_num_threads(1)
+
+DIM = 16
+COLOURS = ("red", "green", "blue", "grey")
+SHAPES = ("ball", "cube", "cone", "ring")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An item with what people say of it."""
+
+    key: str
+    split: str
+    features: NDArray[np.float32]
+    targets: tuple[str, ...]
+
+
+def write_features(
+    folder: Path, shown: Iterable[Shown], *, weights: str = "0", quarantined: Collection[str] = ()
+) -> Path:
+    """A store of features as `precompute` would leave it."""
+    stored = [one for one in shown if one.key not in quarantined]
+    (folder / "shards").mkdir(parents=True)
+    shard = write_shard(
+        folder / "shards" / f"shard-0-{weights}.arrow",
+        "arrow",
+        [ItemFeatures(s.key, np.arange(len(s.features), dtype=float), s.features) for s in stored],
+        DIM,
+    )
+    records = [
+        ItemRecord(s.key, s.key, "video", shard=shard.name, row=row, num_frames=len(s.features))
+        for row, s in enumerate(stored)
+    ] + [
+        ItemRecord(key, key, "video", stage="decode", error="empty", message=f"{key}: has no bytes")
+        for key in quarantined
+    ]
+    fingerprint = Fingerprint(
+        backbone="synthetic",
+        weights_sha256=weights * 64,
+        preprocessing="none",
+        sampling="uniform:6",
+        size=8,
+        dim=DIM,
+        dtype="float32",
+        format="arrow",
+    )
+    publish(folder, Snapshot(fingerprint, {shard.name: shard}, tuple(records)))
+    return folder
+
+
+def write_data(
+    folder: Path, shown: Iterable[Shown], quarantined: Collection[str] = ()
+) -> DataSource:
+    """A corpus and its features, in `folder`/corpus and `folder`/features."""
+    rows = list(shown)
+    write_corpus(
+        folder / "corpus",
+        [Item(one.key, f"{one.key}.mp4", "video") for one in rows],
+        [Example(f"about-{s.key}", s.split, s.key, None, s.targets) for s in rows],
+    )
+    store = write_features(folder / "features", rows, quarantined=quarantined)
+    return describe_data(folder / "corpus", store)
+
+
+def coloured_things(num_items: int, seed: int = 0) -> list[Shown]:
+    """Things whose colour and shape are in each of 1 to 6 frames; a fifth is for validation."""
+    rng = np.random.default_rng(seed)
+    looks = {word: rng.normal(size=DIM) for word in (*COLOURS, *SHAPES)}
+    shown = []
+    for n in range(num_items):
+        colour, shape = COLOURS[n % 4], SHAPES[n // 4 % 4]
+        noise = rng.normal(scale=0.2, size=(rng.integers(1, 7), DIM))
+        targets = (f"A {colour} {shape}.", f"There is a {colour} {shape}")[: 1 + n % 2]
+        features = (looks[colour] + looks[shape] + noise).astype(np.float32)
+        split = "val" if n % 5 == 0 else "train"
+        shown.append(Shown(f"item {n}", split, features, targets))
+    return shown
+
+
+@pytest.fixture(scope="session")
+def things(tmp_path_factory: pytest.TempPathFactory) -> DataSource:
+    """60 coloured things, 48 of them to learn from; read-only."""
+    return write_data(tmp_path_factory.mktemp("things"), coloured_things(60))
+
+
+@pytest.fixture(scope="session")
+def tokenizer(things: DataSource) -> WordTokenizer:
+    """Of all words of `things`."""
+    return WordTokenizer.train([t for s in coloured_things(60) for t in s.targets], 1)
+
+
+def small_recipe(name: str = "s2vt", *settings: str) -> Recipe:
+    """A shipped recipe with a network of a size for tests."""
+    return load_recipe(
+        name,
+        [
+            "model.embedding_size=12",
+            "model.hidden_size=16",
+            "tokenizer.min_count=1",
+            "training.batch_tokens=64",
+            "training.pool_batches=4",
+            "search.max_words=8",
+            *settings,
+        ],
+    )
+
+
+def make_loop(
+    data: DataSource, tokenizer: WordTokenizer, recipe: Recipe, ranks: Ranks | None = None
+) -> TrainingLoop:
+    """A training on the CPU, in this process."""
+    train, val = (Dataset(data, split, tokenizer, 8) for split in ("train", "val"))
+    return TrainingLoop(recipe, tokenizer, train, val, DIM, torch.device("cpu"), ranks or Ranks())
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run that `experiment.train` has made on one worker of Ray."""
+
+    result: TrainingResult
+    recipe: Recipe
+    tracking_uri: str
+    checkpoints: Path
+    reports: list[Report]
+
+
+@pytest.fixture(scope="session")
+def trained(
+    ray_cluster: None, things: DataSource, tmp_path_factory: pytest.TempPathFactory
+) -> Trained:
+    """S2VT on `things`, two epochs."""
+    folder = tmp_path_factory.mktemp("trained")
+    recipe = small_recipe("s2vt", "training.epochs=2", "training.monitor=nats_per_token")
+    reports: list[Report] = []
+    uri, checkpoints = f"sqlite:///{folder}/mlflow.db", folder / "checkpoints"
+    result = train(
+        recipe,
+        Path(things.corpus),
+        Path(things.features),
+        workers=1,
+        tracking_uri=uri,
+        checkpoints=checkpoints,
+        name="first",
+        on_report=reports.append,
+    )
+    return Trained(result, recipe, uri, checkpoints, reports)

@@ -1,0 +1,52 @@
+"""Padding, lengths and the shift."""
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.data.batch import make_batch
+from training.data.tokenizer import BOS_ID, EOS_ID, PAD_ID
+
+words = st.lists(st.integers(4, 99), max_size=6)
+rows = st.lists(st.tuples(st.integers(1, 5), words), min_size=1, max_size=5)
+
+
+def test_each_target_is_the_word_after_its_input() -> None:
+    frames = [np.ones((2, 3), np.float32), np.full((1, 3), 2, np.float32)]
+    batch = make_batch(frames, [[7, 8], [9]])
+    assert batch.inputs.tolist() == [[BOS_ID, 7, 8], [BOS_ID, 9, PAD_ID]]
+    assert batch.targets.tolist() == [[7, 8, EOS_ID], [9, EOS_ID, PAD_ID]]
+    assert batch.num_targets.tolist() == [3, 2]
+    assert batch.num_frames.tolist() == [2, 1]
+    assert batch.features.tolist() == [[[1, 1, 1], [1, 1, 1]], [[2, 2, 2], [0, 0, 0]]]
+
+
+@given(rows, st.integers(0, 2**32 - 1))
+def test_every_row_is_in_its_batch_whole_and_the_rest_is_padding(
+    rows: list[tuple[int, list[int]]], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    features = [rng.normal(size=(t, 3)).astype(np.float32) + 1 for t, _ in rows]
+    sentences = [sentence for _, sentence in rows]
+    batch = make_batch(features, sentences)
+
+    assert len(batch) == len(rows)
+    assert batch.features.shape == (len(rows), max(t for t, _ in rows), 3)
+    assert batch.targets.shape == (len(rows), max(map(len, sentences)) + 1)
+    for n, (frames, sentence) in enumerate(zip(features, sentences, strict=True)):
+        t, length = int(batch.num_frames[n]), int(batch.num_targets[n])
+        assert np.array_equal(batch.features[n, :t], frames)
+        assert not batch.features[n, t:].any()
+        assert batch.targets[n, :length].tolist() == [*sentence, EOS_ID]
+        assert batch.inputs[n, :length].tolist() == [BOS_ID, *sentence]
+        assert (batch.targets[n, length:] == PAD_ID).all()
+        assert (batch.inputs[n, length:] == PAD_ID).all()
+
+
+def test_a_batch_holds_what_a_network_takes() -> None:
+    batch = make_batch([np.zeros((2, 3), np.float32)], [()]).to(torch.device("cpu"))
+    assert batch.features.dtype == torch.float32
+    whole = (batch.num_frames, batch.inputs, batch.targets, batch.num_targets)
+    assert {tensor.dtype for tensor in whole} == {torch.int64}
+    assert batch.inputs.tolist() == [[BOS_ID]]

@@ -1,0 +1,142 @@
+"""Search, held to what it approximates: every sentence there is."""
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from training.config import ModelConfig
+from training.data.batch import Batch, make_batch
+from training.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from training.evaluation.search import Hypothesis, beam
+from training.models.build import build_model
+from training.models.generator import Generator
+
+DIM = 3
+NEVER = [PAD_ID, BOS_ID, UNK_ID]
+
+
+def make_model(vocabulary: int, seed: int = 0, **bias: float) -> Generator[Any]:
+    torch.manual_seed(seed)
+    sizes = {"embedding_size": 4, "hidden_size": 5, "dropout": 0.0}
+    model: Any = build_model(ModelConfig(kind="s2vt", **sizes), DIM, vocabulary)
+    for parameter in model.parameters():
+        parameter.data.mul_(4)
+    for word, value in bias.items():
+        model.bias.data[{"pad": PAD_ID, "bos": BOS_ID, "eos": EOS_ID, "unk": UNK_ID}[word]] = value
+    return model.eval()
+
+
+def films(num: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.normal(0, 2, (1 + n % 3, DIM)).astype(np.float32) for n in range(num)]
+
+
+def questions(num: int) -> Batch:
+    return make_batch(films(num), [()] * num)
+
+
+@torch.no_grad()
+def log_probs(
+    model: Generator[Any], film: np.ndarray, sentences: list[tuple[int, ...]]
+) -> list[float]:
+    """Of whole sentences with their <eos>, by the path that training takes."""
+    batch = make_batch([film] * len(sentences), sentences)
+    of_all = torch.log_softmax(model.logits(model.hidden(batch)).double(), -1)
+    of_words = of_all.gather(2, batch.targets[..., None])[..., 0]
+    at = torch.arange(of_words.shape[1]) < batch.num_targets[:, None]
+    return [float(row) for row in (of_words * at).sum(1)]
+
+
+def ranked(found: list[Hypothesis]) -> list[tuple[int, ...]]:
+    return [hypothesis.token_ids for hypothesis in found]
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 0.7])
+def test_a_beam_as_wide_as_all_sentences_ranks_them_all(length_penalty: float) -> None:
+    model = make_model(4 + 3)
+    sentences = [s for n in range(4) for s in product((4, 5, 6), repeat=n)]
+    rows = beam(model, questions(4), 50, 3, length_penalty)
+    for film, found in zip(films(4), rows, strict=True):
+        totals = dict(zip(sentences, log_probs(model, film, sentences), strict=True))
+        scores = {s: total / (len(s) + 1) ** length_penalty for s, total in totals.items()}
+        assert ranked(found) == sorted(sentences, key=lambda s: -scores[s])
+        for hypothesis in found:
+            assert hypothesis.log_prob == pytest.approx(totals[hypothesis.token_ids], abs=1e-4)
+            assert hypothesis.score == pytest.approx(scores[hypothesis.token_ids], abs=1e-4)
+
+
+@pytest.mark.parametrize("beam_size", [1, 2, 5])
+def test_what_a_narrow_beam_finds_is_worth_what_it_says(beam_size: int) -> None:
+    model = make_model(12)
+    for film, found in zip(films(6), beam(model, questions(6), beam_size, 6, 0.7), strict=True):
+        sentences = ranked(found)
+        assert 1 <= len(found) <= beam_size
+        assert len(set(sentences)) == len(sentences)
+        totals = log_probs(model, film, sentences)
+        scores = [total / (len(s) + 1) ** 0.7 for s, total in zip(sentences, totals, strict=True)]
+        assert [h.log_prob for h in found] == pytest.approx(totals, abs=1e-4)
+        assert [h.score for h in found] == pytest.approx(scores, abs=1e-4)
+        assert scores == sorted(scores, reverse=True)
+
+
+@torch.no_grad()
+def likeliest_words(model: Generator[Any], batch: Batch, max_words: int) -> list[tuple[int, ...]]:
+    """Greedy search, a row at a time, as anyone would write it."""
+    told = []
+    for row in range(len(batch)):
+        state = model.start(make_batch([films(len(batch))[row]], [()]))
+        words, word = [], BOS_ID
+        while len(words) < max_words:
+            probs, state = model.step(state, torch.tensor([word]))
+            probs[:, NEVER] = -torch.inf
+            word = int(probs.argmax())
+            if word == EOS_ID:
+                break
+            words.append(word)
+        told.append(tuple(words))
+    return told
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("length_penalty", [0.0, 0.7, 2.0])
+def test_a_beam_of_one_is_greedy_whatever_the_penalty(seed: int, length_penalty: float) -> None:
+    model, batch = make_model(8, seed, eos=1.0), questions(20)
+    told = [h.token_ids for (h,) in beam(model, batch, 1, 5, length_penalty)]
+    assert told == likeliest_words(model, batch, 5)
+    assert len({len(words) for words in told}) > 1
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_a_row_is_told_the_same_alone_and_among_others(beam_size: int) -> None:
+    model = make_model(12, eos=1.0)
+    together = beam(model, questions(9), beam_size, 6, 0.7)
+    for film, among in zip(films(9), together, strict=True):
+        (alone,) = beam(model, make_batch([film], [()]), beam_size, 6, 0.7)
+        assert ranked(alone) == ranked(among)
+        assert [h.score for h in alone] == pytest.approx([h.score for h in among], abs=1e-5)
+
+
+def test_words_that_are_none_are_never_written_however_likely() -> None:
+    model = make_model(9, pad=20.0, bos=20.0, unk=20.0)
+    for found in beam(model, questions(6), 4, 6, 0.7):
+        assert not {word for h in found for word in h.token_ids} & {*NEVER, EOS_ID}
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_a_model_that_never_ends_is_ended_at_the_limit(beam_size: int) -> None:
+    model = make_model(9, eos=-60.0)
+    for film, found in zip(films(5), beam(model, questions(5), beam_size, 4, 0.0), strict=True):
+        assert [len(h.token_ids) for h in found] == [4] * beam_size
+        totals = log_probs(model, film, ranked(found))
+        assert [h.log_prob for h in found] == pytest.approx(totals, abs=1e-3)
+
+
+@pytest.mark.parametrize(("vocabulary", "eos"), [(9, 60.0), (4, 0.0)])
+def test_a_model_that_says_nothing_gives_one_empty_sentence_first(
+    vocabulary: int, eos: float
+) -> None:
+    for found in beam(make_model(vocabulary, eos=eos), questions(5), 3, 4, 0.7):
+        assert found[0].token_ids == ()
