@@ -128,8 +128,6 @@ class OnnxBackbone:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads
-        # Spinning threads would take the cores that decoding needs.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
             model, options, providers=["CPUExecutionProvider"]
