@@ -54,10 +54,10 @@ def demo(
         )
     samples = result.evaluation.samples
     rows = [
-        (sample.item_key, sample.hypothesis, sample.references[0])
+        (sample.item_key, sample.hypothesis, "\n".join(sample.references[:2]))
         for sample in samples[:: max(1, len(samples) // NUM_SHOWN)][:NUM_SHOWN]
     ]
-    console.table("five clips", ("clip", "the model says", "a person would say"), rows)
+    console.table("five clips", ("clip", "the model says", "two of the references"), rows)
     seconds = time.perf_counter() - began
     console.say(f"\n{features.stored} clips, {seconds:.0f} s in all; everything is in {workdir}/")
     show_result(result)

@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,8 +55,11 @@ def open_command(tracking_uri: str) -> str:
     uri = absolute(tracking_uri)
     if uri.startswith(("http://", "https://")):
         return uri
-    # One worker is there in a third of the time that the default of four takes.
-    return f"mlflow ui --workers 1 --backend-store-uri {shlex.quote(uri)}"
+    # The one of this environment, which need not be on the PATH. One worker is there in a third of
+    # the time that the default of four takes.
+    mlflow = Path(sys.executable).with_name("mlflow")
+    here = mlflow.relative_to(Path.cwd()) if mlflow.is_relative_to(Path.cwd()) else mlflow
+    return f"{shlex.quote(str(here))} ui --workers 1 --backend-store-uri {shlex.quote(uri)}"
 
 
 def resolve_run(spec: str, tracking_uri: str) -> RunRef:

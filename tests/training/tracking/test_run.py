@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -262,9 +263,10 @@ def test_the_store_is_the_environments_or_lies_here(
 
 def test_the_command_opens_the_store() -> None:
     assert open_command("http://mlflow:5000") == "http://mlflow:5000"
-    assert open_command("sqlite:////a b/mlflow.db") == (
-        "mlflow ui --workers 1 --backend-store-uri 'sqlite:////a b/mlflow.db'"
-    )
+    uri = "sqlite:////a b/mlflow.db"
+    program, *arguments = shlex.split(open_command(uri))
+    assert os.access(program, os.X_OK)
+    assert arguments == ["ui", "--workers", "1", "--backend-store-uri", uri]
 
 
 def test_importing_is_light_and_turns_telemetry_off() -> None:
