@@ -14,7 +14,7 @@ from jobs.cluster import cluster
 from jobs.importing import run_import
 from jobs.options import Json
 from jobs.precompute import run_precompute
-from jobs.train import show_result, with_progress
+from jobs.train import as_json, show_result, with_progress
 from pipeline.corpus import Corpus
 from pipeline.sampling import Uniform
 
@@ -62,11 +62,4 @@ def demo(
     console.say(f"\n{features.stored} clips, {seconds:.0f} s in all; everything is in {workdir}/")
     show_result(result)
     if json:
-        console.result(
-            {
-                "run_id": result.run.run_id,
-                "name": result.run.name,
-                "metrics": result.evaluation.scores.values,
-                "seconds": round(seconds, 1),
-            }
-        )
+        console.result({**as_json(result), "seconds": round(seconds, 1)})

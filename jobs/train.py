@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -91,13 +91,7 @@ def train_recipe(
             )
     show_result(result)
     if json:
-        console.result(
-            {
-                "run_id": result.run.run_id,
-                "name": result.run.name,
-                "metrics": result.evaluation.scores.values,
-            }
-        )
+        console.result(as_json(result))
 
 
 def _resumable(settings: list[str]) -> dict[str, int | None]:
@@ -142,6 +136,15 @@ def with_progress(
             )
 
         return start(tell_run, tell)
+
+
+def as_json(result: TrainingResult) -> dict[str, Any]:
+    """What `--json` promises of a training."""
+    return {
+        "run_id": result.run.run_id,
+        "name": result.run.name,
+        "metrics": result.evaluation.scores.values,
+    }
 
 
 def show_result(result: TrainingResult) -> None:
