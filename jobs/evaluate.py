@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from jobs import console
-from jobs.options import Json, TrackingUri, local_path
+from jobs.options import Beam, Json, Run, TrackingUri, local_path
 
 
 def evaluate(
-    run: Annotated[str, typer.Argument(help="A run's id or name, or models:/name@alias.")],
+    run: Run,
     corpus: Annotated[
         Path | None,
         typer.Option(parser=local_path, metavar="PATH", help="default: the one it was trained on."),
@@ -22,9 +22,7 @@ def evaluate(
         typer.Option(parser=local_path, metavar="PATH", help="default: those it was trained on."),
     ] = None,
     split: Annotated[str, typer.Option(help="Of the corpus.")] = "val",
-    beam: Annotated[
-        int | None, typer.Option(min=1, help="Sentences kept; default: the recipe's.")
-    ] = None,
+    beam: Beam = None,
     tracking_uri: TrackingUri = None,
     json: Json = False,
 ) -> None:

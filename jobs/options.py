@@ -17,6 +17,8 @@ def local_path(text: str) -> Path:
     return Path(text)
 
 
+Run = Annotated[str, typer.Argument(help="A run's id or name, or models:/name@alias.")]
+Beam = Annotated[int | None, typer.Option(min=1, help="Sentences kept; default: the recipe's.")]
 Json = Annotated[
     bool, typer.Option("--json", help="The last line printed is one JSON object with the result.")
 ]

@@ -8,15 +8,13 @@ from typing import Annotated
 import typer
 
 from jobs import console
-from jobs.options import Json, TrackingUri
+from jobs.options import Beam, Json, Run, TrackingUri
 
 
 def predict(
-    run: Annotated[str, typer.Argument(help="A run's id or name, or models:/name@alias.")],
+    run: Run,
     files: Annotated[list[Path], typer.Argument(help="Videos and images.")],
-    beam: Annotated[
-        int | None, typer.Option(min=1, help="Sentences kept; default: the recipe's.")
-    ] = None,
+    beam: Beam = None,
     tracking_uri: TrackingUri = None,
     json: Json = False,
 ) -> None:

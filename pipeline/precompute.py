@@ -253,13 +253,15 @@ def _decode_singly(
     decoded: list[DecodedItem] = []
     frames = [np.zeros((0, size, size, 3), np.uint8)]
     for source in sources:
-        items, pixels = _decode_chunk.remote((source,), sampling, size)
         try:
-            decoded.extend(ray.get(items))
-            frames.append(ray.get(pixels))
+            # Both or neither: frames lost after their item was counted would count it twice.
+            items, pixels = ray.get(list(_decode_chunk.remote((source,), sampling, size)))
         except ray.exceptions.RayError as error:
             message = f"{source.path}: the decoder died ({type(error).__name__})"
             decoded.append(reject(source, Rejection("decode", "crashed", message)))
+        else:
+            decoded.extend(items)
+            frames.append(pixels)
     return decoded, ray.put(np.concatenate(frames))
 
 

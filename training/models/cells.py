@@ -29,15 +29,15 @@ class LSTMState:
 
 
 class LSTM(nn.Module):
-    """One or more LSTM layers.
+    """One LSTM layer.
 
     The recurrent weights of each gate begin orthogonal (Saxe et al. 2014) and the forget gates open
     (bias 1, Jozefowicz et al. 2015): gradients reach far from the first step on.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1) -> None:
+    def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(input_size, hidden_size, num_layers, batch_first=True)
+        self.lstm = nn.LSTM(input_size, hidden_size, batch_first=True)
         for name, parameter in self.lstm.named_parameters():
             if name.startswith("weight_hh"):
                 for gate in parameter.detach().chunk(4):
