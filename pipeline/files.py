@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from pipeline.backbone import Backbone, OnnxBackbone, backbone_spec, onnx_model
 from pipeline.corpus import Item, Kind
-from pipeline.decode import IMAGE_SUFFIXES, VIDEO_SUFFIXES, DecodeError, decode, file_state
+from pipeline.decode import IMAGE_SUFFIXES, VIDEO_SUFFIXES, DecodeError, decode
 from pipeline.errors import UserError
 from pipeline.fingerprint import make_fingerprint
 from pipeline.sampling import parse_sampling
+from pipeline.source import file_state
 
 
 def kind_of(path: Path) -> Kind:

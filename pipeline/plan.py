@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import cast
 
 from pipeline.corpus import Corpus, Item
-from pipeline.decode import DecodeError, file_state
+from pipeline.decode import DecodeError
 from pipeline.fingerprint import Fingerprint
 from pipeline.shards import SUFFIXES, Format, ShardFile
+from pipeline.source import file_state
 from pipeline.store import ItemRecord, Snapshot, read_records, sync_folder, write_records
 from pipeline.work import DecodedItem, Source
 

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.corpus import Item
-from pipeline.decode import DecodeError, FileState, decode, file_state
+from pipeline.decode import DecodeError, decode
 from pipeline.sampling import Sampling
 from pipeline.shards import Format, ItemFeatures, ShardFile, write_shard
+from pipeline.source import FileState, file_state
 
 
 @dataclass(frozen=True, slots=True)

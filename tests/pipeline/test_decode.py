@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-import signal
 import struct
-from collections.abc import Callable, Iterator
-from errno import EIO
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -18,7 +13,7 @@ import skvideo
 from PIL import Image
 
 from pipeline.corpus import Item
-from pipeline.decode import DecodeError, Frames, decode, file_state
+from pipeline.decode import DecodeError, Frames, decode
 from pipeline.importers.rendered.draw import draw
 from pipeline.importers.rendered.write import encode, plan_clip
 from pipeline.sampling import Rate, Sampling, Uniform
@@ -153,66 +148,6 @@ def test_every_kind_of_picture_becomes_colour(mode: str, tmp_path: Path) -> None
 
 
 # What is refused
-
-
-@pytest.fixture
-def deadline() -> Iterator[None]:
-    """What hangs fails after ten seconds."""
-
-    def too_late(*_: object) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, too_late)
-    signal.alarm(10)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
-
-
-@pytest.mark.parametrize(
-    ("error", "make"),
-    [
-        ("missing", lambda path: None),
-        ("missing", lambda path: path.symlink_to("nowhere.mp4")),
-        ("empty", lambda path: path.touch()),
-        ("refused", lambda path: path.mkdir()),
-        ("refused", os.mkfifo),
-    ],
-    ids=["missing", "broken link", "empty", "folder", "FIFO"],
-)
-def test_what_is_no_regular_file_is_refused_before_opening(
-    error: str, make: Callable[[Path], None], tmp_path: Path, deadline: None
-) -> None:
-    make(tmp_path / "a.mp4")
-    with pytest.raises(DecodeError, match=r"a\.mp4") as refused:
-        file_state(tmp_path / "a.mp4")
-    assert refused.value.error == error
-
-
-def test_names_too_long_for_a_disk_are_missing(tmp_path: Path) -> None:
-    with pytest.raises(DecodeError) as refused:
-        file_state(tmp_path / ("x" * 300 + ".mp4"))
-    assert refused.value.error == "missing"
-
-
-def test_a_file_that_the_disk_cannot_read_is_unreadable(
-    clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(EIO, os.strerror(EIO))
-
-    monkeypatch.setattr(hashlib, "file_digest", fail)
-    with pytest.raises(DecodeError) as refused:
-        file_state(clip)
-    assert refused.value.error == "unreadable"
-
-
-def test_a_file_is_known_by_its_bytes(clip: Path, tmp_path: Path) -> None:
-    state = file_state(clip)
-    assert state.sha256 == hashlib.sha256(clip.read_bytes()).hexdigest()
-    assert state.size_bytes == clip.stat().st_size
-    copy = shutil.copyfile(clip, tmp_path / "copy.mp4")
-    assert file_state(copy).sha256 == state.sha256
 
 
 def write_sound(path: Path, clip: Path) -> None:
