@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from jobs import demo, evaluate, importing, precompute, predict, train
+from jobs import collecting, demo, evaluate, importing, inspecting, precompute, predict, train
 from jobs.console import ERRORS
 from pipeline.errors import JobError, UserError
 
@@ -25,6 +25,8 @@ app.command("precompute")(precompute.precompute_features)
 app.command("train")(train.train_recipe)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("inspect")(inspecting.inspect_store)
+app.command("gc")(collecting.collect_garbage)
 
 
 def main() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -26,23 +29,36 @@ ERRORS = Console(stderr=True, highlight=False)
 OUTPUT = Console(highlight=False)
 
 
+# Where there is no terminal, a line is printed this often at least.
+SILENCE_S = 60.0
+
+
 class Bar:
-    """A progress bar; on what is not a terminal, a line now and then."""
+    """A progress bar; on what is not a terminal, a line for each tenth, and one a minute."""
 
     def __init__(self, progress: Progress | None, task: TaskID | None, title: str) -> None:
         self._progress, self._task, self._title = progress, task, title
         self._told = -1
+        self._told_at = time.monotonic()
+        self._began: tuple[float, float] | None = None
 
     def update(self, done: float, total: float, note: str = "") -> None:
         """Show how far it is."""
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=done, total=total, note=note)
             return
+        now = time.monotonic()
+        began_at, before = self._began = self._began or (now, done)
         tenth = int(10 * done / total) if total else 10
-        if tenth > self._told:
-            self._told = tenth
+        if tenth > self._told or now > self._told_at + SILENCE_S:
+            self._told, self._told_at = tenth, now
             count = f"{done:g}/{total:g}" if total > 1 else f"{100 * done:.0f} %"
-            ERRORS.print(f"{self._title}: {count} {note}".rstrip(), markup=False)
+            left = ""
+            if before < done < total:
+                seconds = (total - done) * (now - began_at) / (done - before)
+                left = f"{timedelta(seconds=round(seconds))} left"
+            told = ", ".join(part for part in (note, left) if part)
+            ERRORS.print(f"{self._title}: {count} {told}".rstrip(), markup=False)
 
 
 @contextmanager
@@ -76,7 +92,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
         numbers = all(isinstance(row[index], int | float) for row in rows)
         grid.add_column(column, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row))
+        grid.add_row(*(f"{v:.2f}" if isinstance(v, float) else escape(str(v)) for v in row))
     say(f"\n{title}\n")
     OUTPUT.print(grid)
 

@@ -16,6 +16,7 @@ from jobs.options import Json
 from jobs.precompute import run_precompute
 from jobs.train import as_json, show_result, with_progress
 from pipeline.corpus import Corpus
+from pipeline.location import location
 from pipeline.sampling import Uniform
 
 NUM_CLIPS = 700
@@ -37,7 +38,7 @@ def demo(
     with cluster(None):
         features = run_precompute(
             Corpus(corpus),
-            store,
+            location(store),
             PrecomputeOptions("efficientnet_lite0", Uniform(8), shard_items=100),
         )
         result = with_progress(

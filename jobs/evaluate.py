@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
+from upath import UPath
 
 from jobs import console
-from jobs.options import Beam, Json, Run, TrackingUri, local_path
+from jobs.options import Beam, Json, Run, TrackingUri
+from pipeline.location import location
 
 
 def evaluate(
     run: Run,
     corpus: Annotated[
-        Path | None,
-        typer.Option(parser=local_path, metavar="PATH", help="default: the one it was trained on."),
+        UPath | None,
+        typer.Option(parser=location, metavar="PATH", help="default: the one it was trained on."),
     ] = None,
     features: Annotated[
-        Path | None,
-        typer.Option(parser=local_path, metavar="PATH", help="default: those it was trained on."),
+        UPath | None,
+        typer.Option(parser=location, metavar="PATH", help="default: those it was trained on."),
     ] = None,
     split: Annotated[str, typer.Option(help="Of the corpus.")] = "val",
     beam: Beam = None,

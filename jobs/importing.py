@@ -7,33 +7,82 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from upath import UPath
 
 from jobs import console
-from jobs.options import Json, local_path
+from jobs.options import Json
 from pipeline.corpus import ImportReport
 from pipeline.errors import UserError
+from pipeline.importers.coco import import_coco
+from pipeline.importers.easy_vqa import import_easy_vqa
 from pipeline.importers.flickr8k import import_flickr8k
+from pipeline.importers.flickr30k import import_flickr30k
 from pipeline.importers.folder import import_folder
+from pipeline.importers.labelled import import_labelled
+from pipeline.importers.msrvtt import import_msrvtt
+from pipeline.importers.msvd import import_msvd
+from pipeline.importers.parallel import import_parallel_files, import_parallel_folder
 from pipeline.importers.rendered import render_corpus
+from pipeline.importers.text import import_text
+from pipeline.importers.vqa_v2 import import_vqa_v2
+from pipeline.location import AnyPath, is_local, location
 
-FROM_FOLDER = {"flickr8k": import_flickr8k, "folder": import_folder}
-FORMATS = (*FROM_FOLDER, "rendered")
+# SOURCE is one path.
+FROM_ONE = {
+    "labelled": import_labelled,
+    "msvd": import_msvd,
+    "text": import_text,
+    "vqa_v2": import_vqa_v2,
+}
+# SOURCE is a folder, and perhaps JSON files that are read instead of those which it holds.
+FROM_FOLDER_AND_JSON = {
+    "coco": import_coco,
+    "flickr8k": import_flickr8k,
+    "flickr30k": import_flickr30k,
+    "msrvtt": import_msrvtt,
+}
+FORMATS = sorted([*FROM_ONE, *FROM_FOLDER_AND_JSON, "easy_vqa", "folder", "parallel", "rendered"])
 
 
 def import_corpus(
     format: Annotated[str, typer.Argument(help=f"One of: {', '.join(FORMATS)}.")],
     out: Annotated[
-        Path, typer.Option(parser=local_path, metavar="PATH", help="The corpus to write, a folder.")
+        UPath, typer.Option(parser=location, metavar="CORPUS", help="To write: a folder or URL.")
     ],
     source: Annotated[
-        list[Path] | None, typer.Argument(help="Where the data lies; none for rendered.")
+        list[UPath] | None,
+        typer.Argument(parser=location, metavar="SOURCE", help="Where the data lies; see above."),
+    ] = None,
+    source_language: Annotated[
+        str | None, typer.Option(help="parallel, FOLDER: the ending of the files to read: en.")
+    ] = None,
+    target_language: Annotated[
+        str | None, typer.Option(help="parallel, FOLDER: the ending of their translations: de.")
     ] = None,
     num_clips: Annotated[int, typer.Option(help="rendered: how many clips to draw.")] = 400,
     seed: Annotated[int, typer.Option(help="rendered: the same seed draws the same clips.")] = 0,
     json: Json = False,
 ) -> None:
-    """Make a corpus of a published data set, of any folder, or of clips drawn by the program."""
-    report = run_import(format, source or [], out, num_clips, seed)
+    """Make a corpus of a published data set, of any folder, or of clips drawn by the program.
+
+    \b
+    FORMAT SOURCE...
+    coco FOLDER [JSON...]     annotations/captions_*.json; or Karpathy's JSON
+    flickr8k FOLDER [JSON]    captions and lists as published; or Karpathy's JSON
+    flickr30k FOLDER [JSON]   results_20130124.token, results.csv; or Karpathy's
+    msvd FOLDER               AllVideoDescriptions.txt or the table, and clips
+    msrvtt FOLDER [JSON...]   *videodatainfo*.json and clips
+    vqa_v2 FOLDER             questions and answers about COCO's photographs
+    easy_vqa                  the Python package easy-vqa
+    parallel SOURCE TARGET    two aligned files
+    parallel FOLDER           pairs like train.en train.de; name both languages
+    labelled FOLDER|FILE      train.tsv, val.tsv: label TAB text
+    text FOLDER|FILE          a line is an example, for a language model
+    folder FOLDER|URL         any videos and images, without captions
+    rendered                  clips that the program draws
+    """
+    languages = (source_language, target_language)
+    report = run_import(format, source or [], out, num_clips, seed, languages)
     for note in report.notes:
         console.say(note)
     for name in report.missing[:20]:
@@ -49,16 +98,66 @@ def import_corpus(
 
 
 def run_import(
-    format: str, source: list[Path], out: Path, num_clips: int, seed: int
+    format: str,
+    source: list[UPath],
+    out: AnyPath,
+    num_clips: int,
+    seed: int,
+    languages: tuple[str | None, str | None] = (None, None),
 ) -> ImportReport:
     """Call the importer of a format."""
-    if format == "rendered":
-        if source:
-            raise UserError(f"import rendered: takes no SOURCE, got {source[0]}")
-        with console.bar("drawing clips") as bar:
-            return render_corpus(out, num_clips=num_clips, seed=seed, on_progress=bar.update)
-    if format not in FROM_FOLDER:
+    if format not in FORMATS:
         raise UserError(f"import: {format!r}, allowed: {', '.join(FORMATS)}")
-    if len(source) != 1:
-        raise UserError(f"import {format}: takes one SOURCE folder, got {len(source)}")
-    return FROM_FOLDER[format](source[0], out)
+    if format != "parallel" and languages != (None, None):
+        raise UserError(f"import {format}: takes no --source-language and --target-language")
+    if format == "folder":
+        if len(source) != 1:
+            raise UserError(f"import folder: takes one SOURCE, got {len(source)}")
+        return import_folder(source[0], out)
+    here = [path for path in source if is_local(path)]
+    if len(here) != len(source):
+        raise UserError(f"import {format}: {source}, allowed: a path on this machine")
+    return _import_published(format, here, out, num_clips, seed, languages)
+
+
+def _import_published(
+    format: str,
+    source: list[Path],
+    out: AnyPath,
+    num_clips: int,
+    seed: int,
+    languages: tuple[str | None, str | None],
+) -> ImportReport:
+    if format == "parallel":
+        return _import_parallel(source, out, languages)
+    if format in FROM_ONE:
+        if len(source) != 1:
+            raise UserError(f"import {format}: takes one SOURCE, got {len(source)}")
+        return FROM_ONE[format](source[0], out)
+    if format in FROM_FOLDER_AND_JSON:
+        if not source:
+            raise UserError(f"import {format}: takes a SOURCE folder, got none")
+        return FROM_FOLDER_AND_JSON[format](source[0], out, source[1:])
+    if source:
+        raise UserError(f"import {format}: takes no SOURCE, got {source[0]}")
+    if format == "easy_vqa":
+        return import_easy_vqa(out)
+    folder = location(out)
+    if not is_local(folder):
+        raise UserError(f"import rendered: {out}, allowed: a path on this machine")
+    with console.bar("drawing clips") as bar:
+        return render_corpus(folder, num_clips=num_clips, seed=seed, on_progress=bar.update)
+
+
+def _import_parallel(
+    source: list[Path], out: AnyPath, languages: tuple[str | None, str | None]
+) -> ImportReport:
+    source_language, target_language = languages
+    if len(source) == 2 and languages == (None, None):
+        return import_parallel_files(source[0], source[1], out)
+    if len(source) == 1 and source_language and target_language:
+        return import_parallel_folder(source[0], out, source_language, target_language)
+    raise UserError(
+        "import parallel: takes SOURCE_FILE TARGET_FILE, or FOLDER with --source-language and "
+        f"--target-language; got {' '.join(map(str, source)) or 'no SOURCE'}"
+    )

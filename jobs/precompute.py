@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from collections import deque
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+from upath import UPath
 
 from jobs import console
 from jobs.cluster import cluster
-from jobs.options import Address, Json, local_path
+from jobs.options import Address, Json
 from pipeline.corpus import Corpus
 from pipeline.errors import UserError
-from pipeline.sampling import Rate, Uniform
+from pipeline.limits import Limits
+from pipeline.location import location
+from pipeline.sampling import Every, Rate, Sampling, Uniform
 from pipeline.shards import Format
 
 if TYPE_CHECKING:
@@ -22,48 +25,74 @@ if TYPE_CHECKING:
 # More items in quarantine than were allowed.
 EXIT_TOO_MANY_FAILED = 3
 SHOWN = 20
+# The rate that is shown is of so much of the past.
+RATE_OVER_S = 20.0
+
+LIMITS = Limits()
 
 
 def precompute_features(
     corpus: Annotated[
-        Path,
-        typer.Argument(
-            parser=local_path, metavar="PATH", help="A folder made by `intertitle import`."
-        ),
+        UPath,
+        typer.Argument(parser=location, metavar="CORPUS", help="Made by `intertitle import`."),
     ],
     out: Annotated[
-        Path,
+        UPath,
         typer.Option(
-            parser=local_path, metavar="PATH", help="The store to write or to add to, a folder."
+            parser=location, metavar="STORE", help="To write or to add to: folder or URL."
         ),
     ],
-    backbone: Annotated[str, typer.Option(help="The network.")] = "efficientnet_lite0",
+    backbone: Annotated[
+        str, typer.Option(help="efficientnet_lite0, 1, 2; onnx:FILE; timm:NAME[@LAYER].")
+    ] = "efficientnet_lite0",
+    features: Annotated[
+        str, typer.Option(help="pooled: a vector a frame; grid: one for each cell of a grid.")
+    ] = "pooled",
     frames: Annotated[
         int | None, typer.Option(help="Frames of a video, spread over its time; default: 8.")
     ] = None,
     fps: Annotated[float | None, typer.Option(help="Frames a second, instead of --frames.")] = None,
+    every: Annotated[
+        int | None, typer.Option(help="Every so many frames, instead of both.")
+    ] = None,
     format: Annotated[str, typer.Option(help="Of the shards: arrow or webdataset.")] = "arrow",
     shard_items: Annotated[int, typer.Option(help="Items a shard.")] = 256,
     workers: Annotated[
-        int | None, typer.Option(help="Networks at work; default: one a GPU, or one a node.")
+        int | None, typer.Option(help="Networks at work; default: one a GPU, or one a core.")
     ] = None,
+    item_seconds: Annotated[float, typer.Option(help="That one item may take.")] = LIMITS.seconds,
+    item_memory_mb: Annotated[
+        int, typer.Option(help="MiB that decoding one item may take.")
+    ] = LIMITS.memory_mb,
+    max_pixels: Annotated[int, typer.Option(help="Of a picture or frame.")] = LIMITS.max_pixels,
+    keep_degraded: Annotated[
+        bool, typer.Option(help="Of a damaged file, keep what can be read, and mark it.")
+    ] = LIMITS.keep_degraded,
     allow_failed: Annotated[
         float, typer.Option(min=0, max=1, help="Share of items that may fail before exit code 3.")
     ] = 0.05,
+    stop_failed: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of failures that ends a job on its way.")
+    ] = 0.5,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what is in quarantine.")
+    ] = False,
     address: Address = None,
     json: Json = False,
 ) -> None:
     """Extract frames and compute their features; a rerun does only what is new or changed."""
     from pipeline.precompute import PrecomputeOptions
 
-    if frames is not None and fps is not None:
-        raise UserError(f"--frames {frames} and --fps {fps:g}: only one of the two")
     options = PrecomputeOptions(
         backbone=backbone,
-        sampling=Rate(fps) if fps is not None else Uniform(8 if frames is None else frames),
+        sampling=_sampling(frames, fps, every),
+        features=features,
         format=cast(Format, format),
         shard_items=shard_items,
         workers=workers,
+        limits=Limits(item_seconds, item_memory_mb, max_pixels, keep_degraded),
+        stop_failed=stop_failed,
+        retry_failed=retry_failed,
     )
     source = Corpus(corpus)
     began = time.perf_counter()
@@ -73,11 +102,13 @@ def precompute_features(
     for record in report.quarantined[:SHOWN]:
         console.say(f"quarantined {record.key}: {record.error}: {record.message}")
     if len(report.quarantined) > SHOWN:
-        console.say(f"quarantined: {len(report.quarantined) - SHOWN} more, see the snapshot")
+        more = len(report.quarantined) - SHOWN
+        console.say(f"quarantined: {more} more; `intertitle inspect {out} --quarantine` shows all")
     failed = len(report.quarantined)
+    degraded = f" ({report.degraded} of damaged files)" if report.degraded else ""
     console.say(
-        f"{out}: {report.stored} stored, {failed} quarantined, {report.skipped} of them skipped "
-        f"as unchanged, {seconds:.1f} s"
+        f"{out}: {report.stored} stored{degraded}, {failed} quarantined, {report.skipped} of them "
+        f"skipped as unchanged, {seconds:.1f} s"
     )
     if json:
         console.result(
@@ -85,6 +116,7 @@ def precompute_features(
                 "store": str(out),
                 "snapshot": report.snapshot,
                 "stored": report.stored,
+                "degraded": report.degraded,
                 "quarantined": failed,
                 "skipped": report.skipped,
                 "seconds": round(seconds, 3),
@@ -94,18 +126,30 @@ def precompute_features(
         raise typer.Exit(EXIT_TOO_MANY_FAILED)
 
 
-def run_precompute(corpus: Corpus, store: Path, options: PrecomputeOptions) -> PrecomputeReport:
+def _sampling(frames: int | None, fps: float | None, every: int | None) -> Sampling:
+    given = {"--frames": frames, "--fps": fps, "--every": every}
+    named = [f"{name} {value:g}" for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise UserError(f"{' and '.join(named)}: only one of them")
+    if fps is not None:
+        return Rate(fps)
+    return Every(every) if every is not None else Uniform(8 if frames is None else frames)
+
+
+def run_precompute(corpus: Corpus, store: UPath, options: PrecomputeOptions) -> PrecomputeReport:
     """Precompute, with a progress bar; needs a running Ray."""
     from pipeline.precompute import Progress, precompute
 
-    last = (time.perf_counter(), 0)
+    past: deque[tuple[float, int]] = deque()
     with console.bar("features") as bar:
 
         def show(progress: Progress) -> None:
-            nonlocal last
-            now, before = (time.perf_counter(), progress.done), last
-            last = now
-            rate = (now[1] - before[1]) / (now[0] - before[0])
+            now = time.perf_counter()
+            past.append((now, progress.done))
+            while past[0][0] < now - RATE_OVER_S:
+                past.popleft()
+            began, before = past[0]
+            rate = (progress.done - before) / (now - began) if now > began else 0.0
             failed = f", {progress.failed} failed" if progress.failed else ""
             bar.update(progress.done, progress.total, f"{rate:.0f} items/s{failed}")
 

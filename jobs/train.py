@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from upath import UPath
 
 from jobs import console
 from jobs.cluster import cluster
-from jobs.options import Address, Json, TrackingUri, local_path
+from jobs.options import Address, Json, TrackingUri
 from pipeline.errors import UserError
+from pipeline.location import location
 
 if TYPE_CHECKING:
     from training.experiment import TrainingResult
@@ -24,11 +26,11 @@ def train_recipe(
         str | None, typer.Argument(help="A recipe's name, or the path of a .toml file.")
     ] = None,
     corpus: Annotated[
-        Path | None,
-        typer.Option(parser=local_path, metavar="PATH", help="With splits train and val."),
+        UPath | None,
+        typer.Option(parser=location, metavar="PATH", help="With splits train and val."),
     ] = None,
     features: Annotated[
-        Path | None, typer.Option(parser=local_path, metavar="PATH", help="The store made from it.")
+        UPath | None, typer.Option(parser=location, metavar="PATH", help="The store made from it.")
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Training together; default: 1.")

@@ -8,18 +8,24 @@ Features never hold text, so new captions never recompute a feature.
 from __future__ import annotations
 
 import hashlib
-import unicodedata
-from collections import Counter
+import re
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
+from itertools import count, islice
 from pathlib import Path
-from typing import Literal, get_args
+from typing import BinaryIO, Literal, get_args
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from upath import UPath
 
 from pipeline.errors import UserError
+from pipeline.location import AnyPath, is_url, location, write_whole
 
 Kind = Literal["video", "image"]
 
@@ -49,7 +55,7 @@ class Item:
 
     Attributes:
         key: unique name inside the corpus; any text.
-        uri: a path, relative to the corpus folder or absolute.
+        uri: a path, relative to the corpus folder or absolute, or any URL that fsspec knows.
         kind: "video" or "image".
         start_s: where a segment begins, in seconds; None is the beginning.
         end_s: where a segment ends, in seconds; None is the end.
@@ -81,23 +87,36 @@ class Example:
     targets: tuple[str, ...]
 
 
+# Control characters (Cc), line and paragraph separators (Zl, Zp), and surrogates.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
 def clean_text(text: str) -> str:
     """Make a sentence safe for one line of any file: control characters and runs of white space
     become one space, and what has no meaning in UTF-8 (a lone surrogate) becomes U+FFFD."""
-    text = "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text)
-    text = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
+    if _UNSAFE.search(text):
+        text = "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text)
+        text = _UNSAFE.sub(" ", text)
     return " ".join(text.split())
+
+
+def locate(corpus: UPath | str, item: Item) -> UPath:
+    """Where an item's file is: its uri, from the corpus' folder on."""
+    return location(item.uri) if is_url(item.uri) else location(corpus) / item.uri
 
 
 class Corpus:
     """A corpus on disk, read-only.
 
+    Args:
+        path: of the folder, or its URL.
+
     Raises:
         UserError: the folder is not a corpus.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+    def __init__(self, path: AnyPath | str) -> None:
+        self.path = location(path)
         self._items_file = self.path / "items.parquet"
         self._examples_file = self.path / "examples.parquet"
         for file, schema in (
@@ -110,21 +129,26 @@ class Corpus:
                     "(`intertitle import` makes one)"
                 )
             try:
-                found = pq.read_schema(file)
+                with file.open("rb") as opened:
+                    found = pq.read_schema(opened)
             except (pa.ArrowInvalid, OSError) as error:
                 raise UserError(f"{file}: not a Parquet file: {error}") from error
             if found.names != schema.names:
                 raise UserError(f"{file}: columns {found.names}, expected {schema.names}")
 
-    def items(self) -> list[Item]:
-        """All items, in the order they were imported.
+    def item_table(self) -> pa.Table:
+        """All items in the order they were imported, as columns: a million take 100 MB or so.
 
         Raises:
             UserError: the table was not written by `write_corpus` and breaks its rules.
         """
-        items = [Item(**row) for row in pq.read_table(self._items_file).to_pylist()]
-        _checked_items(items)
-        return items
+        table = _read(self._items_file)
+        _check_items(table, str(self._items_file))
+        return table
+
+    def items(self) -> list[Item]:
+        """All items, in the order they were imported; see `item_table` for large corpora."""
+        return items_of(self.item_table())
 
     def examples(self, split: str | None = None) -> list[Example]:
         """The examples of one split, or all, in the order they were imported.
@@ -132,7 +156,7 @@ class Corpus:
         Raises:
             UserError: the corpus has no such split.
         """
-        table = pq.read_table(self._examples_file)
+        table = _read(self._examples_file)
         if split is not None:
             table = table.filter(pc.equal(table["split"], split))
             if not len(table):
@@ -143,89 +167,155 @@ class Corpus:
 
     def splits(self) -> list[str]:
         """The names of the splits there are, in order of first appearance."""
-        return list(dict.fromkeys(pq.read_table(self._examples_file)["split"].to_pylist()))
+        return list(self.counts())
 
-    def locate(self, item: Item) -> Path:
-        """Where an item's file is on this machine."""
-        return self.path / item.uri
+    def counts(self) -> dict[str, int]:
+        """How many examples each split has, in order of first appearance."""
+        column = _read(self._examples_file, ["split"])["split"]
+        return {str(n["values"]): n["counts"] for n in pc.value_counts(column).to_pylist()}
+
+    def num_references(self) -> int:
+        """How many targets all examples have."""
+        targets = _read(self._examples_file, ["targets"])["targets"]
+        return int(pc.sum(pc.list_value_length(targets)).as_py() or 0)
+
+    def num_items(self) -> int:
+        """How many items there are."""
+        with self._items_file.open("rb") as file:
+            return int(pq.read_metadata(file).num_rows)
+
+    def locate(self, item: Item) -> UPath:
+        """Where an item's file is."""
+        return locate(self.path, item)
 
     def fingerprint(self) -> str:
         """A hash of every row: equal for equal corpora."""
         digest = hashlib.sha256()
-        for file in (self._items_file, self._examples_file):
-            for batch in pq.ParquetFile(file).iter_batches():
-                for row in batch.to_pylist():
-                    digest.update(repr(sorted(row.items())).encode())
+        for path in (self._items_file, self._examples_file):
+            with path.open("rb") as file:
+                for batch in pq.ParquetFile(file).iter_batches():
+                    for row in batch.to_pylist():
+                        digest.update(repr(sorted(row.items())).encode())
         return digest.hexdigest()
 
 
-def write_corpus(path: Path | str, items: Iterable[Item], examples: Iterable[Example]) -> Corpus:
-    """Check and write a corpus; text is cleaned on its way.
+def items_of(table: pa.Table) -> list[Item]:
+    """Rows of an item table."""
+    return [Item(**row) for row in table.to_pylist()]
+
+
+def write_corpus(path: AnyPath | str, items: Iterable[Item], examples: Iterable[Example]) -> Corpus:
+    """Check and write a corpus; text is cleaned on its way. Rows are not held: they may be many.
 
     Raises:
         UserError: a duplicate key or id (both rows are named), an unknown kind, a segment that ends
-            before it starts, an example with no item, no target or an empty one.
+            before it starts, an example with no item, no target or an empty one. Nothing is written
+            then.
     """
-    item_list = list(items)
-    example_list = list(_checked_examples(examples, _checked_items(item_list)))
-    folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, rows, schema in (
-        ("items.parquet", [asdict(i) for i in item_list], ITEM_SCHEMA),
-        ("examples.parquet", [asdict(e) for e in example_list], EXAMPLE_SCHEMA),
-    ):
-        unfinished = folder / f".{name}.writing"
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), unfinished)
-        unfinished.replace(folder / name)
+    folder = location(path)
+    with tempfile.TemporaryDirectory(prefix="intertitle-") as scratch:
+        item_file, example_file = Path(scratch) / "items", Path(scratch) / "examples"
+        _write_rows(item_file, map(_item_row, count(), items), ITEM_SCHEMA)
+        _check_items(_read(item_file), "items")
+        _write_rows(example_file, map(_example_row, count(), examples), EXAMPLE_SCHEMA)
+        _check_examples(_read(example_file, ["id", "item_key"]), _read(item_file, ["key"])["key"])
+        for file in (item_file, example_file):
+            with file.open("rb") as written:
+                write_whole(folder / f"{file.name}.parquet", partial(_copy, written))
     return Corpus(folder)
 
 
-def _checked_items(items: list[Item]) -> set[str]:
-    seen: dict[str, int] = {}
-    for row, item in enumerate(items):
-        if item.key in seen:
-            raise UserError(
-                f"items: rows {seen[item.key]} and {row} share the key {item.key!r}; "
-                "keys are unique"
-            )
-        seen[item.key] = row
-        for name, text in (("key", item.key), ("uri", item.uri)):
-            if any("\ud800" <= c <= "\udfff" for c in text):
-                raise UserError(f"items: row {row}: {name} {text!r} is not valid Unicode")
-        if item.kind not in get_args(Kind):
-            raise UserError(
-                f"items: row {row}: kind {item.kind!r}, allowed: {', '.join(get_args(Kind))}"
-            )
-        if item.start_s is not None and item.end_s is not None and item.end_s <= item.start_s:
-            raise UserError(
-                f"items: row {row} ({item.key!r}): end_s {item.end_s} is not after "
-                f"start_s {item.start_s}"
-            )
-    return set(seen)
+def _copy(source: BinaryIO, target: BinaryIO) -> None:
+    source.seek(0)
+    shutil.copyfileobj(source, target)
 
 
-def _checked_examples(examples: Iterable[Example], keys: set[str]) -> Iterator[Example]:
-    seen: dict[str, int] = {}
-    for row, example in enumerate(examples):
-        if example.id in seen:
-            raise UserError(
-                f"examples: rows {seen[example.id]} and {row} share the id {example.id!r}; "
-                "ids are unique"
-            )
-        seen[example.id] = row
-        if example.item_key is not None and example.item_key not in keys:
-            raise UserError(
-                f"examples: row {row} ({example.id!r}): item_key {example.item_key!r} "
-                "is not among the items"
-            )
-        targets = tuple(clean_text(t) for t in example.targets)
-        if not targets or not all(targets):
-            raise UserError(
-                f"examples: row {row} ({example.id!r}): needs at least one target, none of them "
-                f"empty; got {list(example.targets)!r}"
-            )
-        source = None if example.source is None else clean_text(example.source)
-        yield Example(example.id, example.split, example.item_key, source, targets)
+def _read(file: AnyPath, columns: list[str] | None = None) -> pa.Table:
+    with file.open("rb") as opened:
+        return pq.read_table(opened, columns=columns)
+
+
+def _write_rows(file: Path, rows: Iterator[dict[str, object]], schema: pa.Schema) -> None:
+    with pq.ParquetWriter(file, schema) as writer:
+        while part := list(islice(rows, 20_000)):
+            writer.write_table(pa.Table.from_pylist(part, schema=schema))
+
+
+def _item_row(row: int, item: Item) -> dict[str, object]:
+    for name, text in (("key", item.key), ("uri", item.uri)):
+        if any("\ud800" <= c <= "\udfff" for c in text):
+            raise UserError(f"items: row {row}: {name} {text!r} is not valid Unicode")
+    return {
+        "key": item.key,
+        "uri": item.uri,
+        "kind": item.kind,
+        "start_s": item.start_s,
+        "end_s": item.end_s,
+    }
+
+
+def _example_row(row: int, example: Example) -> dict[str, object]:
+    targets = [clean_text(target) for target in example.targets]
+    if not targets or not all(targets):
+        raise UserError(
+            f"examples: row {row} ({example.id!r}): needs at least one target, none of them "
+            f"empty; got {list(example.targets)!r}"
+        )
+    source = None if example.source is None else clean_text(example.source)
+    return {
+        "id": example.id,
+        "split": example.split,
+        "item_key": example.item_key,
+        "source": source,
+        "targets": targets,
+    }
+
+
+def _check_items(table: pa.Table, where: str) -> None:
+    _check_unique(table["key"], where, "key")
+    kinds = get_args(Kind)
+    row = _first(pc.invert(pc.is_in(table["kind"], value_set=pa.array(kinds))))
+    if row is not None:
+        raise UserError(
+            f"{where}: row {row}: kind {table['kind'][row].as_py()!r}, allowed: {', '.join(kinds)}"
+        )
+    row = _first(pc.less_equal(table["end_s"], table["start_s"]))
+    if row is not None:
+        item = table.slice(row, 1).to_pylist()[0]
+        raise UserError(
+            f"{where}: row {row} ({item['key']!r}): end_s {item['end_s']} is not after "
+            f"start_s {item['start_s']}"
+        )
+
+
+def _check_examples(table: pa.Table, keys: pa.ChunkedArray) -> None:
+    _check_unique(table["id"], "examples", "id")
+    unknown = pc.and_(
+        pc.is_valid(table["item_key"]), pc.invert(pc.is_in(table["item_key"], value_set=keys))
+    )
+    row = _first(unknown)
+    if row is not None:
+        example = table.slice(row, 1).to_pylist()[0]
+        raise UserError(
+            f"examples: row {row} ({example['id']!r}): item_key {example['item_key']!r} "
+            "is not among the items"
+        )
+
+
+def _check_unique(column: pa.ChunkedArray, where: str, name: str) -> None:
+    first_seen = pc.index_in(column, value_set=column)
+    row = _first(pc.less(first_seen, pa.array(np.arange(len(column), dtype=np.int32))))
+    if row is not None:
+        raise UserError(
+            f"{where}: rows {first_seen[row].as_py()} and {row} share the {name} "
+            f"{column[row].as_py()!r}; {name}s are unique"
+        )
+
+
+def _first(mask: pa.ChunkedArray) -> int | None:
+    """Where a mask is true first; null is not true."""
+    row = pc.index(mask, True).as_py()
+    return None if row < 0 else int(row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,14 +343,12 @@ def report_import(
     corpus: Corpus, missing: Iterable[str] = (), notes: Iterable[str] = ()
 ) -> ImportReport:
     """Count what was written."""
-    examples = corpus.examples()
-    by_split = Counter(e.split for e in examples)
-    counts = tuple(f"{split}: {n} examples" for split, n in by_split.items())
+    counts = corpus.counts()
     return ImportReport(
         corpus=str(corpus.path),
-        items=len(corpus.items()),
-        examples=len(examples),
-        references=sum(len(e.targets) for e in examples),
+        items=corpus.num_items(),
+        examples=sum(counts.values()),
+        references=corpus.num_references(),
         missing=tuple(missing),
-        notes=(*counts, *notes),
+        notes=(*(f"{split}: {n} examples" for split, n in counts.items()), *notes),
     )

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbone import Backbone, OnnxBackbone, backbone_spec, onnx_model
+from pipeline.backbone import backbone_spec, open_backbone, precision, prepare_backbone
 from pipeline.corpus import Item, Kind
 from pipeline.decode import IMAGE_SUFFIXES, VIDEO_SUFFIXES, DecodeError, decode
 from pipeline.errors import UserError
 from pipeline.fingerprint import make_fingerprint
 from pipeline.sampling import parse_sampling
-from pipeline.source import file_state
+from pipeline.source import Source, opened
 
 
 def kind_of(path: Path) -> Kind:
@@ -35,7 +35,7 @@ def kind_of(path: Path) -> Kind:
 
 
 def features_of_file(features_json: str) -> Callable[[Path], NDArray[np.float32]]:
-    """A function that makes features as a store's fingerprint says: file -> [T, D].
+    """A function that makes features as a store's fingerprint says: file -> [T, *shape].
 
     The function raises UserError for a file that can't be decoded.
 
@@ -46,18 +46,20 @@ def features_of_file(features_json: str) -> Callable[[Path], NDArray[np.float32]
         UserError: this machine's backbone is not the one the features were made with.
     """
     made_with = json.loads(features_json)
-    spec = backbone_spec(made_with["backbone"])
+    spec = backbone_spec(
+        made_with["backbone"], made_with.get("features", "pooled"), made_with["weights_sha256"]
+    )
     sampling = parse_sampling(made_with["sampling"])
-    here = make_fingerprint(spec, sampling, format="arrow").features_json()
+    here = make_fingerprint(spec, sampling, "arrow", precision(spec)).features_json()
     if here != features_json:
         raise UserError(f"backbone: the model saw features of {features_json}, here are {here}")
-    backbone: Backbone = OnnxBackbone(onnx_model(spec), os.cpu_count() or 1)
+    backbone = open_backbone(spec, os.cpu_count() or 1, prepare_backbone(spec))
 
     def features(path: Path) -> NDArray[np.float32]:
-        item = Item(str(path), str(path), kind_of(path))
+        item = Item(str(path), str(path.absolute()), kind_of(path))
         try:
-            file_state(path)
-            frames = decode(path, item, sampling, spec.size)
+            with opened(Source(item, str(path.absolute().parent))) as (file, _):
+                frames = decode(file, item, sampling, spec.size)
         except DecodeError as error:
             raise UserError(error.message) from error
         return backbone(frames.pixels)

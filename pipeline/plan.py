@@ -1,27 +1,45 @@
 """What a store lacks, cut into shards; and how a finished shard is taken in.
 
-Both depend on the corpus and the store alone, never on who does the work or in which order.
+Both depend on the corpus and the store alone, never on who does the work or in which order. Tables
+stay tables: a plan for a million items takes a few hundred megabytes.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from pipeline.corpus import Corpus, Item
-from pipeline.decode import DecodeError
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from upath import UPath
+
+from pipeline.corpus import Corpus, Item, items_of
+from pipeline.failpoints import failpoint
 from pipeline.fingerprint import Fingerprint
+from pipeline.location import rename
 from pipeline.shards import SUFFIXES, Format, ShardFile
-from pipeline.source import file_state
-from pipeline.store import ItemRecord, Snapshot, read_records, sync_folder, write_records
-from pipeline.work import DecodedItem, Source
+from pipeline.snapshot import (
+    RECORD_SCHEMA,
+    ItemRecord,
+    Snapshot,
+    load_snapshot,
+    records_of,
+    table_of,
+    write_snapshot,
+)
+from pipeline.source import Source, stamp, state_of
+from pipeline.work import DecodedItem
 
 # Classes of failure that say nothing of the item: another call tries it again.
-NOT_ITS_FAULT = frozenset({"crashed"})
+NOT_ITS_FAULT = frozenset({"unavailable"})
+
+_BATCH = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +48,16 @@ class ShardPlan:
 
     Attributes:
         number: the shard's, in its store.
+        rows: its items' rows in the corpus.
         sources: its items.
-        pending: where its acceptance is noted until a snapshot names it. The name is an address of
-            what the shard will be made of: a changed file makes another.
+        address: a hash of what the shard will be made of. Its acceptance is noted under this name
+            until a snapshot names it.
     """
 
     number: int
+    rows: NDArray[np.int64]
     sources: tuple[Source, ...]
-    pending: Path
+    address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,72 +65,127 @@ class Plan:
     """What to do for a corpus.
 
     Attributes:
-        sources: every item of the corpus, in order.
-        kept: records of the last snapshot that still hold, by key.
-        shards: to be made for the rest.
+        corpus: its path or URL.
+        items: every item of it, in order.
+        fingerprint: of the features.
+        kept: records of the last snapshot that still hold.
+        kept_rows: their items' rows in the corpus.
+        todo_rows: the rows of the others.
+        first_shard: the number of the first shard to be made.
+        shard_items: how many items a shard holds.
     """
 
-    sources: tuple[Source, ...]
-    kept: dict[str, ItemRecord]
-    shards: tuple[ShardPlan, ...]
+    corpus: str
+    items: pa.Table
+    fingerprint: Fingerprint
+    kept: pa.Table
+    kept_rows: NDArray[np.int64]
+    todo_rows: NDArray[np.int64]
+    first_shard: int
+    shard_items: int
+
+    def shards(self) -> Iterator[ShardPlan]:
+        """The shards to be made, one after the other."""
+        for n, at in enumerate(range(0, len(self.todo_rows), self.shard_items)):
+            rows = self.todo_rows[at : at + self.shard_items]
+            items = items_of(self.items.take(pa.array(rows)))
+            number = self.first_shard + n
+            address = hashlib.sha256(f"{self.fingerprint.to_json()}|{number}|{items}".encode())
+            sources = tuple(Source(item, self.corpus) for item in items)
+            yield ShardPlan(number, rows, sources, address.hexdigest()[:32])
 
 
 def make_plan(
-    corpus: Corpus, store: Path, before: Snapshot | None, fingerprint: Fingerprint, shard_items: int
+    corpus: Corpus,
+    store: UPath,
+    before: Snapshot | None,
+    fingerprint: Fingerprint,
+    shard_items: int,
+    retry_failed: bool = False,
 ) -> Plan:
-    """Compare a corpus with a store's last snapshot."""
-    sources = tuple(Source(item, corpus.locate(item).absolute()) for item in corpus.items())
-    kept = _unchanged(sources, before, store) if before else {}
-    todo = [source for source in sources if source.item.key not in kept]
+    """Compare a corpus with a store's last snapshot.
+
+    Args:
+        corpus: what there should be features of.
+        store: where they are.
+        before: its last snapshot.
+        fingerprint: of the features.
+        shard_items: how many items a shard holds.
+        retry_failed: whether items in quarantine are tried again, changed or not.
+    """
+    items = corpus.item_table()
+    kept, kept_rows = RECORD_SCHEMA.empty_table(), np.zeros(0, np.int64)
+    if before:
+        kept, kept_rows = _unchanged(items, str(corpus.path), store, before, retry_failed)
+    todo = np.ones(len(items), bool)
+    todo[kept_rows] = False
     numbers = [int(name.split("-")[1]) for name in before.shards] if before else []
-    first = max(numbers, default=-1) + 1
-    shards = []
-    for n, at in enumerate(range(0, len(todo), shard_items)):
-        mine = tuple(todo[at : at + shard_items])
-        address = hashlib.sha256(f"{fingerprint.to_json()}|{first + n}".encode())
-        for source in mine:
-            try:
-                info = source.path.stat()
-                state = (info.st_size, info.st_mtime_ns)
-            except OSError:
-                state = None
-            address.update(repr((source.item, state)).encode())
-        pending = store / "pending" / f"{address.hexdigest()[:32]}.parquet"
-        shards.append(ShardPlan(first + n, mine, pending))
-    return Plan(sources, kept, tuple(shards))
+    return Plan(
+        corpus=str(corpus.path),
+        items=items,
+        fingerprint=fingerprint,
+        kept=kept,
+        kept_rows=kept_rows,
+        todo_rows=np.flatnonzero(todo),
+        first_shard=max(numbers, default=-1) + 1,
+        shard_items=shard_items,
+    )
 
 
-def _unchanged(sources: Sequence[Source], before: Snapshot, store: Path) -> dict[str, ItemRecord]:
-    """The records of the last snapshot that still hold, by key."""
-    present = {
-        shard.name
-        for shard in before.shards.values()
-        if (file := store / "shards" / shard.name).is_file()
-        and file.stat().st_size == shard.num_bytes
-    }
-    old = {r.key: r for r in before.records if r.shard is None or r.shard in present}
+def _unchanged(
+    items: pa.Table, corpus: str, store: UPath, before: Snapshot, retry_failed: bool
+) -> tuple[pa.Table, NDArray[np.int64]]:
+    """The records of the last snapshot that still hold, and their items' rows."""
+    present = _present(store, before)
+    found = pc.index_in(items["key"], value_set=before.table["key"])
+    known = np.flatnonzero(np.asarray(pc.is_valid(found)))
+    parts = [RECORD_SCHEMA.empty_table()]
+    kept_rows = [np.zeros(0, np.int64)]
 
-    def check(source: Source) -> ItemRecord | None:
-        record = old.get(source.item.key)
-        if record is None or record.view != _view(source.item) or record.error in NOT_ITS_FAULT:
+    def check(source: Source, record: ItemRecord) -> ItemRecord | None:
+        if record.shard is None:
+            if retry_failed or record.error in NOT_ITS_FAULT:
+                return None
+        elif record.shard not in present:
             return None
-        try:
-            info = source.path.stat()
-            as_it_was = (record.source, record.size_bytes, record.mtime_ns)
-            if (source.item.uri, info.st_size, info.st_mtime_ns) == as_it_was:
-                return record
-            state = file_state(source.path)
-        except (OSError, DecodeError):
-            # As unreadable as it was; a stored item whose file has gone is tried, and rejected.
-            return record if record.sha256 is None else None
-        if state.sha256 != record.sha256:
-            return None
-        # Moved or touched, but the same: the next call need not hash it again.
-        return replace(record, source=source.item.uri, mtime_ns=state.mtime_ns)
+        return _still_holds(source, record)
 
     with ThreadPoolExecutor(8) as threads:
-        checked = list(threads.map(check, sources))
-    return {record.key: record for record in checked if record is not None}
+        for at in range(0, len(known), _BATCH):
+            rows = known[at : at + _BATCH]
+            sources = [Source(item, corpus) for item in items_of(items.take(pa.array(rows)))]
+            records = records_of(before.table.take(found.take(pa.array(rows))))
+            checked = list(threads.map(check, sources, records))
+            kept_rows.append(rows[[record is not None for record in checked]])
+            parts.append(table_of(record for record in checked if record is not None))
+    return pa.concat_tables(parts), np.concatenate(kept_rows)
+
+
+def _present(store: UPath, snapshot: Snapshot) -> set[str]:
+    """The shards of a snapshot that are there in their full length."""
+    folder = store / "shards"
+    listed = folder.fs.ls(folder.path, detail=True) if folder.exists() else []
+    sizes = {Path(entry["name"]).name: entry["size"] for entry in listed}
+    shards = snapshot.shards.values()
+    return {shard.name for shard in shards if sizes.get(shard.name) == shard.num_bytes}
+
+
+def _still_holds(source: Source, record: ItemRecord) -> ItemRecord | None:
+    """A record as it is now, or None where the item is not what it was."""
+    if record.view != _view(source.item):
+        return None
+    size_and_time = stamp(source)
+    if size_and_time is None:
+        # As missing as it was; a stored item whose file has gone is tried, and rejected.
+        return record if record.sha256 is None else None
+    as_it_was = (record.source, record.size_bytes, record.mtime_ns)
+    if (source.item.uri, *size_and_time) == as_it_was:
+        return record
+    state = state_of(source)
+    if (state.sha256 if state else None) != record.sha256:
+        return None
+    # Moved or touched, but the same: the next call need not hash it again.
+    return replace(record, source=source.item.uri, mtime_ns=state.mtime_ns if state else None)
 
 
 def _view(item: Item) -> str:
@@ -120,18 +195,35 @@ def _view(item: Item) -> str:
     return f"{item.kind} {item.start_s}..{item.end_s} s"
 
 
-def accepted_before(plan: ShardPlan, store: Path) -> Snapshot | None:
+def has_pending(store: UPath) -> bool:
+    """Whether there are shards that were accepted and that no snapshot names yet."""
+    folder = store / "pending"
+    return folder.exists() and bool(folder.fs.ls(folder.path, detail=False))
+
+
+def _pending(store: UPath, address: str) -> UPath:
+    return store / "pending" / f"{address}.parquet"
+
+
+def accepted_before(plan: ShardPlan, store: UPath) -> Snapshot | None:
     """A shard that an earlier call accepted and died before its snapshot, or None."""
-    if not plan.pending.exists():
+    note = _pending(store, plan.address)
+    if not note.exists():
         return None
-    accepted = read_records(plan.pending)
-    whole = all((store / "shards" / name).exists() for name in accepted.shards)
-    return accepted if whole else None
+    accepted = load_snapshot(note)
+    if _present(store, accepted) != set(accepted.shards):
+        return None
+    records = [
+        _still_holds(source, record)
+        for source, record in zip(plan.sources, accepted.records(), strict=True)
+    ]
+    held = [record for record in records if record and record.error not in NOT_ITS_FAULT]
+    return replace(accepted, table=table_of(held)) if len(held) == len(records) else None
 
 
 def accept(
     plan: ShardPlan,
-    store: Path,
+    store: UPath,
     fingerprint: Fingerprint,
     decoded: Sequence[DecodedItem],
     attempt: ShardFile,
@@ -141,55 +233,70 @@ def accept(
     Returns:
         The shard as a snapshot of its own, to be merged with the others.
     """
-    folder = store / "shards"
     name = f"shard-{plan.number:05d}-{attempt.sha256[:12]}"
     name += SUFFIXES[cast(Format, fingerprint.format)]
     shards: dict[str, ShardFile] = {}
+    failpoint("before-accept")
     if attempt.num_rows:
-        (folder / attempt.name).replace(folder / name)
-        sync_folder(folder)
-        shards[name] = ShardFile(name, attempt.sha256, attempt.num_bytes, attempt.num_rows)
+        rename(store / "shards" / attempt.name, store / "shards" / name)
+        shards[name] = replace(attempt, name=name)
     else:
-        (folder / attempt.name).unlink()
+        (store / "shards" / attempt.name).unlink()
+    failpoint("before-pending")
     records: list[ItemRecord] = []
     row = 0
     for item in decoded:
-        state, rejection = item.state, item.rejection
-        records.append(
-            ItemRecord(
-                key=item.source.item.key,
-                source=item.source.item.uri,
-                view=_view(item.source.item),
-                sha256=state.sha256 if state else None,
-                size_bytes=state.size_bytes if state else None,
-                mtime_ns=state.mtime_ns if state else None,
-                shard=None if rejection else name,
-                row=None if rejection else row,
-                num_frames=None if rejection else len(item.times_s),
-                stage=rejection.stage if rejection else None,
-                error=rejection.error if rejection else None,
-                message=rejection.message if rejection else None,
-            )
-        )
-        row += rejection is None
+        records.append(_record(item, name, row))
+        row += item.rejection is None
     assert row == attempt.num_rows, f"{name}: {row} items stored, {attempt.num_rows} rows written"
-    accepted = Snapshot(fingerprint, shards, tuple(records))
-    write_records(plan.pending, fingerprint, shards.values(), accepted.records)
+    accepted = Snapshot(fingerprint, shards, table_of(records))
+    write_snapshot(_pending(store, plan.address), accepted)
+    failpoint("after-pending")
     return accepted
 
 
-def merge(
-    plan: Plan, before: Snapshot | None, made: Sequence[Snapshot], fingerprint: Fingerprint
-) -> Snapshot:
-    """The snapshot of the whole corpus: what was kept and what was made."""
-    shards = dict(before.shards) if before else {}
-    records = dict(plan.kept)
-    for snapshot in made:
-        shards |= snapshot.shards
-        records |= {record.key: record for record in snapshot.records}
-    used = {record.shard for record in records.values()}
-    return Snapshot(
-        fingerprint,
-        {name: shard for name, shard in shards.items() if name in used},
-        tuple(records[source.item.key] for source in plan.sources),
+def _record(item: DecodedItem, shard: str, row: int) -> ItemRecord:
+    state, rejection = item.state, item.rejection
+    return ItemRecord(
+        key=item.source.item.key,
+        source=item.source.item.uri,
+        view=_view(item.source.item),
+        sha256=state.sha256 if state else None,
+        size_bytes=state.size_bytes if state else None,
+        mtime_ns=state.mtime_ns if state else None,
+        shard=None if rejection else shard,
+        row=None if rejection else row,
+        num_frames=None if rejection else len(item.times_s),
+        stage=rejection.stage if rejection else None,
+        error=rejection.error if rejection else None,
+        message=rejection.message if rejection else None,
+        degraded=item.degraded,
     )
+
+
+def merge(
+    plan: Plan, before: Snapshot | None, made: Sequence[tuple[NDArray[np.int64], Snapshot]]
+) -> Snapshot:
+    """The snapshot of the whole corpus: what was kept and what was made.
+
+    Args:
+        plan: of the call.
+        before: the last snapshot.
+        made: rows of the corpus, and how their items ended.
+    """
+    shards = dict(before.shards) if before else {}
+    for _, snapshot in made:
+        shards |= snapshot.shards
+    rows = np.concatenate([plan.kept_rows, *(rows for rows, _ in made)])
+    assert np.array_equal(np.sort(rows), np.arange(len(plan.items))), "every item ends once"
+    tables = pa.concat_tables([plan.kept, *(snapshot.table for _, snapshot in made)])
+    table = tables.take(pa.array(np.argsort(rows))).combine_chunks()
+    used = set(pc.unique(table["shard"]).to_pylist())
+    named = {name: shard for name, shard in shards.items() if name in used}
+    return Snapshot(plan.fingerprint, named, table)
+
+
+def forget_pending(store: UPath, addresses: Sequence[str]) -> None:
+    """Drop the notes of shards that a snapshot names now."""
+    for address in addresses:
+        _pending(store, address).unlink()

@@ -39,14 +39,31 @@ class Rate:
         return f"fps:{float(self.fps)!r}".removesuffix(".0")
 
 
-Sampling = Uniform | Rate
+@dataclass(frozen=True, slots=True)
+class Every:
+    """Every `step`-th frame, whatever its time, beginning with the first."""
+
+    step: int
+
+    def __post_init__(self) -> None:
+        if self.step < 1:
+            raise UserError(f"every: {self.step}, allowed: 1 or more")
+
+    def __str__(self) -> str:
+        return f"every:{self.step}"
+
+
+Sampling = Uniform | Rate | Every
+
+# More can only be a mistake: a day at ten frames a second is less.
+MAX_FRAMES = 1_000_000
 
 
 def parse_sampling(text: str) -> Sampling:
-    """The inverse of `str` on a sampling rule: "uniform:8" or "fps:2.5".
+    """The inverse of `str` on a sampling rule: "uniform:8", "fps:2.5" or "every:5".
 
     Raises:
-        UserError: it is neither.
+        UserError: it is none of them.
     """
     kind, _, value = text.partition(":")
     try:
@@ -54,9 +71,13 @@ def parse_sampling(text: str) -> Sampling:
             return Uniform(int(value))
         if kind == "fps":
             return Rate(float(value))
+        if kind == "every":
+            return Every(int(value))
     except ValueError:
         pass
-    raise UserError(f"sampling: {text!r}, allowed: uniform:<frames> or fps:<frames a second>")
+    raise UserError(
+        f"sampling: {text!r}, allowed: uniform:<frames> or fps:<frames a second> or every:<step>"
+    )
 
 
 def select_frames(
@@ -79,11 +100,19 @@ def select_frames(
 
     Raises:
         ValueError: the segment has no overlap with the video.
+        OverflowError: more than `MAX_FRAMES` frames.
     """
     first = float(starts_s[0]) if segment[0] is None else max(segment[0], float(starts_s[0]))
     last = end_s if segment[1] is None else min(segment[1], end_s)
     if last < first or (segment != (None, None) and last == first):
         raise ValueError(f"segment {segment} lies outside the video's {starts_s[0]}..{end_s} s")
+    if isinstance(rule, Every):
+        begin = max(int(np.searchsorted(starts_s, first, side="right")) - 1, 0)
+        end = int(np.searchsorted(starts_s, last, side="left"))
+        return np.arange(begin, max(end, begin + 1), rule.step, dtype=np.int64)
+    wanted = rule.num_frames if isinstance(rule, Uniform) else (last - first) * rule.fps
+    if wanted > MAX_FRAMES:
+        raise OverflowError(f"{rule} is {wanted:.0f} frames here, allowed: {MAX_FRAMES}")
     if isinstance(rule, Uniform):
         num_frames = rule.num_frames
         span_s = (last - first) / num_frames

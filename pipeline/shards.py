@@ -32,7 +32,7 @@ class ItemFeatures:
     Attributes:
         key: the item's.
         times_s: when each frame was shown, in seconds, float64, [T].
-        values: float32, [T, D].
+        values: float32, [T, *shape]: [T, D] pooled, [T, cells, D] for a grid.
     """
 
     key: str
@@ -63,23 +63,32 @@ class ShardReader(Protocol):
     def row(self, index: int) -> ItemFeatures: ...
 
 
-def write_shard(path: Path, format: Format, rows: Sequence[ItemFeatures], dim: int) -> ShardFile:
+def write_shard(
+    path: Path, format: Format, rows: Sequence[ItemFeatures], shape: tuple[int, ...]
+) -> ShardFile:
     """Write rows to a new file and force it to the disk.
 
+    Args:
+        path: of the file.
+        format: of the file.
+        rows: in order.
+        shape: of one frame's features: (D,) or (cells, D).
+
     Raises:
-        ValueError: features that are not finite or not [T, dim] float32.
+        ValueError: features that are not finite or not [T, *shape] float32.
     """
     for row in rows:
-        if row.values.shape != (len(row.times_s), dim) or row.values.dtype != np.float32:
+        expected = (len(row.times_s), *shape)
+        if row.values.shape != expected or row.values.dtype != np.float32:
             raise ValueError(
                 f"{row.key!r}: features are {row.values.dtype} {row.values.shape}, "
-                f"expected float32 ({len(row.times_s)}, {dim})"
+                f"expected float32 {expected}"
             )
         if not np.isfinite(row.values).all():
             raise ValueError(f"{row.key!r}: features are not finite")
     with path.open("xb") as file:
         if format == "arrow":
-            _write_arrow(file, rows, dim)
+            _write_arrow(file, rows, shape)
         else:
             _write_tar(file, rows)
         file.flush()
@@ -98,30 +107,36 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def arrow_schema(dim: int) -> pa.Schema:
-    """The columns of an Arrow shard: key, times_s [T], features [T, dim]."""
+def arrow_schema(shape: tuple[int, ...]) -> pa.Schema:
+    """The columns of an Arrow shard: key, times_s [T], features [T, *shape]."""
+    frame = pa.float32()
+    for length in reversed(shape):
+        frame = pa.list_(frame, length)
     return pa.schema(
         [
             pa.field("key", pa.string(), nullable=False),
             pa.field("times_s", pa.list_(pa.float64()), nullable=False),
-            pa.field("features", pa.list_(pa.list_(pa.float32(), dim)), nullable=False),
+            pa.field("features", pa.list_(frame), nullable=False),
         ]
     )
 
 
-def _write_arrow(file: io.BufferedWriter, rows: Sequence[ItemFeatures], dim: int) -> None:
+def _write_arrow(
+    file: io.BufferedWriter, rows: Sequence[ItemFeatures], shape: tuple[int, ...]
+) -> None:
     offsets = np.cumsum([0, *(len(row.times_s) for row in rows)]).astype(np.int32)
     times = np.concatenate([row.times_s for row in rows]) if rows else np.zeros(0)
-    values = np.concatenate([row.values for row in rows]) if rows else np.zeros((0, dim), "f4")
+    values = np.concatenate([row.values for row in rows]) if rows else np.zeros((0, *shape), "f4")
+    frames = pa.array(values.reshape(-1))
+    for length in reversed(shape):
+        frames = pa.FixedSizeListArray.from_arrays(frames, length)
     batch = pa.record_batch(
         [
             pa.array([row.key for row in rows], pa.string()),
             pa.ListArray.from_arrays(offsets, pa.array(times)),
-            pa.ListArray.from_arrays(
-                offsets, pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), dim)
-            ),
+            pa.ListArray.from_arrays(offsets, frames),
         ],
-        schema=arrow_schema(dim),
+        schema=arrow_schema(shape),
     )
     with pa.ipc.new_file(file, batch.schema) as writer:
         writer.write_batch(batch)
@@ -136,7 +151,11 @@ class ArrowShard:
         self._offsets = batch.column(1).offsets.to_numpy()
         self._times = batch.column(1).values.to_numpy()
         frames = batch.column(2).values
-        self._values = frames.flatten().to_numpy().reshape(-1, frames.type.list_size)
+        shape = []
+        while pa.types.is_fixed_size_list(frames.type):
+            shape.append(frames.type.list_size)
+            frames = frames.flatten()
+        self._values = frames.to_numpy().reshape(-1, *shape)
 
     def row(self, index: int) -> ItemFeatures:
         span = slice(self._offsets[index], self._offsets[index + 1])
@@ -153,7 +172,10 @@ def _write_tar(file: io.BufferedWriter, rows: Sequence[ItemFeatures]) -> None:
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for index, row in enumerate(rows):
             array = io.BytesIO()
-            np.lib.format.write_array(array, row.values, allow_pickle=False)
+            # numpy would write an array that lies in memory by columns as one, and readers here and
+            # elsewhere expect rows.
+            values = np.ascontiguousarray(row.values)
+            np.lib.format.write_array(array, values, allow_pickle=False)
             item = json.dumps({"key": row.key, "times_s": row.times_s.tolist()})
             for name, data in (
                 (_FEATURES_MEMBER.format(index), array.getvalue()),

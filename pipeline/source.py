@@ -1,13 +1,37 @@
-"""An item's file: where it is and which bytes it holds."""
+"""An item's file: where it is, whether it may be opened, and which bytes it holds."""
 
 from __future__ import annotations
 
 import hashlib
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from upath import UPath
+
+from pipeline.corpus import Item, locate
 from pipeline.decode import DecodeError
+from pipeline.location import downloaded, is_local
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An item and the corpus it is of.
+
+    Attributes:
+        item: what is to be decoded.
+        corpus: path or URL of the corpus, which a relative uri starts from.
+    """
+
+    item: Item
+    corpus: str
+
+    @property
+    def path(self) -> UPath:
+        """Where the file is."""
+        return locate(self.corpus, self.item)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +49,55 @@ class FileState:
     mtime_ns: int
 
 
-def file_state(path: Path) -> FileState:
-    """Hash a regular file.
+def stamp(source: Source) -> tuple[int, int] | None:
+    """A file's size in bytes and time of change in nanoseconds, or None if there is none."""
+    try:
+        info = source.path.stat()
+    except OSError:
+        return None
+    return info.st_size, _mtime_ns(info)
+
+
+@contextmanager
+def opened(source: Source) -> Iterator[tuple[Path, FileState]]:
+    """An item's file on a local disk, with its state, for the length of a block.
 
     Raises:
-        DecodeError: it is missing, empty, or no regular file (those are never opened).
+        DecodeError: it is missing, empty, no regular file (those are never opened), leads out of
+            its folder, or can't be read. Class "unavailable" is the network's fault.
+    """
+    path = source.path
+    if is_local(path):
+        _check_stays_inside(path, source)
+        yield path, file_state(path)
+        return
+    try:
+        info = path.stat()
+        if info.st_size == 0:
+            raise DecodeError("empty", f"{path}: has no bytes")
+        with downloaded(path) as copy:
+            yield copy, FileState(_sha256(copy), copy.stat().st_size, _mtime_ns(info))
+    except FileNotFoundError as error:
+        raise DecodeError("missing", f"{path}: no such object") from error
+    except OSError as error:
+        raise DecodeError("unavailable", f"{path}: {error}") from error
+
+
+def state_of(source: Source) -> FileState | None:
+    """The state of an item's file, or None if it can't be read."""
+    try:
+        with opened(source) as (_, state):
+            return state
+    except DecodeError:
+        return None
+
+
+def file_state(path: Path) -> FileState:
+    """Hash a regular file of this machine.
+
+    Raises:
+        DecodeError: it is missing, empty, no regular file (those are never opened), or can't be
+            read.
     """
     try:
         info = path.stat()
@@ -40,8 +108,30 @@ def file_state(path: Path) -> FileState:
     if info.st_size == 0:
         raise DecodeError("empty", f"{path}: has no bytes")
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return FileState(_sha256(path), info.st_size, info.st_mtime_ns)
     except OSError as error:
         raise DecodeError("unreadable", f"{path}: {error.strerror}") from error
-    return FileState(digest, info.st_size, info.st_mtime_ns)
+
+
+def _check_stays_inside(path: Path, source: Source) -> None:
+    """A relative uri stays in the corpus; a link that an absolute one names, in its own folder."""
+    relative = not Path(source.item.uri).is_absolute()
+    home = Path(source.corpus) if relative else path.parent
+    try:
+        real = path.resolve(strict=True)
+        inside = real.is_relative_to(home.resolve())
+    except OSError as error:
+        raise DecodeError("missing", f"{path}: {error.strerror}") from error
+    if not inside:
+        raise DecodeError("refused", f"{path}: leads to {real}, allowed: below {home}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _mtime_ns(info: object) -> int:
+    exact = getattr(info, "st_mtime_ns", None)
+    # An object store answers in seconds or in milliseconds, depending on how it is asked.
+    return int(exact) if exact is not None else int(getattr(info, "st_mtime", 0)) * 10**9

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.corpus import Item
 from pipeline.decode import DecodeError, decode
+from pipeline.failpoints import failpoint
+from pipeline.limits import Limits, guarded
+from pipeline.location import again, is_local, location, put_file
 from pipeline.sampling import Sampling
 from pipeline.shards import Format, ItemFeatures, ShardFile, write_shard
-from pipeline.source import FileState, file_state
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """An item and where its file is."""
-
-    item: Item
-    path: Path
+from pipeline.source import FileState, Source, opened, state_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,65 +43,87 @@ class DecodedItem:
         source: the item.
         state: of its file; None if it could not be read.
         times_s: of its frames, [T]; empty for a rejected item.
+        degraded: why only a part of the file could be read, or None.
         rejection: why it has no frames, or None.
     """
 
     source: Source
     state: FileState | None
     times_s: NDArray[np.float64]
+    degraded: str | None = None
     rejection: Rejection | None = None
 
 
-def reject(source: Source, rejection: Rejection) -> DecodedItem:
+def rejected(source: Source, rejection: Rejection) -> DecodedItem:
     """An item that ends in quarantine."""
+    return DecodedItem(source, state_of(source), np.zeros(0), rejection=rejection)
+
+
+def decode_source(
+    source: Source, sampling: Sampling, size: int, limits: Limits
+) -> tuple[DecodedItem, NDArray[np.uint8]]:
+    """Decode one item.
+
+    Returns:
+        What became of it, and its frames, uint8 [T, size, size, 3]; none for a rejected one.
+    """
+    none = np.zeros((0, size, size, 3), np.uint8)
     try:
-        state = file_state(source.path)
-    except DecodeError:
-        state = None
-    return DecodedItem(source, state, np.zeros(0), rejection)
+        with opened(source) as (path, state):
+            failpoint("decode", source.item.key)
+            frames = decode(path, source.item, sampling, size, limits.max_pixels)
+    except DecodeError as error:
+        return rejected(source, Rejection("decode", error.error, error.message)), none
+    if frames.degraded and not limits.keep_degraded:
+        return rejected(source, Rejection("decode", "degraded", frames.degraded)), none
+    return DecodedItem(source, state, frames.times_s, frames.degraded), frames.pixels
 
 
 def decode_chunk(
-    sources: Sequence[Source], sampling: Sampling, size: int
+    sources: Sequence[Source], sampling: Sampling, size: int, limits: Limits
 ) -> tuple[list[DecodedItem], NDArray[np.uint8]]:
-    """Decode items one after the other.
+    """Decode items one after the other. An item that takes too long ends the process.
 
     Returns:
         What became of each, and the frames of all, uint8 [sum of T, size, size, 3].
+
+    Raises:
+        MemoryError: one of them needs too much memory.
     """
     decoded: list[DecodedItem] = []
     frames = [np.zeros((0, size, size, 3), np.uint8)]
     for source in sources:
-        try:
-            state = file_state(source.path)
-            result = decode(source.path, source.item, sampling, size)
-        except DecodeError as error:
-            decoded.append(reject(source, Rejection("decode", error.error, error.message)))
-        else:
-            decoded.append(DecodedItem(source, state, result.times_s))
-            frames.append(result.pixels)
+        with guarded(limits) as guard:
+            item, pixels = decode_source(source, sampling, size, limits)
+            if item.rejection and guard.memory_ran_short():
+                raise MemoryError(item.rejection.message)
+        decoded.append(item)
+        frames.append(pixels)
     return decoded, np.concatenate(frames)
 
 
 def write_features(
-    path: Path,
+    target: str,
     format: Format,
-    dim: int,
+    shape: tuple[int, ...],
     decoded: Sequence[DecodedItem],
     *parts: NDArray[np.float32],
 ) -> tuple[list[DecodedItem], ShardFile]:
     """Write an attempt at a shard.
 
     Args:
-        path: of the shard without an ending. Each call writes a file of its own beside it, so that
-            an attempt whose worker died does not stand in the way of the next.
+        target: path or URL of the shard without an ending. Each call writes a file of its own
+            beside it, so that an attempt whose worker died does not stand in the way of the next.
         format: of the shard.
-        dim: D.
+        shape: of one frame's features.
         decoded: the shard's items in order.
-        parts: their features in the same order, float32 [frames, dim] each.
+        parts: their features in the same order, float32 [frames, *shape] each.
 
     Returns:
         What became of each item, now with those whose features are not finite, and the file.
+
+    Raises:
+        OSError: it could not be written; tried four times.
     """
     values = np.concatenate(parts)
     ended: list[DecodedItem] = []
@@ -117,10 +134,26 @@ def write_features(
         at += len(item.times_s)
         if item.rejection is None and not np.isfinite(mine).all():
             message = f"{item.source.path}: its features are not finite"
-            item = reject(item.source, Rejection("features", "not_finite", message))
+            item = rejected(item.source, Rejection("features", "not_finite", message))
         elif item.rejection is None:
             rows.append(ItemFeatures(item.source.item.key, item.times_s, mine))
         ended.append(item)
-    assert at == len(values), f"{path}: {at} frames decoded, {len(values)} features made"
-    attempt = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    return ended, write_shard(attempt, format, rows, dim)
+    assert at == len(values), f"{target}: {at} frames decoded, {len(values)} features made"
+    file = _write_attempt(target, format, rows, shape)
+    failpoint("written", Path(target).name)
+    return ended, file
+
+
+@again
+def _write_attempt(
+    target: str, format: Format, rows: Sequence[ItemFeatures], shape: tuple[int, ...]
+) -> ShardFile:
+    attempt = location(f"{target}.{uuid.uuid4().hex}")
+    failpoint("write", Path(target).name)
+    if is_local(attempt):
+        return write_shard(attempt, format, rows, shape)
+    with tempfile.TemporaryDirectory(prefix="intertitle-") as folder:
+        local = Path(folder) / attempt.name
+        file = write_shard(local, format, rows, shape)
+        put_file(local, attempt)
+    return replace(file, name=attempt.name)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import subprocess
+import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +33,45 @@ def onnx_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster(onnx_cache: Path) -> Iterator[None]:
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A server that speaks S3, with an empty bucket named "bucket"; the folder it serves."""
+    served = tmp_path_factory.mktemp("object store")
+    (served / "bucket").mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host, port = free.getsockname()
+    rclone = Path(sysconfig.get_path("scripts")) / "rclone"
+    command = [
+        rclone,
+        "serve",
+        "s3",
+        "--addr",
+        f"{host}:{port}",
+        "--auth-key",
+        "key,not-a-secret",
+        served,
+    ]
+    environment = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "not-a-secret",
+        "AWS_REGION": "us-east-1",
+    }
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server,
+    ):
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        while server.poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection((host, port)):
+                break
+        yield served
+        server.terminate()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(onnx_cache: Path, object_store: Path) -> Iterator[None]:
     """Ray on two cores and no GPU, whatever the machine has; it takes five seconds to start."""
     from jobs.cluster import cluster
 

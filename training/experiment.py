@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from upath import UPath
+
 from pipeline.errors import UserError
 from training.checkpoint import Checkpoint, TrainedModel
 from training.config import Recipe, SearchConfig, flatten, parse_recipe
@@ -58,8 +60,8 @@ class TrainingResult:
 
 def train(
     recipe: Recipe,
-    corpus: Path,
-    features: Path,
+    corpus: UPath | Path,
+    features: UPath | Path,
     *,
     workers: int,
     tracking_uri: str,
@@ -72,7 +74,7 @@ def train(
 
     Args:
         recipe: what to do.
-        corpus: a folder with splits "train" and "val".
+        corpus: a folder or URL, with splits "train" and "val".
         features: the store made from it.
         workers: how many train together.
         tracking_uri: MLflow's.
@@ -221,8 +223,8 @@ def evaluate_run(
     *,
     split: str,
     beam_size: int | None = None,
-    corpus: Path | None = None,
-    features: Path | None = None,
+    corpus: UPath | Path | None = None,
+    features: UPath | Path | None = None,
 ) -> Evaluation:
     """Measure a run's model on a split, and add the scores to the run.
 

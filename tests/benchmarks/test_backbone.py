@@ -10,9 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.backbone import BATCH, OnnxBackbone, TorchBackbone, backbone_spec, onnx_model
+from pipeline.backbone import (
+    BATCH,
+    TorchBackbone,
+    backbone_spec,
+    efficientnet,
+    open_backbone,
+    prepare_backbone,
+)
 
-ROUNDS = 5
+ROUNDS = 3
 
 
 def images_per_s(call: Callable[[np.ndarray], np.ndarray], frames: np.ndarray) -> float:
@@ -26,19 +33,22 @@ def images_per_s(call: Callable[[np.ndarray], np.ndarray], frames: np.ndarray) -
 
 
 @pytest.mark.bench
-def test_onnx_runtime_against_eager_pytorch() -> None:
-    spec = backbone_spec("efficientnet_lite0")
+@pytest.mark.parametrize("name", efficientnet.NAMES)
+def test_onnx_runtime_against_eager_pytorch(name: str) -> None:
+    spec = backbone_spec(name)
     cores = os.cpu_count() or 1
     torch.set_num_threads(cores)
     rng = np.random.default_rng(0)
     # Smooth pictures: noise alone would leave most of the network's units at rest.
-    coarse = rng.integers(0, 256, (2 * BATCH, 7, 7, 3))
-    frames = np.kron(coarse, np.ones((1, 32, 32, 1))).astype(np.uint8)
-    onnx, eager = OnnxBackbone(onnx_model(spec), cores), TorchBackbone()
+    coarse = rng.integers(0, 256, (2 * BATCH, spec.size // 20, spec.size // 20, 3))
+    frames = np.kron(coarse, np.ones((1, 20, 20, 1))).astype(np.uint8)
+    frames = np.pad(frames, [(0, 0), *[(0, spec.size % 20)] * 2, (0, 0)], "edge")
+    onnx = open_backbone(spec, cores, prepare_backbone(spec, "float32"))
+    eager = TorchBackbone(spec, efficientnet.make_network(spec, None))
     ours, theirs = onnx(frames), eager(frames)
     difference = np.abs(ours - theirs).max() / np.abs(theirs).max()
     fast, slow = images_per_s(onnx, frames), images_per_s(eager, frames)
     print(
-        f"\nCNN on {cores} cores: ONNX Runtime {fast:.0f} images/s, eager PyTorch {slow:.0f}: "
+        f"\n{name} on {cores} cores: ONNX Runtime {fast:.0f} images/s, eager PyTorch {slow:.0f}: "
         f"{fast / slow:.1f} x; largest relative difference {difference:.1e}"
     )

@@ -18,8 +18,9 @@ from torch.nn.functional import cross_entropy
 
 from pipeline.corpus import Example, Item, write_corpus
 from pipeline.fingerprint import Fingerprint
+from pipeline.location import location
 from pipeline.shards import ItemFeatures, write_shard
-from pipeline.store import ItemRecord, Snapshot, publish
+from pipeline.snapshot import ItemRecord, Snapshot, publish, table_of
 from training.config import load_recipe
 from training.data.batch import Batch
 from training.data.dataset import Dataset, DataSource, describe_data
@@ -53,13 +54,15 @@ def make_data(folder: Path) -> DataSource:
     store = folder / "store"
     (store / "shards").mkdir(parents=True)
     rows = [ItemFeatures(k, np.zeros(1), rng.random((1, DIM), np.float32)) for k in keys]
-    shard = write_shard(store / "shards" / "shard-00000-0.arrow", "arrow", rows, DIM)
+    shard = write_shard(store / "shards" / "shard-00000-0.arrow", "arrow", rows, (DIM,))
     records = tuple(
         ItemRecord(k, k, "image", shard=shard.name, row=row, num_frames=1)
         for row, k in enumerate(keys)
     )
-    fingerprint = Fingerprint("none", "", "", "uniform:1", 1, DIM, "float32", "arrow")
-    publish(store, Snapshot(fingerprint, {shard.name: shard}, records))
+    fingerprint = Fingerprint(
+        "none", "pooled", "", "", "float32", "uniform:1", 1, (DIM,), "float32", "arrow"
+    )
+    publish(location(store), Snapshot(fingerprint, {shard.name: shard}, table_of(records)))
     return describe_data(corpus.path, store)
 
 

@@ -64,7 +64,7 @@ def test_the_installed_program_is_this_one() -> None:
         (["precompute", "gone", "--out", "f"], "gone: not a corpus"),
         (["precompute", "gone", "--out", "f", "--frames", "2", "--fps", "1"], "only one"),
         (["import", "imagenet", "--out", "c"], "import: 'imagenet', allowed: "),
-        (["import", "flickr8k", "--out", "c"], "takes one SOURCE folder, got 0"),
+        (["import", "flickr8k", "--out", "c"], "takes a SOURCE folder, got none"),
     ],
 )
 def test_a_mistake_ends_in_one_line_and_exit_code_2(

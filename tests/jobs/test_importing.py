@@ -36,13 +36,69 @@ def test_missing_files_are_listed_and_counted(intertitle, tmp_path: Path) -> Non
     assert lines[-1].endswith("1 items, 1 examples, 1 references, 30 missing files")
 
 
+def put(folder: Path, **files: str) -> Path:
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name.replace("_", ".")).write_text(content)
+    return folder
+
+
+def test_two_aligned_files_or_a_folder_with_its_languages(intertitle, tmp_path: Path) -> None:
+    source = put(tmp_path / "text", train_en="a dog\n", train_de="ein Hund\n")
+    pair = [source / "train.de", source / "train.en"]
+    languages = ["--source-language", "de", "--target-language", "en"]
+    for out, arguments in (("a", pair), ("b", [source, *languages])):
+        ended = intertitle("import", "parallel", *arguments, "--out", tmp_path / out)
+        assert (ended.code, ended.err) == (0, "")
+        example = Corpus(tmp_path / out).examples()[0]
+        assert (example.source, example.targets) == ("ein Hund", ("a dog",))
+
+
+def test_json_files_after_the_folder_are_read_instead_of_its_own(
+    intertitle, tmp_path: Path
+) -> None:
+    sentence = {"raw": "a dog", "tokens": ["a", "dog"], "imgid": 0, "sentid": 0}
+    image = {"filename": "a.jpg", "imgid": 0, "split": "test", "sentences": [sentence]}
+    content = json.dumps({"images": [image], "dataset": "flickr8k"})
+    source = put(tmp_path / "photographs", a_jpg="", splits_json=content)
+    for format in ("coco", "flickr8k", "flickr30k"):
+        out = tmp_path / format
+        ended = intertitle("import", format, source, source / "splits.json", "--out", out)
+        assert (ended.code, ended.err) == (0, "")
+        assert Corpus(out).splits() == ["test"]
+
+
+@pytest.mark.parametrize(("format", "file"), [("labelled", "train_tsv"), ("text", "train_txt")])
+def test_one_file_of_text(format: str, file: str, intertitle, tmp_path: Path) -> None:
+    source = put(tmp_path / "text", **{file: "pos\ta film\n"}) / file.replace("_", ".")
+    ended = intertitle("import", format, source, "--out", tmp_path / "corpus")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.endswith("corpus: 0 items, 1 examples, 1 references, 0 missing files\n")
+
+
+LANGUAGES = "--source-language and --target-language"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["folder", "nowhere"], "nowhere: not a folder"),
-        (["folder"], "import folder: takes one SOURCE folder, got 0"),
+        (["folder"], "import folder: takes one SOURCE, got 0"),
+        (["msvd", "a", "b"], "import msvd: takes one SOURCE, got 2"),
+        (["coco"], "import coco: takes a SOURCE folder, got none"),
         (["rendered", "somewhere"], "import rendered: takes no SOURCE, got somewhere"),
-        (["coco2", "somewhere"], "import: 'coco2', allowed: flickr8k, folder, rendered"),
+        (["easy_vqa", "somewhere"], "import easy_vqa: takes no SOURCE, got somewhere"),
+        (
+            ["parallel", "somewhere"],
+            f"import parallel: takes SOURCE_FILE TARGET_FILE, or FOLDER with {LANGUAGES}; "
+            "got somewhere",
+        ),
+        (["text", "a.txt", "--source-language", "en"], f"import text: takes no {LANGUAGES}"),
+        (
+            ["coco2", "somewhere"],
+            "import: 'coco2', allowed: coco, easy_vqa, flickr30k, flickr8k, folder, labelled, "
+            "msrvtt, msvd, parallel, rendered, text, vqa_v2",
+        ),
     ],
 )
 def test_a_mistake_ends_in_one_line(

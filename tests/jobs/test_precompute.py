@@ -67,11 +67,13 @@ def test_nothing_to_do_is_exit_code_0(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--frames", 8, "--fps", 2], "--frames 8 and --fps 2: only one of the two"),
+        (["--frames", 8, "--fps", 2], "--frames 8 and --fps 2: only one of them"),
         (["--frames", 0], "frames: 0, allowed: 1 or more"),
         (["--fps", 0], "fps: 0.0, allowed: more than 0"),
         (["--format", "zip"], "format: 'zip', allowed: arrow, webdataset"),
-        (["--backbone", "vgg"], "backbone: 'vgg', allowed: efficientnet_lite0"),
+        (["--every", 0], "every: 0, allowed: 1 or more"),
+        (["--item-seconds", 0], "seconds: 0.0, allowed: more than 0"),
+        (["--features", "flat"], "features: 'flat', allowed: pooled, grid"),
     ],
 )
 def test_a_mistake_ends_in_one_line(
@@ -80,6 +82,14 @@ def test_a_mistake_ends_in_one_line(
     ended = intertitle("precompute", clips, "--out", tmp_path / "store", *arguments)
     assert (ended.code, ended.out, ended.err) == (2, "", f"intertitle: {message}\n")
     assert not (tmp_path / "store").exists()
+
+
+def test_an_unknown_backbone_is_told_which_there_are(
+    intertitle, clips: Path, tmp_path: Path
+) -> None:
+    ended = intertitle("precompute", clips, "--out", tmp_path / "store", "--backbone", "vgg")
+    assert ended.code == 2 and ended.err.startswith("intertitle: backbone: 'vgg', allowed: effic")
+    assert ended.err.count("\n") == 1 and not (tmp_path / "store").exists()
 
 
 def test_a_folder_that_is_no_corpus_ends_in_one_line(intertitle, tmp_path: Path) -> None:

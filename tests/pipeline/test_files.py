@@ -5,11 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
+from pipeline.backbone import backbone_spec
 from pipeline.corpus import Corpus
 from pipeline.errors import UserError
 from pipeline.files import features_of_file, kind_of
+from pipeline.fingerprint import make_fingerprint
+from pipeline.sampling import Uniform
 from pipeline.store import FeatureStore
 
 
@@ -32,6 +38,32 @@ def test_features_of_another_make_are_refused(clip_features: Path) -> None:
     made_with = FeatureStore(clip_features).snapshot.fingerprint.features_json()
     with pytest.raises(UserError, match="backbone: the model saw features of"):
         features_of_file(made_with.replace("float32", "float16"))
+
+
+def test_another_backbone_gives_a_grid_as_its_fingerprint_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    weights = numpy_helper.from_array(np.ones((2, 3, 8, 8), np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"], strides=[8, 8])],
+        "network",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ("N", 3, 32, 32))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [weights],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8),
+        tmp_path / "net.onnx",
+    )
+    spec = backbone_spec(f"onnx:{tmp_path}/net.onnx", "grid")
+    # Made on a GPU, say: a model is fed all the same.
+    make = make_fingerprint(spec, Uniform(4), "webdataset", "bfloat16")
+    (tmp_path / "net.onnx").unlink()
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "red.png")
+    values = features_of_file(make.features_json())(Path("red.png"))
+    assert values.shape == (1, 16, 2) and values.dtype == np.float32
 
 
 def test_the_ending_says_what_a_file_is() -> None:

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from pipeline.sampling import Rate, Sampling, Uniform, parse_sampling, select_frames
+from pipeline.sampling import Every, Rate, Sampling, Uniform, parse_sampling, select_frames
 
 rules = st.one_of(st.builds(Uniform, st.integers(1, 40)), st.builds(Rate, st.floats(0.01, 50)))
 gaps = st.lists(st.floats(0.001, 2), min_size=1, max_size=60)
@@ -67,13 +67,31 @@ def test_rules_read_well() -> None:
     assert [str(r) for r in (Uniform(8), Rate(2), Rate(2.5))] == ["uniform:8", "fps:2", "fps:2.5"]
 
 
-@pytest.mark.parametrize("text", ["", "uniform", "uniform:2.5", "fps:fast", "every:3"])
+@pytest.mark.parametrize("text", ["", "uniform", "uniform:2.5", "fps:fast", "every:x", "every:1.5"])
 def test_text_that_is_no_rule_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match=r"allowed: uniform:<frames> or fps:<frames a second>"):
+    with pytest.raises(UserError, match=r"allowed: uniform:.* or fps:.* or every:"):
         parse_sampling(text)
 
 
-@pytest.mark.parametrize("text", ["uniform:0", "uniform:-1", "fps:0", "fps:inf", "fps:nan"])
+@pytest.mark.parametrize(
+    "text", ["uniform:0", "uniform:-1", "fps:0", "fps:inf", "fps:nan", "every:0"]
+)
 def test_rules_without_frames_are_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"allowed: (1 or )?more"):
         parse_sampling(text)
+
+
+def test_every_third_frame_whatever_its_time() -> None:
+    starts_s = np.array([0.0, 0.1, 0.2, 5.0, 6.0, 6.1, 9.0])
+    assert select_frames(starts_s, 10.0, Every(3)).tolist() == [0, 3, 6]
+    assert select_frames(starts_s, 10.0, Every(1)).tolist() == list(range(7))
+    assert select_frames(starts_s, 10.0, Every(2), (0.15, 6.1)).tolist() == [1, 3]
+    assert select_frames(starts_s, 10.0, Every(2), (7.0, 8.0)).tolist() == [5]
+    assert select_frames(starts_s, 10.0, Every(99)).tolist() == [0]
+    assert parse_sampling("every:5") == Every(5) and str(Every(5)) == "every:5"
+
+
+def test_too_many_frames_are_refused() -> None:
+    for rule in (Uniform(2_000_000), Rate(1e300)):
+        with pytest.raises(OverflowError, match="allowed: 1000000"):
+            select_frames(np.array([0.0]), 1.0, rule)

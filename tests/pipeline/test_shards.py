@@ -20,6 +20,8 @@ from pipeline.shards import SUFFIXES, Format, ItemFeatures, file_sha256, open_sh
 
 FORMATS: tuple[Format, ...] = ("arrow", "webdataset")
 DIM = 3
+SHAPE = (DIM,)
+GRID = (4, DIM)
 AWKWARD = [
     "a.b.c",
     "a/b",
@@ -68,16 +70,16 @@ def assert_holds(path: Path, format: Format, expected: Sequence[ItemFeatures]) -
 def test_rows_come_back_whatever_their_keys(format: Format, written: list[ItemFeatures]) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "shard"
-        file = write_shard(path, format, written, DIM)
+        file = write_shard(path, format, written, SHAPE)
         assert_holds(path, format, written)
         assert file.name == "shard" and file.num_rows == len(written)
         assert (file.num_bytes, file.sha256) == (path.stat().st_size, file_sha256(path))
-        assert write_shard(Path(folder) / "again", format, written, DIM).sha256 == file.sha256
+        assert write_shard(Path(folder) / "again", format, written, SHAPE).sha256 == file.sha256
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_features_are_views_that_nobody_can_write_to(format: Format, tmp_path: Path) -> None:
-    write_shard(tmp_path / "shard", format, [make("a")], DIM)
+    write_shard(tmp_path / "shard", format, [make("a")], SHAPE)
     values = open_shard(tmp_path / "shard", format).row(0).values
     assert not values.flags.owndata and not values.flags.writeable
 
@@ -98,21 +100,21 @@ def test_unusable_features_are_refused_at_the_write(
     format: Format, values: np.ndarray, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        write_shard(tmp_path / "shard", format, [ItemFeatures("a", np.zeros(1), values)], DIM)
+        write_shard(tmp_path / "shard", format, [ItemFeatures("a", np.zeros(1), values)], SHAPE)
     assert not (tmp_path / "shard").exists()
 
 
 def test_a_file_is_never_written_over(tmp_path: Path) -> None:
     (tmp_path / "shard").write_text("earlier")
     with pytest.raises(FileExistsError):
-        write_shard(tmp_path / "shard", "arrow", [make("a")], DIM)
+        write_shard(tmp_path / "shard", "arrow", [make("a")], SHAPE)
     assert (tmp_path / "shard").read_text() == "earlier"
 
 
 def test_an_arrow_shard_opens_with_pyarrow_alone(tmp_path: Path) -> None:
     written = [make("a", 2), make("b/c.d", 3, 10)]
     path = tmp_path / f"shard{SUFFIXES['arrow']}"
-    write_shard(path, "arrow", written, DIM)
+    write_shard(path, "arrow", written, SHAPE)
     table = pa.ipc.open_file(path).read_all()
     table.validate(full=True)
     assert table.to_pylist() == [
@@ -121,11 +123,50 @@ def test_an_arrow_shard_opens_with_pyarrow_alone(tmp_path: Path) -> None:
     ]
 
 
+def make_grid(key: str, length: int) -> ItemFeatures:
+    values = np.random.default_rng(length).standard_normal((length, *GRID), np.float32)
+    return ItemFeatures(key, np.arange(length) / 2, values)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_grid_comes_back_as_views_of_the_file(format: Format, tmp_path: Path) -> None:
+    written = [make_grid("a", 2), make_grid("b", 1), make_grid("c", 3)]
+    write_shard(tmp_path / "shard", format, written, GRID)
+    assert_holds(tmp_path / "shard", format, written)
+    values = open_shard(tmp_path / "shard", format).row(2).values
+    assert not values.flags.owndata and not values.flags.writeable
+    write_shard(tmp_path / "empty", format, [], GRID)
+    with pytest.raises(ValueError, match=r"float32 \(1, 3\), expected float32 \(1, 4, 3\)"):
+        write_shard(tmp_path / "another", format, [make("a", 1)], GRID)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_features_that_lie_in_memory_by_columns_come_back_right(
+    format: Format, tmp_path: Path
+) -> None:
+    row = make_grid("a", 1)
+    turned = np.asfortranarray(row.values)
+    assert not turned.flags.c_contiguous
+    write_shard(tmp_path / "shard", format, [ItemFeatures("a", row.times_s, turned)], GRID)
+    assert_holds(tmp_path / "shard", format, [row])
+
+
+def test_an_arrow_shard_of_grids_opens_with_pyarrow_alone(tmp_path: Path) -> None:
+    written = [make_grid("a", 2), make_grid("b", 1)]
+    write_shard(tmp_path / "shard.arrow", "arrow", written, GRID)
+    table = pa.ipc.open_file(tmp_path / "shard.arrow").read_all()
+    table.validate(full=True)
+    assert table.schema.field("features").type == pa.list_(
+        pa.list_(pa.list_(pa.float32(), GRID[1]), GRID[0])
+    )
+    assert table["features"].to_pylist() == [row.values.tolist() for row in written]
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_tar_opens_with_the_webdataset_library(tmp_path: Path) -> None:
     written = [make(key, 1 + n % 3, n) for n, key in enumerate(AWKWARD)]
     path = tmp_path / f"shard{SUFFIXES['webdataset']}"
-    write_shard(path, "webdataset", written, DIM)
+    write_shard(path, "webdataset", written, SHAPE)
     samples = list(webdataset.WebDataset(str(path), shardshuffle=False).decode())
     assert [sample["item.json"]["key"] for sample in samples] == AWKWARD
     for sample, row in zip(samples, written, strict=True):
@@ -134,7 +175,7 @@ def test_a_tar_opens_with_the_webdataset_library(tmp_path: Path) -> None:
 
 
 def test_a_tar_has_plain_members_whose_names_lead_nowhere(tmp_path: Path) -> None:
-    write_shard(tmp_path / "shard.tar", "webdataset", [make(key) for key in AWKWARD], DIM)
+    write_shard(tmp_path / "shard.tar", "webdataset", [make(key) for key in AWKWARD], SHAPE)
     with tarfile.open(tmp_path / "shard.tar") as tar:
         members = tar.getmembers()
         first = np.load(io.BytesIO(tar.extractfile(members[0]).read()))  # type: ignore[union-attr]

@@ -7,38 +7,51 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+import pipeline.location
 import pipeline.store
 from pipeline.backbone import backbone_spec
 from pipeline.errors import UserError
 from pipeline.fingerprint import make_fingerprint
+from pipeline.location import location
 from pipeline.sampling import Uniform
 from pipeline.shards import SUFFIXES, Format, ItemFeatures, write_shard
-from pipeline.store import FeatureStore, ItemRecord, Snapshot, current_snapshot, publish
+from pipeline.snapshot import (
+    ItemRecord,
+    Snapshot,
+    current_snapshot,
+    publish,
+    table_of,
+    write_snapshot,
+)
+from pipeline.store import FeatureStore, KeyIndex
 
-SPEC = replace(backbone_spec("efficientnet_lite0"), dim=3)
+SPEC = replace(backbone_spec("efficientnet_lite0"), shape=(3,))
 LOST = ItemRecord(
     "lost", "lost.mp4", "video", stage="decode", error="missing", message="lost.mp4: gone"
 )
 
 
 def values_of(key: str) -> np.ndarray:
-    return np.full((2, SPEC.dim), sum(key.encode()), np.float32)
+    return np.full((2, *SPEC.shape), sum(key.encode()), np.float32)
 
 
-def make_snapshot(store: Path, keys: Sequence[str], format: Format = "arrow") -> Snapshot:
+def make_snapshot(folder: Path, keys: Sequence[str], format: Format = "arrow") -> Snapshot:
     """Write a shard of some keys, and a snapshot of them and of one quarantined item."""
-    path = store / "shards" / f"shard-00000-{'-'.join(keys)}{SUFFIXES[format]}"
+    path = folder / "shards" / f"shard-00000-{'-'.join(keys)}{SUFFIXES[format]}"
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [ItemFeatures(key, np.zeros(2), values_of(key)) for key in keys]
-    shard = write_shard(path, format, rows, SPEC.dim)
+    shard = write_shard(path, format, rows, SPEC.shape)
     records = [
         ItemRecord(key, f"{key}.mp4", "video", key * 64, 9, 1, shard.name, row, 2)
         for row, key in enumerate(keys)
     ]
-    fingerprint = make_fingerprint(SPEC, Uniform(2), format)
-    return Snapshot(fingerprint, {shard.name: shard}, (*records, LOST))
+    fingerprint = make_fingerprint(SPEC, Uniform(2), format, "float32")
+    return Snapshot(fingerprint, {shard.name: shard}, table_of([*records, LOST]))
 
 
 def flip(data: bytes, at: int) -> bytes:
@@ -52,16 +65,16 @@ def only_shard(store: Path) -> Path:
 
 def test_a_snapshot_comes_back_as_it_was_published(tmp_path: Path) -> None:
     snapshot = make_snapshot(tmp_path, "ab")
-    name = publish(tmp_path, snapshot)
-    assert current_snapshot(tmp_path) == snapshot
+    name = publish(location(tmp_path), snapshot)
+    assert current_snapshot(location(tmp_path)) == snapshot
     assert FeatureStore(tmp_path).snapshot_id == name == snapshot.id()
-    assert snapshot.counts() == {"stored": 2, "quarantined": 1}
+    assert snapshot.counts() == {"stored": 2, "degraded": 0, "quarantined": 1}
     assert snapshot.quarantined() == [LOST]
 
 
 @pytest.mark.parametrize("format", ["arrow", "webdataset"])
 def test_features_are_read_by_key(format: Format, tmp_path: Path) -> None:
-    publish(tmp_path, make_snapshot(tmp_path, "ab", format))
+    publish(location(tmp_path), make_snapshot(tmp_path, "ab", format))
     store = FeatureStore(tmp_path)
     for key in "ba":
         assert key in store and np.array_equal(store.features(key), values_of(key))
@@ -74,23 +87,24 @@ def test_features_are_read_by_key(format: Format, tmp_path: Path) -> None:
 
 def test_an_id_hangs_on_content_and_not_on_times_or_places(tmp_path: Path) -> None:
     snapshot = make_snapshot(tmp_path / "here", "ab")
-    first, second, lost = snapshot.records
+    first, second, lost = snapshot.records()
     moved = replace(first, mtime_ns=77), second, replace(lost, message="/elsewhere: gone")
-    assert replace(snapshot, records=moved).id() == snapshot.id()
+    assert replace(snapshot, table=table_of(moved)).id() == snapshot.id()
     assert make_snapshot(tmp_path / "there", "ab").id() == snapshot.id()
     for changed in (
         (replace(first, sha256="other"), second, lost),
         (first, second, replace(lost, error="empty")),
+        (replace(first, degraded="cut short"), second, lost),
         (second, first, lost),
         (first, second),
     ):
-        assert replace(snapshot, records=changed).id() != snapshot.id()
+        assert replace(snapshot, table=table_of(changed)).id() != snapshot.id()
 
 
 def test_the_pointer_moves_on_and_an_open_reader_stays(tmp_path: Path) -> None:
-    publish(tmp_path, make_snapshot(tmp_path, "ab"))
+    publish(location(tmp_path), make_snapshot(tmp_path, "ab"))
     reader = FeatureStore(tmp_path)
-    publish(tmp_path, make_snapshot(tmp_path, "bc"))
+    publish(location(tmp_path), make_snapshot(tmp_path, "bc"))
     assert "a" in reader and np.array_equal(reader.features("a"), values_of("a"))
     assert "a" not in FeatureStore(tmp_path) and "c" in FeatureStore(tmp_path)
 
@@ -99,7 +113,7 @@ def test_the_pointer_moves_on_and_an_open_reader_stays(tmp_path: Path) -> None:
 def test_who_dies_before_the_pointer_moved_leaves_the_old_snapshot(
     file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = publish(tmp_path, make_snapshot(tmp_path, "ab"))
+    old = publish(location(tmp_path), make_snapshot(tmp_path, "ab"))
     new = make_snapshot(tmp_path, "bc")
     calls = iter(range(9))
     # The first file forced to the disk is the snapshot, then its folder; the third the pointer.
@@ -107,18 +121,18 @@ def test_who_dies_before_the_pointer_moved_leaves_the_old_snapshot(
 
     def die(_: int) -> None:
         if next(calls) == dies_at:
-            raise OSError("power cut")
+            raise KeyboardInterrupt("power cut")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.store.os, "fsync", die)
-        with pytest.raises(OSError, match="power cut"):
-            publish(tmp_path, new)
+        patch.setattr(pipeline.location.os, "fsync", die)
+        with pytest.raises(KeyboardInterrupt, match="power cut"):
+            publish(location(tmp_path), new)
     assert FeatureStore(tmp_path).snapshot_id == old
-    assert publish(tmp_path, new) == FeatureStore(tmp_path).snapshot_id == new.id()
+    assert publish(location(tmp_path), new) == FeatureStore(tmp_path).snapshot_id == new.id()
 
 
 def test_files_that_no_snapshot_names_are_not_read(tmp_path: Path) -> None:
-    name = publish(tmp_path, make_snapshot(tmp_path, "ab"))
+    name = publish(location(tmp_path), make_snapshot(tmp_path, "ab"))
     make_snapshot(tmp_path, "cd")
     (tmp_path / "shards" / "shard-00001.attempt").write_bytes(b"half a sh")
     (tmp_path / "snapshots" / "newer.parquet").write_bytes(b"half a sn")
@@ -141,7 +155,7 @@ def test_files_that_no_snapshot_names_are_not_read(tmp_path: Path) -> None:
 def test_a_damaged_shard_is_refused_by_name(
     damage: object, message: str, format: Format, tmp_path: Path
 ) -> None:
-    publish(tmp_path, make_snapshot(tmp_path, "ab", format))
+    publish(location(tmp_path), make_snapshot(tmp_path, "ab", format))
     path = only_shard(tmp_path)
     path.write_bytes(damage(path.read_bytes())) if callable(damage) else path.unlink()
     with pytest.raises(UserError, match=message) as refused:
@@ -151,8 +165,10 @@ def test_a_damaged_shard_is_refused_by_name(
 
 def test_a_row_that_holds_another_item_is_refused(tmp_path: Path) -> None:
     snapshot = make_snapshot(tmp_path, "ab")
-    first, second, lost = snapshot.records
-    publish(tmp_path, replace(snapshot, records=(replace(first, row=1), second, lost)))
+    first, second, lost = snapshot.records()
+    publish(
+        location(tmp_path), replace(snapshot, table=table_of([replace(first, row=1), second, lost]))
+    )
     with pytest.raises(UserError, match=r"row 1 holds 'b', expected 'a'"):
         FeatureStore(tmp_path).features("a")
 
@@ -165,7 +181,35 @@ def test_a_folder_without_a_snapshot_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["cut", "deleted"])
 def test_a_damaged_snapshot_is_refused(damage: str, tmp_path: Path) -> None:
-    file = tmp_path / "snapshots" / f"{publish(tmp_path, make_snapshot(tmp_path, 'ab'))}.parquet"
+    file = (
+        tmp_path
+        / "snapshots"
+        / f"{publish(location(tmp_path), make_snapshot(tmp_path, 'ab'))}.parquet"
+    )
     file.write_bytes(file.read_bytes()[:100]) if damage == "cut" else file.unlink()
     with pytest.raises(UserError, match=r"no snapshot|not a readable snapshot"):
         FeatureStore(tmp_path)
+
+
+def test_a_snapshot_whose_rows_were_changed_is_refused_by_its_id(tmp_path: Path) -> None:
+    snapshot = make_snapshot(tmp_path, "ab")
+    name = publish(location(tmp_path), snapshot)
+    file = tmp_path / "snapshots" / f"{name}.parquet"
+    write_snapshot(location(file), replace(snapshot, table=snapshot.table.slice(1)))
+    for wanted in (name, None):
+        with pytest.raises(UserError, match="damaged: what it holds"):
+            FeatureStore(tmp_path, wanted)
+
+
+@given(st.lists(st.text(), unique=True, max_size=50), st.text())
+def test_an_index_finds_each_key_and_no_other(keys: list[str], other: str) -> None:
+    index = KeyIndex(pa.chunked_array([keys], pa.string()))
+    assert [index.find(key) for key in keys] == list(range(len(keys)))
+    assert other in keys or index.find(other) is None
+
+
+def test_an_index_tells_keys_of_one_hash_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.store, "hash", lambda key: len(key), raising=False)
+    index = KeyIndex(pa.chunked_array([["aa", "b", "cc", "d"]]))
+    assert [index.find(key) for key in ("cc", "d", "aa", "b")] == [2, 3, 0, 1]
+    assert index.find("xx") is None and index.find("xxx") is None

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from pipeline.corpus import Example, Item, write_corpus
 from pipeline.fingerprint import Fingerprint
+from pipeline.location import location
 from pipeline.shards import ItemFeatures, write_shard
-from pipeline.store import ItemRecord, Snapshot, publish
+from pipeline.snapshot import ItemRecord, Snapshot, publish, table_of
 from training.config import Recipe, load_recipe
 from training.data.dataset import Dataset, DataSource, describe_data
 from training.data.tokenizer import WordTokenizer
@@ -49,7 +50,7 @@ def write_features(
         folder / "shards" / f"shard-0-{weights}.arrow",
         "arrow",
         [ItemFeatures(s.key, np.arange(len(s.features), dtype=float), s.features) for s in stored],
-        DIM,
+        (DIM,),
     )
     records = [
         ItemRecord(s.key, s.key, "video", shard=shard.name, row=row, num_frames=len(s.features))
@@ -60,15 +61,17 @@ def write_features(
     ]
     fingerprint = Fingerprint(
         backbone="synthetic",
+        features="pooled",
         weights_sha256=weights * 64,
         preprocessing="none",
+        precision="float32",
         sampling="uniform:6",
         size=8,
-        dim=DIM,
+        shape=(DIM,),
         dtype="float32",
         format="arrow",
     )
-    publish(folder, Snapshot(fingerprint, {shard.name: shard}, tuple(records)))
+    publish(location(folder), Snapshot(fingerprint, {shard.name: shard}, table_of(records)))
     return folder
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.corpus import Corpus, Example
 from pipeline.errors import UserError
 from pipeline.files import features_of_file
+from pipeline.location import AnyPath
 from pipeline.store import FeatureStore
 from training.data.batch import Batch, make_batch
 from training.data.tokenizer import WordTokenizer
@@ -38,13 +39,17 @@ class DataSource:
     feature_dim: int
 
 
-def describe_data(corpus: Path | str, features: Path | str) -> DataSource:
+def describe_data(corpus: AnyPath | str, features: AnyPath | str) -> DataSource:
     """Look at a corpus and a store.
 
     Raises:
         UserError: one of them is not what it should be.
     """
     store, source = FeatureStore(features), Corpus(corpus)
+    if store.snapshot.fingerprint.features != "pooled":
+        raise UserError(
+            f"{store.path}: {store.snapshot.fingerprint.features} features, allowed: pooled"
+        )
     return DataSource(
         corpus=str(source.path.absolute()),
         corpus_fingerprint=source.fingerprint(),
@@ -80,7 +85,7 @@ def feature_maker(source: DataSource) -> Callable[[Path], NDArray[np.float32]]:
     return features_of_file(source.features_fingerprint)
 
 
-def training_sentences(corpus: Path | str, split: str) -> list[str]:
+def training_sentences(corpus: AnyPath | str, split: str) -> list[str]:
     """Every target of a split: what a vocabulary is built from."""
     return [target for example in Corpus(corpus).examples(split) for target in example.targets]
 
@@ -135,7 +140,7 @@ class Dataset:
         self._sentences = [
             ids[:max_words] for ids in tokenizer.encode_all([target for _, target in owners])
         ]
-        frames = [self._num_frames(example) for example in self.examples]
+        frames = [self._store.num_frames(str(example.item_key)) for example in self.examples]
         self.lengths: NDArray[np.int64] = np.array(
             [frames[n] + len(s) + 1 for n, s in zip(self._owners, self._sentences, strict=True)]
         )
@@ -143,11 +148,6 @@ class Dataset:
     def __len__(self) -> int:
         """Number of rows."""
         return len(self._sentences)
-
-    def _num_frames(self, example: Example) -> int:
-        record = self._store.record(str(example.item_key))
-        assert record is not None and record.num_frames is not None
-        return record.num_frames
 
     def features(self, example: int) -> NDArray[np.float32]:
         """Of one example's item, [T, D]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,18 @@ def test_absent_lists_and_photographs_are_said(published: Path, tmp_path: Path) 
     assert "test left out: Flickr_8k.testImages.txt is absent" in report.notes
 
 
+def test_karpathys_file_gives_captions_and_splits(published: Path, tmp_path: Path) -> None:
+    sentence = {"tokens": ["a", "cat"], "raw": "A cat .", "imgid": 0, "sentid": 0}
+    image = {"sentids": [0], "imgid": 0, "sentences": [sentence], "split": "test"}
+    data = {"images": [{**image, "filename": "cat.jpg"}], "dataset": "flickr8k"}
+    file = published / "dataset_flickr8k.json"
+    file.write_text(json.dumps(data))
+    import_flickr8k(published, tmp_path / "corpus", [file])
+    corpus = Corpus(tmp_path / "corpus")
+    assert [item.uri for item in corpus.items()] == [str(published / "Images" / "cat.jpg")]
+    assert [(e.split, e.targets) for e in corpus.examples()] == [("test", ("A cat .",))]
+
+
 def test_a_mark_of_byte_order_and_windows_line_ends_change_nothing(
     published: Path, tmp_path: Path
 ) -> None:
@@ -64,10 +77,11 @@ def test_a_mark_of_byte_order_and_windows_line_ends_change_nothing(
     ("file", "content", "message"),
     [
         ("Flickr8k.token.txt", b"dog.jpg#0\tA dog .\n\ndog.jpg A dog", "line 3: 'dog.jpg A dog'"),
-        ("Flickr8k.token.txt", b"dog.jpg#0\tA dog .\ndog.jpg#1\t \n", "line 2: 'dog.jpg#1'"),
+        ("Flickr8k.token.txt", b"dog.jpg#0\t \ndog.jpg#1\t\n", "line 1: 'dog.jpg' has no caption"),
+        ("Flickr8k.token.txt", b"d#0\tA .\nd#0\tA .", "line 2: caption 0 of 'd' is on line 1"),
         ("Flickr8k.token.txt", b"dog.jpg#0\tA caf\xe9 .", "not UTF-8 at byte 15"),
         ("Flickr_8k.devImages.txt", b"cat.jpg\nbird.jpg\n", "line 2: 'bird.jpg' has no caption"),
-        ("Flickr_8k.devImages.txt", b"dog.jpg\n", "share the key 'dog.jpg'"),
+        ("Flickr_8k.devImages.txt", b"dog.jpg\n", "line 1: 'dog.jpg' is taken by .*train"),
     ],
 )
 def test_what_cannot_be_read_is_named(

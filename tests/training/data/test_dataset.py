@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.corpus import Corpus, Example, Item, write_corpus
 from pipeline.errors import UserError
-from pipeline.store import FeatureStore, ItemRecord, publish
+from pipeline.snapshot import ItemRecord, publish, table_of
+from pipeline.store import FeatureStore
 from training.data.dataset import (
     Dataset,
     DataSource,
@@ -106,9 +107,9 @@ def test_a_store_that_has_changed_since_is_read_as_it_was_and_told_apart(
     data = write_data(tmp_path, coloured_things(20))
     check_unchanged(data)
     store = FeatureStore(data.features)
-    first, *rest = store.snapshot.records
+    first, *rest = store.snapshot.records()
     gone = ItemRecord(first.key, first.source, first.view, stage="decode", error="missing")
-    publish(store.path, replace(store.snapshot, records=(gone, *rest)))
+    publish(store.path, replace(store.snapshot, table=table_of([gone, *rest])))
     now = describe_data(data.corpus, data.features)
     assert Dataset(data, "val", tokenizer, 30).num_left_out == 0
     assert Dataset(now, "val", tokenizer, 30).num_left_out == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +16,17 @@ import ray
 import skvideo
 from PIL import Image
 
-import pipeline.precompute
+import pipeline.precompute.run
+from pipeline import failpoints
 from pipeline.corpus import Corpus, Item, write_corpus
-from pipeline.errors import UserError
-from pipeline.precompute import PrecomputeOptions, PrecomputeReport, Progress, precompute
+from pipeline.errors import JobError, UserError
+from pipeline.limits import Limits
+from pipeline.location import location
+from pipeline.lock import only_writer
+from pipeline.precompute import PrecomputeOptions, PrecomputeReport, Progress, flow, precompute
 from pipeline.sampling import Rate, Uniform
-from pipeline.store import FeatureStore, Snapshot
-from pipeline.work import decode_chunk, write_features
+from pipeline.snapshot import Snapshot
+from pipeline.store import FeatureStore
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -51,7 +57,7 @@ def test_any_number_of_workers_makes_the_same_bytes(
     clips: Path, clip_features: Path, tmp_path: Path
 ) -> None:
     report = precompute(Corpus(clips), tmp_path, replace(OPTIONS, workers=2))
-    assert report == PrecomputeReport(FeatureStore(clip_features).snapshot_id, NUM_CLIPS, (), 0)
+    assert report == PrecomputeReport(FeatureStore(clip_features).snapshot_id, NUM_CLIPS, 0, (), 0)
     assert hashes(tmp_path) == hashes(clip_features)
     assert [shard.num_rows for shard in snapshot_of(tmp_path).shards.values()] == [10, 10, 4]
 
@@ -111,7 +117,7 @@ def test_films_and_photographs_are_stored_and_the_rest_is_quarantined_by_class(
         assert record.key in str(record.message) and record.key not in store
     good = [item.key for item in mixed.items()[4:]]
     assert report.stored == len(good) == 6
-    assert report.stored + len(report.quarantined) == len(store.snapshot.records)
+    assert report.stored + len(report.quarantined) == len(store.snapshot)
     shapes = {key: store.features(key).shape for key in good}
     assert shapes == {**dict.fromkeys(good, (16, 1280)), "noise": (1, 1280)}
     assert not np.array_equal(store.features("films/bikes"), store.features("films/bikes#2"))
@@ -135,10 +141,10 @@ def copies(clips: Path, clip_features: Path, tmp_path: Path) -> tuple[Corpus, Pa
 def test_a_rerun_does_nothing(copies: tuple[Corpus, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     corpus, store = copies
     before = sorted(store.rglob("*"))
-    monkeypatch.setattr(pipeline.precompute, "_run", no_work)
-    monkeypatch.setattr(pipeline.precompute, "publish", no_work)
+    monkeypatch.setattr(pipeline.precompute.run, "Flow", no_work)
+    monkeypatch.setattr(pipeline.precompute.run, "publish", no_work)
     report = precompute(corpus, store, OPTIONS)
-    assert report == PrecomputeReport(FeatureStore(store).snapshot_id, NUM_CLIPS, (), NUM_CLIPS)
+    assert report == PrecomputeReport(FeatureStore(store).snapshot_id, NUM_CLIPS, 0, (), NUM_CLIPS)
     assert sorted(store.rglob("*")) == before
 
 
@@ -173,76 +179,139 @@ def test_a_store_of_another_make_is_refused(copies: tuple[Corpus, Path]) -> None
 # Somebody dies
 
 
-def test_a_driver_that_died_leaves_its_accepted_shards_to_the_next(
-    clips: Path, clip_features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def inject(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: str, *, once: bool = True
+) -> Path:
+    """Let the workers meet a fault, once or always; a folder where a fault that acted left a note.
+
+    Ray gives what has another environment other workers, so the fault stays in this test.
+    """
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    variables = {failpoints.VARIABLE: fault, **({failpoints.ONCE: str(notes)} if once else {})}
+    for name in ("_decode_chunk", "_examine", "_write_features"):
+        task = getattr(flow, name).options(runtime_env={"env_vars": variables})
+        monkeypatch.setattr(flow, name, task)
+    return notes
+
+
+@pytest.mark.parametrize(
+    "fault", ["decode=kill", "write=kill", "written=kill", "write=fail", "decode=crash"]
+)
+def test_a_worker_that_dies_or_fails_is_followed_by_another(
+    fault: str,
+    clips: Path,
+    clip_features: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def die(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    def die_after_a_shard(progress: Progress) -> None:
-        if progress.done:
-            die()
-
-    with pytest.raises(KeyboardInterrupt):
-        precompute(Corpus(clips), tmp_path, OPTIONS, die_after_a_shard)
-    done: list[int] = []
-    with monkeypatch.context() as patch:
-        patch.setattr(pipeline.precompute, "publish", die)
-        with pytest.raises(KeyboardInterrupt):
-            precompute(Corpus(clips), tmp_path, OPTIONS, lambda p: done.append(p.done))
-    # The shard that was accepted before counted before any was made.
-    assert done[0] == 0 and done[1] in (4, 10) and done[-1] == NUM_CLIPS and len(done) == 4
-    with pytest.raises(UserError, match="never finished"):
-        FeatureStore(tmp_path)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(pipeline.precompute, "_run", no_work)
-        report = precompute(Corpus(clips), tmp_path, OPTIONS)
-    assert report == PrecomputeReport(FeatureStore(clip_features).snapshot_id, NUM_CLIPS, (), 0)
-    assert hashes(tmp_path) == hashes(clip_features)
-    assert not list((tmp_path / "pending").iterdir())
+    notes = inject(monkeypatch, tmp_path, fault)
+    report = precompute(Corpus(clips), tmp_path / "store", OPTIONS)
+    assert [note.name for note in notes.iterdir()] == [fault.partition("=")[0]]
+    assert report == PrecomputeReport(FeatureStore(clip_features).snapshot_id, NUM_CLIPS, 0, (), 0)
+    assert hashes(tmp_path / "store") == hashes(clip_features)
 
 
-def test_a_crash_of_the_decoder_costs_the_item_alone(
-    clips: Path, clip_features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("action", "error"), [("hang", "timeout"), ("swell", "memory"), ("crash", "crashed")]
+)
+def test_an_item_that_ends_its_process_is_lost_alone_and_named(
+    action: str,
+    error: str,
+    clips: Path,
+    clip_features: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fatal = Corpus(clips).items()[5].key
-
-    @ray.remote(num_cpus=1, num_returns=2, max_retries=0)
-    def decode_or_die(sources, sampling, size):
-        if any(source.item.key == fatal for source in sources):
-            os.kill(os.getpid(), signal.SIGSEGV)
-        return decode_chunk(sources, sampling, size)
-
-    monkeypatch.setattr(pipeline.precompute, "_decode_chunk", decode_or_die)
-    report = precompute(Corpus(clips), tmp_path, OPTIONS)
+    inject(monkeypatch, tmp_path, f"decode@{fatal}={action}", once=False)
+    seen: list[Progress] = []
+    options = replace(OPTIONS, limits=Limits(seconds=3, memory_mb=400))
+    report = precompute(Corpus(clips), tmp_path / "store", options, seen.append)
     (lost,) = report.quarantined
-    assert (lost.key, lost.stage, lost.error) == (fatal, "decode", "crashed")
-    assert report.stored == NUM_CLIPS - 1
-    store, whole = FeatureStore(tmp_path), FeatureStore(clip_features)
+    assert (lost.key, lost.stage, lost.error) == (fatal, "decode", error)
+    assert report.stored == NUM_CLIPS - 1 and seen[-1] == Progress(NUM_CLIPS, NUM_CLIPS, 1)
+    store, whole = FeatureStore(tmp_path / "store"), FeatureStore(clip_features)
     for item in Corpus(clips).items():
         if item.key != fatal:
             assert np.array_equal(store.features(item.key), whole.features(item.key))
+    # It is left alone from now on, unless it is asked for.
+    monkeypatch.undo()
+    assert precompute(Corpus(clips), tmp_path / "store", OPTIONS).skipped == NUM_CLIPS
+    healed = precompute(Corpus(clips), tmp_path / "store", replace(OPTIONS, retry_failed=True))
+    assert (healed.stored, healed.skipped) == (NUM_CLIPS, NUM_CLIPS - 1)
 
 
-def test_a_writer_that_dies_before_its_answer_is_followed_by_another(
-    clips: Path, clip_features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_full_disk_ends_the_call_and_publishes_nothing(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    died = tmp_path / "died"
+    inject(monkeypatch, tmp_path, "write@shard-00001=full", once=False)
+    with pytest.raises(JobError, match="No space left on device; nothing is published"):
+        precompute(Corpus(clips), tmp_path / "store", OPTIONS)
+    assert not (tmp_path / "store" / "CURRENT").exists()
 
-    @ray.remote(num_cpus=0, num_returns=2)
-    def die_once(*arguments):
-        answer = write_features(*arguments)
-        if not died.exists():
-            died.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return answer
 
-    monkeypatch.setattr(pipeline.precompute, "_write_features", die_once)
-    report = precompute(Corpus(clips), tmp_path / "store", OPTIONS)
-    assert died.exists()
-    assert report == PrecomputeReport(FeatureStore(clip_features).snapshot_id, NUM_CLIPS, (), 0)
-    assert hashes(tmp_path / "store") == hashes(clip_features)
+def test_a_call_that_mostly_fails_is_ended(
+    tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline.precompute.run, "_ENOUGH_ITEMS", 20)
+    items = [Item(f"{n:02d}", "missing.jpg", "image") for n in range(60)]
+    corpus = write_corpus(tmp_path, items, [])
+    options = replace(OPTIONS, stop_failed=0.4)
+    with pytest.raises(JobError, match=r"items failed, allowed: a share of 0\.4; nothing is pub"):
+        precompute(corpus, tmp_path / "store", options)
+    report = precompute(corpus, tmp_path / "store", replace(options, stop_failed=1.0))
+    assert len(report.quarantined) == 60
+
+
+def test_a_second_writer_is_refused(clips: Path, clip_features: Path) -> None:
+    with (
+        only_writer(location(clip_features)),
+        pytest.raises(UserError, match="is writing to this store"),
+    ):
+        precompute(Corpus(clips), clip_features, OPTIONS)
+
+
+DRIVER = """
+import sys
+import ray
+from pipeline.corpus import Corpus
+from pipeline.precompute import PrecomputeOptions, precompute
+from pipeline.sampling import Uniform
+ray.init(sys.argv[1], log_to_driver=False, logging_level="ERROR")
+options = PrecomputeOptions("efficientnet_lite0", Uniform(8), shard_items=10, workers=1)
+precompute(Corpus(sys.argv[2]), sys.argv[3], options)
+"""
+
+
+@pytest.mark.parametrize(
+    ("failpoint", "published"),
+    [
+        ("before-accept", False),
+        ("before-pending", False),
+        ("after-pending", False),
+        ("before-snapshot", False),
+        ("before-pointer", False),
+        ("after-pointer", True),
+    ],
+)
+def test_a_driver_killed_anywhere_leaves_its_work_to_the_next(
+    failpoint: str, published: bool, clips: Path, clip_features: Path, tmp_path: Path
+) -> None:
+    address = ray.get_runtime_context().gcs_address
+    command = [sys.executable, "-c", DRIVER, address, str(clips), str(tmp_path)]
+    environment = {**os.environ, failpoints.VARIABLE: f"{failpoint}=kill"}
+    ended = subprocess.run(command, env=environment, stderr=subprocess.PIPE, timeout=120)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    assert (tmp_path / "CURRENT").exists() is published
+    report = precompute(Corpus(clips), tmp_path, OPTIONS)
+    skipped = NUM_CLIPS if published else 0
+    assert report == PrecomputeReport(
+        FeatureStore(clip_features).snapshot_id, NUM_CLIPS, 0, (), skipped
+    )
+    assert hashes(tmp_path) == hashes(clip_features)
+    if not published:
+        assert not list((tmp_path / "pending").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,165 @@
+"""MSVD, also YouTubeClips or YouTube2Text (Chen & Dolan 2011): clips with about forty sentences.
+
+SOURCE/
+  AllVideoDescriptions.txt                 <clip> <sentence>, comments begin with #
+or
+  MSR Video Description Corpus.csv         VideoID,Start,End,WorkerID,Source,AnnotationTime,
+  (also named video_corpus.csv)            Language,Description
+  youtube_mapping.txt, perhaps             <clip> vid<n>
+  and, at any depth, the clips             <YouTubeID>_<start>_<end>.avi
+  or the films they were cut from          <YouTubeID>.<ending>
+
+A clip is named <YouTubeID>_<start>_<end>, in seconds. Where only its film is there, the item is
+that segment of it.
+
+Of the table the English descriptions are taken, "clean" and "unverified" ones alike: so does
+AllVideoDescriptions.txt, and so do the papers, with some 80,000 sentences.
+
+The split is Venugopalan's (2015), by the number in youtube_mapping.txt: 1-1200 train, 1201-1300
+val, the rest test. The mapping numbers the clips in the order of their names, so that without it
+the sorted names of all 1,970 give the same split; those of fewer do not, which a note then says.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from pipeline.corpus import ImportReport, Item
+from pipeline.errors import UserError
+from pipeline.importers.captioned import Caption, Captioned, video_item, write_captioned
+from pipeline.importers.reading import folder_of, lines, shown, videos_below
+from pipeline.location import AnyPath
+
+NUM_CLIPS = 1970
+LAST_TRAIN, LAST_VAL = 1200, 1300
+
+_CLIP = re.compile(r"(?P<film>.+)_(?P<start>\d+)_(?P<end>\d+)")
+_TABLES = ("MSR Video Description Corpus.csv", "video_corpus.csv")
+_COLUMNS = ("VideoID", "Start", "End", "Language", "Description")
+
+Captions = Mapping[str, Sequence[Caption]]
+
+
+def import_msvd(source: Path, out: AnyPath) -> ImportReport:
+    """Make a corpus of MSVD's clips and English sentences; a clip's name is its key.
+
+    Raises:
+        UserError: there are no descriptions, a line can't be read, or the mapping names a clip
+            that has none.
+    """
+    captions = _read_captions(folder_of(source))
+    videos = videos_below(source)
+    notes: list[str] = []
+    mapping = source / "youtube_mapping.txt"
+    if mapping.is_file():
+        clips = _by_mapping(mapping, captions, videos, notes)
+    else:
+        clips = _by_name(captions, videos, notes)
+    return write_captioned(source, out, clips, notes)
+
+
+def _read_captions(source: Path) -> Captions:
+    text = source / "AllVideoDescriptions.txt"
+    if text.is_file():
+        return _read_text(text)
+    for table in (source / name for name in _TABLES):
+        if table.is_file():
+            return _read_table(table)
+    raise UserError(f"{source}: has neither {text.name} nor {' nor '.join(_TABLES)}")
+
+
+def _read_text(file: Path) -> Captions:
+    captions: defaultdict[str, list[Caption]] = defaultdict(list)
+    for number, line in lines(file):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, _, sentence = line.partition(" ")
+        where = f"{file}: line {number}"
+        if not _CLIP.fullmatch(name):
+            raise UserError(f"{where}: {shown(line)}, expected <id>_<start>_<end> <sentence>")
+        captions[name].append(Caption(sentence, where))
+    return captions
+
+
+def _read_table(file: Path) -> Captions:
+    captions: defaultdict[str, list[Caption]] = defaultdict(list)
+    rows = csv.DictReader(f"{line}\n" for _, line in lines(file))
+    try:
+        absent = [column for column in _COLUMNS if column not in (rows.fieldnames or ())]
+        if absent:
+            raise UserError(f"{file}: line 1: has no column {', '.join(absent)}")
+        for row in rows:
+            where = f"{file}: line {rows.line_num}"
+            film, start, end, language, description = (row[column] for column in _COLUMNS)
+            name = f"{film}_{start}_{end}"
+            # A row that is too short has None in its last columns.
+            if description is None or not _CLIP.fullmatch(name):
+                raise UserError(f"{where}: {shown(row)}, expected {','.join(_COLUMNS)}, ...")
+            if language == "English":
+                captions[name].append(Caption(description, where))
+    except csv.Error as error:
+        # The line that can't be read is not counted yet.
+        raise UserError(f"{file}: line {rows.line_num + 1}: {error}") from error
+    return captions
+
+
+def _by_mapping(
+    file: Path, captions: Captions, videos: Mapping[str, Path], notes: list[str]
+) -> Iterator[Captioned]:
+    numbered: dict[int, tuple[str, str]] = {}
+    for line_number, line in lines(file):
+        if not line.strip():
+            continue
+        where = f"{file}: line {line_number}"
+        match = re.fullmatch(r"(?P<clip>\S+)\s+vid(?P<number>\d+)\s*", line)
+        if match is None or not _CLIP.fullmatch(match["clip"]):
+            raise UserError(f"{where}: {shown(line)}, expected <clip> vid<n>")
+        number = int(match["number"])
+        if number in numbered:
+            raise UserError(f"{where}: vid{number} is taken by {numbered[number][1]}")
+        numbered[number] = (match["clip"], where)
+    others = captions.keys() - {name for name, _ in numbered.values()}
+    if others:
+        notes.append(f"{len(others)} described clips left out: {file.name} lacks them")
+    for number, (name, where) in sorted(numbered.items()):
+        said = captions.get(name, ())
+        yield Captioned(name, _item(name, videos, where), _split(number), said, where)
+
+
+def _by_name(
+    captions: Captions, videos: Mapping[str, Path], notes: list[str]
+) -> Iterator[Captioned]:
+    number = 0
+    for name in sorted(captions):
+        where = captions[name][0].where
+        item = _item(name, videos, where)
+        number += item is not None
+        yield Captioned(name, item, _split(number), captions[name], where)
+    if number != NUM_CLIPS:
+        notes.append(
+            f"not the published split: {number} of {NUM_CLIPS} clips are there, "
+            "and no youtube_mapping.txt"
+        )
+
+
+def _split(number: int) -> str:
+    if number <= LAST_TRAIN:
+        return "train"
+    return "val" if number <= LAST_VAL else "test"
+
+
+def _item(name: str, videos: Mapping[str, Path], where: str) -> Item | None:
+    """The clip's own file if it is there, else its segment of the film."""
+    if name in videos:
+        return video_item(name, videos[name])
+    parts = _CLIP.fullmatch(name)
+    if parts is None or parts["film"] not in videos:
+        return None
+    start_s, end_s = float(parts["start"]), float(parts["end"])
+    if end_s <= start_s:
+        raise UserError(f"{where}: {name!r} ends before it starts")
+    return Item(name, str(videos[parts["film"]].absolute()), "video", start_s, end_s)

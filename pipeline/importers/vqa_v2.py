@@ -1,0 +1,125 @@
+"""VQA v2 as published (Goyal et al. 2017): questions about COCO's photographs, ten answers each.
+
+SOURCE/, or Questions/, Annotations/ and Images/ below it, as in the authors' repository
+  v2_OpenEnded_mscoco_{train2014,val2014}_questions.json
+      {"questions": [{"question_id", "image_id", "question"}], ...}
+  v2_mscoco_{train2014,val2014}_annotations.json
+      {"annotations": [{"question_id", "image_id", "answers": [{"answer", ...}], ...}], ...}
+  {train2014,val2014}/COCO_train2014_000000000123.jpg
+
+The answers to the questions of test2015 and test-dev2015 were never published: left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.corpus import Example, ImportReport, Item, report_import, write_corpus
+from pipeline.errors import UserError
+from pipeline.importers.captioned import image_item
+from pipeline.importers.reading import (
+    Record,
+    by_id,
+    find_file,
+    folder_of,
+    read_json,
+    says_something,
+    shown,
+)
+from pipeline.location import AnyPath
+
+# The published name of each part that has answers, and the split's name here.
+SPLITS = {"train2014": "train", "val2014": "val"}
+
+_QUESTIONS_FILE = re.compile(r"v2_OpenEnded_mscoco_(?P<part>.+)_questions\.json")
+
+
+def import_vqa_v2(source: Path, out: AnyPath) -> ImportReport:
+    """Make a corpus of photographs, questions and answers.
+
+    An example is one question; its targets are the ten answers in their order, with what is said
+    twice, because the measure counts who agrees. A photograph's key is its file's name.
+
+    Raises:
+        UserError: there are no questions, a question has no answer, an answer no question, or a
+            record can't be read.
+    """
+    questions = _questions_files(folder_of(source))
+    read = _Read()
+    for part, split in SPLITS.items():
+        if part in questions:
+            _read_part(source, questions[part], part, split, read)
+    if not read.items:
+        raise UserError(
+            f"{source}: no photographs with questions; needs train2014/ or val2014/ with "
+            "v2_OpenEnded_mscoco_*_questions.json and v2_mscoco_*_annotations.json"
+        )
+    notes = [f"{p} left out: its answers are not published" for p in questions if p not in SPLITS]
+    if read.num_empty:
+        notes.append(f"{read.num_empty} empty answers left out")
+    corpus = write_corpus(out, read.items.values(), read.examples)
+    return report_import(corpus, read.missing, notes)
+
+
+@dataclass(slots=True)
+class _Read:
+    """What was read so far; the dicts keep the order in which things were named first."""
+
+    items: dict[str, Item] = field(default_factory=dict)
+    examples: list[Example] = field(default_factory=list)
+    missing: dict[str, None] = field(default_factory=dict)
+    num_empty: int = 0
+
+
+def _questions_files(source: Path) -> dict[str, Path]:
+    folders = [folder for folder in (source, source / "Questions") if folder.is_dir()]
+    files = [file for folder in folders for file in sorted(folder.iterdir())]
+    return {m["part"]: f for f in files if (m := _QUESTIONS_FILE.fullmatch(f.name))}
+
+
+def _read_part(source: Path, file: Path, part: str, split: str, read: _Read) -> None:
+    questions = by_id(read_json(file).records("questions"), "question_id", int)
+    answers = _read_answers(source, part, questions, read)
+    images = source / "Images"
+    folders = [source / part, images / part, images / "mscoco" / part]
+    for question_id, question in questions.items():
+        name = f"COCO_{part}_{question.get('image_id', int):012}.jpg"
+        if question_id not in answers:
+            raise UserError(f"{question.where}: question {question_id} has no answer")
+        text, where = question.get("question", str), question.at("question")
+        if not says_something(text, where):
+            raise UserError(f"{where}: {shown(text)}, expected a question")
+        if name not in read.items and name not in read.missing:
+            item = image_item(name, find_file(folders, name, where))
+            if item is None:
+                read.missing[name] = None
+            else:
+                read.items[name] = item
+        if name in read.items:
+            read.examples.append(Example(str(question_id), split, name, text, answers[question_id]))
+
+
+def _read_answers(
+    source: Path, part: str, questions: Mapping[int, Record], read: _Read
+) -> dict[int, tuple[str, ...]]:
+    name = f"v2_mscoco_{part}_annotations.json"
+    file = find_file([source, source / "Annotations"], name, str(source)) or source / name
+    found: dict[int, tuple[str, ...]] = {}
+    annotations = by_id(read_json(file).records("annotations"), "question_id", int)
+    for question_id, annotation in annotations.items():
+        question = questions.get(question_id)
+        if question is None:
+            where = annotation.at("question_id")
+            raise UserError(f"{where}: {question_id} is not in questions")
+        if annotation.get("image_id", int) != question.get("image_id", int):
+            where = annotation.at("image_id")
+            raise UserError(f"{where}: not the image of question {question_id}")
+        said = [(a.get("answer", str), a.at("answer")) for a in annotation.records("answers")]
+        found[question_id] = tuple(text for text, where in said if says_something(text, where))
+        if not found[question_id]:
+            raise UserError(f"{annotation.at('answers')}: question {question_id} has no answer")
+        read.num_empty += len(said) - len(found[question_id])
+    return found

@@ -1,0 +1,76 @@
+"""What one item may cost: time, memory, pixels."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.decode import MAX_PIXELS
+from pipeline.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one item may cost; one that costs more ends in quarantine.
+
+    Attributes:
+        seconds: to read and decode it.
+        memory_mb: to allocate on the way, in MiB.
+        max_pixels: of a picture or frame.
+        keep_degraded: whether what can be read of a damaged file is kept, and marked; or rejected.
+    """
+
+    seconds: float = 120.0
+    memory_mb: int = 2048
+    max_pixels: int = MAX_PIXELS
+    keep_degraded: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("seconds", "memory_mb", "max_pixels"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name}: {getattr(self, name)}, allowed: more than 0")
+
+
+@contextmanager
+def guarded(limits: Limits) -> Iterator[Guard]:
+    """A block in which this process dies rather than hang, and is refused memory over its limit.
+
+    The clock is a thread without Python, so it runs out even while a decoder holds the
+    interpreter's lock. Whose fault it was is for `pipeline.sandbox` to find out.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    allowed = _status_bytes("VmSize") + limits.memory_mb * 2**20
+    if hard != resource.RLIM_INFINITY:
+        allowed = min(allowed, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (allowed, hard))
+    with Path(os.devnull).open("w") as nowhere:
+        faulthandler.dump_traceback_later(limits.seconds, exit=True, file=nowhere)
+        try:
+            yield Guard(allowed)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A limit in force: `allowed_bytes` of address space."""
+
+    allowed_bytes: int
+
+    def memory_ran_short(self) -> bool:
+        """Whether the process came near its limit, ever: then a failure may be for want of it."""
+        return _status_bytes("VmPeak") > self.allowed_bytes - 2**26
+
+
+def _status_bytes(field: str) -> int:
+    with Path("/proc/self/status").open() as lines:
+        for line in lines:
+            if line.startswith(field):
+                return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {field}")

@@ -1,0 +1,175 @@
+"""One call, from the plan to the snapshot."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+
+import ray
+from upath import UPath
+
+from pipeline.backbone import BackboneSpec, backbone_spec, precision
+from pipeline.corpus import Corpus
+from pipeline.errors import JobError, UserError
+from pipeline.fingerprint import make_fingerprint
+from pipeline.location import AnyPath, location
+from pipeline.lock import only_writer
+from pipeline.plan import (
+    Plan,
+    ShardPlan,
+    accept,
+    accepted_before,
+    forget_pending,
+    has_pending,
+    make_plan,
+    merge,
+)
+from pipeline.precompute.flow import Flow
+from pipeline.precompute.options import PrecomputeOptions, PrecomputeReport, Progress
+from pipeline.precompute.workers import Workers, num_gpus
+from pipeline.snapshot import Snapshot, current_snapshot, publish
+
+# Fewer say nothing of a corpus.
+_ENOUGH_ITEMS = 200
+_OUT_OF_ORDER = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+
+
+def precompute(
+    corpus: Corpus,
+    store: AnyPath,
+    options: PrecomputeOptions,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> PrecomputeReport:
+    """Make the features of every item of a corpus that the store has not, and publish a snapshot.
+
+    Needs a running Ray (`ray.init`). Items that can't be decoded end in the snapshot's quarantine;
+    they are tried again when their file changes, or when the options say so.
+
+    Raises:
+        UserError: the store holds features of another make or is being written to, or more workers
+            than GPUs are wanted.
+        JobError: a worker failed for good, the disk is full, or too many items failed; what was
+            accepted is kept for the next call.
+    """
+    folder = location(store)
+    # A mistake ends here, before there is a folder.
+    spec = backbone_spec(options.backbone, options.features)
+    try:
+        with only_writer(folder) as check_held:
+            return _Call(corpus, folder, options, spec, on_progress, check_held).run()
+    except ray.exceptions.RayError as error:
+        line = str(error).strip().splitlines()[-1]
+        raise JobError(f"precompute failed: {type(error).__name__}: {line}") from error
+    except OSError as error:
+        if error.errno in _OUT_OF_ORDER:
+            raise JobError(f"{folder}: {error.strerror or error}; nothing is published") from error
+        raise
+
+
+class _Call:
+    """The state of one call: what is planned, what is made, how many are done."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        store: UPath,
+        options: PrecomputeOptions,
+        spec: BackboneSpec,
+        on_progress: Callable[[Progress], None],
+        check_held: Callable[[], None],
+    ) -> None:
+        self._corpus, self._store, self._options = corpus, store, options
+        self._on_progress, self._check_held = on_progress, check_held
+        self._spec, self._precision = spec, precision(spec, gpu=num_gpus() > 0)
+        self._fingerprint = make_fingerprint(
+            self._spec, options.sampling, options.format, self._precision
+        )
+        self._before = current_snapshot(store)
+        if self._before is not None and self._before.fingerprint != self._fingerprint:
+            raise UserError(
+                f"{store}: holds features of another make: "
+                f"{'; '.join(self._before.fingerprint.differences(self._fingerprint))}; "
+                "choose another --out"
+            )
+        self._total = self._done = self._failed = 0
+        # Of those tried by this call.
+        self._tried = self._tried_failed = 0
+
+    def run(self) -> PrecomputeReport:
+        plan = make_plan(
+            self._corpus,
+            self._store,
+            self._before,
+            self._fingerprint,
+            self._options.shard_items,
+            self._options.retry_failed,
+        )
+        self._total = len(plan.items)
+        self._count(len(plan.kept), plan.kept["shard"].null_count)
+        accepted = self._made(plan)
+        snapshot = merge(plan, self._before, [(shard.rows, made) for shard, made in accepted])
+        self._check_held()
+        name = snapshot.id() if snapshot == self._before else publish(self._store, snapshot)
+        forget_pending(self._store, [shard.address for shard, _ in accepted])
+        counts = snapshot.counts()
+        return PrecomputeReport(
+            snapshot=name,
+            stored=counts["stored"],
+            degraded=counts["degraded"],
+            quarantined=tuple(snapshot.quarantined()),
+            skipped=len(plan.kept),
+        )
+
+    def _made(self, plan: Plan) -> list[tuple[ShardPlan, Snapshot]]:
+        """Every planned shard: accepted by an earlier call, or made now."""
+        made: list[tuple[ShardPlan, Snapshot]] = []
+        missing = plan.shards()
+        if has_pending(self._store):
+            missing = self._without_accepted(plan, made)
+        if sum(len(shard.rows) for shard, _ in made) == len(plan.todo_rows):
+            return made
+        self._store.fs.makedirs((self._store / "shards").path, exist_ok=True)
+        with Workers(self._spec, self._precision, self._options.workers) as workers:
+            flow = Flow(workers, self._store, self._spec, self._options, self._count_new)
+            try:
+                for shard, decoded, attempt in flow.run(missing):
+                    made.append(
+                        (shard, accept(shard, self._store, self._fingerprint, decoded, attempt))
+                    )
+            except FileNotFoundError as error:
+                raise JobError(
+                    f"{error.filename}: written by a worker, but not to be seen here; "
+                    "a store has to be where every node sees it"
+                ) from error
+        return made
+
+    def _without_accepted(
+        self, plan: Plan, made: list[tuple[ShardPlan, Snapshot]]
+    ) -> Iterator[ShardPlan]:
+        """Take in what an earlier call accepted; the shards that are left."""
+        missing: list[ShardPlan] = []
+        for shard in plan.shards():
+            earlier = accepted_before(shard, self._store)
+            if earlier is None:
+                missing.append(shard)
+            else:
+                made.append((shard, earlier))
+                self._count(len(earlier), earlier.counts()["quarantined"])
+        return iter(missing)
+
+    def _count(self, done: int, failed: int) -> None:
+        self._done += done
+        self._failed += failed
+        self._on_progress(Progress(self._done, self._total, self._failed))
+
+    def _count_new(self, done: int, failed: int) -> None:
+        """Count items that were tried now; a call that mostly fails is ended."""
+        self._count(done, failed)
+        self._tried += done
+        self._tried_failed += failed
+        allowed = self._options.stop_failed * self._tried
+        if self._tried >= _ENOUGH_ITEMS and self._tried_failed > allowed:
+            raise JobError(
+                f"{self._corpus.path}: {self._tried_failed} of the first {self._tried} items "
+                f"failed, allowed: a share of {self._options.stop_failed:g}; nothing is published"
+            )

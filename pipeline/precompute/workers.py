@@ -1,0 +1,96 @@
+"""The backbones of one call, in Ray actors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from pipeline.backbone import (
+    Backbone,
+    BackboneSpec,
+    Precision,
+    PreparedModel,
+    open_backbone,
+    prepare_backbone,
+)
+from pipeline.errors import UserError
+
+
+class _BackboneWorker:
+    """Holds a network; lives in a Ray actor.
+
+    Args:
+        spec: of the network.
+        num_threads: that it may use.
+        model: a reference to the network, in a list: Ray would not keep a plain one for a restart.
+    """
+
+    def __init__(self, spec: BackboneSpec, num_threads: int, model: list[Any]) -> None:
+        self._shape = spec.shape
+        prepared: PreparedModel = ray.get(model[0])
+        self._backbone: Backbone = open_backbone(spec, num_threads, prepared)
+
+    def embed(self, *parts: NDArray[np.uint8]) -> tuple[int, NDArray[np.float32]]:
+        """The features of a chunk, and how many frames they are of."""
+        frames = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if not len(frames):
+            return 0, np.zeros((0, *self._shape), np.float32)
+        return len(frames), self._backbone(frames)
+
+
+def num_gpus() -> int:
+    """Of the cluster."""
+    return int(ray.cluster_resources().get("GPU", 0))
+
+
+class Workers:
+    """Actors, each with the network, in turn.
+
+    Args:
+        spec: of the network.
+        precision: that it computes in.
+        count: how many; None is one a GPU, or one a core without GPUs.
+
+    Raises:
+        UserError: more are wanted than there are GPUs.
+    """
+
+    def __init__(self, spec: BackboneSpec, precision: Precision, count: int | None) -> None:
+        gpus = num_gpus()
+        self.num_cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        if gpus and count and count > gpus:
+            raise UserError(f"workers: {count}, allowed: at most {gpus}, one a GPU")
+        # On a CPU a network of one thread a core leaves none waiting for another: threads of one
+        # network wait for each other after every layer, and take turns with the decoders badly.
+        count = count or gpus or self.num_cpus
+        actor = ray.remote(_BackboneWorker).options(
+            # It shares the cores with the decode tasks that feed it. Reserving cores for either
+            # would leave some idle, so it reserves none and the system shares them out.
+            num_cpus=0,
+            num_gpus=1 if gpus else 0,
+            scheduling_strategy="SPREAD",
+            max_restarts=3,
+            max_task_retries=3,
+        )
+        # Exported once here, rather than by every actor at the same time.
+        self._model = ray.put(prepare_backbone(spec, precision))
+        threads = max(1, self.num_cpus // count)
+        self._actors = [actor.remote(spec, threads, [self._model]) for _ in range(count)]
+        self._calls = 0
+
+    def embed(self, parts: list[Any]) -> tuple[Any, Any]:
+        """Hand a chunk's frames to an actor; references to their number and their features."""
+        actor = self._actors[self._calls % len(self._actors)]
+        self._calls += 1
+        number, features = actor.embed.options(num_returns=2).remote(*parts)
+        return number, features
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for actor in self._actors:
+            ray.kill(actor)

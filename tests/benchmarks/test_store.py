@@ -1,0 +1,147 @@
+"""Features read at random against the webdataset library; memory of a plan for a million items."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+
+from pipeline.fingerprint import Fingerprint
+from pipeline.location import location
+from pipeline.shards import SUFFIXES, Format, ItemFeatures, write_shard
+from pipeline.snapshot import ItemRecord, Snapshot, publish, table_of
+from pipeline.store import FeatureStore
+
+DIM, FRAMES, SHARDS, SHARD_ITEMS = 1280, 8, 20, 256
+
+
+def make_store(folder: Path, format: Format) -> Path:
+    """Invented features: 20 shards of 256 clips, eight frames each, 200 MB."""
+    rng = np.random.default_rng(0)
+    (folder / "shards").mkdir(parents=True)
+    shards, records = {}, []
+    for number in range(SHARDS):
+        keys = [f"clip-{number:02d}-{n:03d}" for n in range(SHARD_ITEMS)]
+        rows = [
+            ItemFeatures(key, np.arange(FRAMES) / 2, rng.random((FRAMES, DIM), np.float32))
+            for key in keys
+        ]
+        name = f"shard-{number:05d}-0{SUFFIXES[format]}"
+        shards[name] = write_shard(folder / "shards" / name, format, rows, (DIM,))
+        records += [
+            ItemRecord(key, key, "video", shard=name, row=row, num_frames=FRAMES)
+            for row, key in enumerate(keys)
+        ]
+    fingerprint = Fingerprint(
+        "none", "pooled", "", "", "float32", "uniform:8", 1, (DIM,), "float32", format
+    )
+    publish(location(folder), Snapshot(fingerprint, shards, table_of(records)))
+    return folder
+
+
+def random_access(folder: Path) -> float:
+    """Samples a second in an order drawn anew, over all shards."""
+    store = FeatureStore(folder)
+    keys = [record.key for record in store.snapshot.records()]
+    np.random.default_rng(1).shuffle(keys)
+    for key in keys[::SHARD_ITEMS]:
+        store.features(key).sum()
+    began = time.perf_counter()
+    for key in keys:
+        store.features(key).sum()
+    return len(keys) / (time.perf_counter() - began)
+
+
+def with_webdataset(folder: Path) -> float:
+    """Samples a second of the library over the same tars, shuffled as it can."""
+    tars = sorted(str(path) for path in (folder / "shards").glob("*.tar"))
+    samples = webdataset.WebDataset(tars, shardshuffle=SHARDS, empty_check=False)
+    began, count = time.perf_counter(), 0
+    for sample in samples.shuffle(1000).decode():
+        sample["features.npy"].sum()
+        count += 1
+    assert count == SHARDS * SHARD_ITEMS
+    return count / (time.perf_counter() - began)
+
+
+@pytest.mark.bench
+def test_random_access_against_webdataset(tmp_path: Path) -> None:
+    arrow = make_store(tmp_path / "arrow", "arrow")
+    tars = make_store(tmp_path / "tars", "webdataset")
+    theirs = max(with_webdataset(tars) for _ in range(2))
+    ours = {
+        name: max(random_access(f) for _ in range(2))
+        for name, f in (("tars", tars), ("arrow", arrow))
+    }
+    print(
+        f"\nreading features, {FRAMES} x {DIM}: webdataset {theirs:.0f} samples/s; at random from "
+        f"the same tars {ours['tars']:.0f} ({ours['tars'] / theirs:.1f} x), from Arrow shards "
+        f"{ours['arrow']:.0f} ({ours['arrow'] / theirs:.1f} x)"
+    )
+
+
+PLAN = """
+import json, resource, sys, time
+from pathlib import Path
+from pipeline.corpus import Corpus, Item, write_corpus
+from pipeline.fingerprint import Fingerprint
+from pipeline.location import location
+from pipeline.plan import make_plan
+from pipeline.snapshot import RECORD_SCHEMA, ItemRecord, Snapshot, table_of
+from pipeline.source import Source, state_of
+import pyarrow as pa
+
+folder, rows = Path(sys.argv[1]), int(sys.argv[2])
+for n in range(1000):
+    (folder / f"film-{n:04d}.mp4").write_text(f"film {n}")
+def items():
+    for n in range(rows):
+        film = f"film-{n % 1000:04d}"
+        yield Item(f"{film}/{n:07d}", f"{film}.mp4", "video", float(n), n + 4.5)
+told = {}
+def tell(name):
+    told[name] = (time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+began = time.perf_counter()
+corpus = write_corpus(folder, items(), ())
+tell("import")
+make = Fingerprint("n", "pooled", "w", "p", "float32", "uniform:8", 224, (8,), "float32", "arrow")
+plan = make_plan(corpus, location(folder / "store"), None, make, 256)
+number = sum(len(shard.sources) for shard in plan.shards())
+tell("plan")
+def records():
+    states = {}
+    for n, item in enumerate(items()):
+        source = Source(item, str(folder))
+        state = states.get(item.uri) or states.setdefault(item.uri, state_of(source))
+        view = f"video {item.start_s}..{item.end_s} s"
+        yield ItemRecord(item.key, item.uri, view, state.sha256, state.size_bytes, state.mtime_ns,
+                         None, None, None, "decode", "unreadable", "is no film")
+parts, part = [], []
+for record in records():
+    part.append(record)
+    if len(part) == 50_000:
+        parts.append(table_of(part)); part = []
+before = Snapshot(make, {}, pa.concat_tables([*parts, table_of(part)]))
+tell("before")
+again = make_plan(corpus, location(folder / "store"), before, make, 256)
+tell("replan")
+assert (number, len(again.kept)) == (rows, rows), (number, len(again.kept))
+print(json.dumps(told))
+"""
+
+
+@pytest.mark.bench
+def test_memory_of_a_plan(tmp_path: Path) -> None:
+    rows = 1_000_000
+    command = [sys.executable, "-c", PLAN, str(tmp_path), str(rows)]
+    told = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    line = ", ".join(
+        f"{name} {s:.0f} s and at most {kb / 2**20:.2f} GiB" for name, (s, kb) in told.items()
+    )
+    print(f"\na corpus of {rows} rows: {line}")

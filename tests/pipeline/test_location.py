@@ -1,0 +1,154 @@
+"""A folder and an object store behind one interface: files appear whole, or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from upath import UPath
+
+from pipeline.errors import UserError
+from pipeline.location import (
+    again,
+    cached,
+    downloaded,
+    is_local,
+    is_url,
+    location,
+    put_file,
+    rename,
+    write_whole,
+)
+
+
+@pytest.fixture(params=["folder", "object store"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> UPath:
+    """An empty folder, and an empty prefix of a bucket."""
+    if request.param == "folder":
+        return location(tmp_path)
+    request.getfixturevalue("object_store")
+    return location(f"s3://bucket/{tmp_path.name}")
+
+
+def test_a_file_is_written_whole_and_again_over_itself(place: UPath) -> None:
+    file = place / "some folder" / "some file.txt"
+    for text in (b"first", b"the second", b""):
+        write_whole(file, lambda opened, text=text: opened.write(text))
+        assert file.read_bytes() == text
+    assert [path.name for path in file.parent.iterdir()] == ["some file.txt"]
+
+
+def test_who_fails_half_way_leaves_what_was_there(place: UPath) -> None:
+    write_whole(place / "a", lambda file: file.write(b"old"))
+
+    def fail(file: object) -> None:
+        file.write(b"ne")  # type: ignore[attr-defined]
+        raise KeyboardInterrupt
+
+    for name in ("a", "b"):
+        with pytest.raises(KeyboardInterrupt):
+            write_whole(place / name, fail)
+    assert (place / "a").read_bytes() == b"old" and not (place / "b").exists()
+    assert [path.name for path in place.iterdir()] == ["a"]
+
+
+def test_a_file_takes_another_name(place: UPath) -> None:
+    write_whole(place / "a", lambda file: file.write(b"text"))
+    rename(place / "a", place / "b")
+    assert [path.name for path in place.iterdir()] == ["b"]
+    assert (place / "b").read_bytes() == b"text"
+
+
+def test_a_remote_file_is_cached_once_and_a_local_one_is_itself(
+    place: UPath, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_whole(place / "a.tar", lambda file: file.write(b"text"))
+    copy = cached(place / "a.tar", "abc")
+    assert copy.read_bytes() == b"text" and copy.suffix == ".tar"
+    with downloaded(place / "a.tar") as lent:
+        assert lent.read_bytes() == b"text"
+    if is_local(place):
+        assert copy == lent == place / "a.tar"
+    else:
+        (place / "a.tar").unlink()
+        assert cached(place / "a.tar", "abc") == copy and not lent.exists()
+
+
+@pytest.mark.parametrize("put", ["write_whole", "put_file"])
+@pytest.mark.parametrize(("failures", "succeeds"), [(3, True), (4, False)])
+def test_a_short_write_is_tried_again_and_then_fails(
+    put: str,
+    failures: int,
+    succeeds: bool,
+    object_store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target = location(f"s3://bucket/{tmp_path.name}/file")
+    left = iter(range(failures))
+
+    def put_half(local: str, remote: str) -> None:
+        data = Path(local).read_bytes()
+        target.fs.pipe_file(remote, data if next(left, None) is None else data[: len(data) // 2])
+
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
+    monkeypatch.setattr(target.fs, "put_file", put_half)
+    (tmp_path / "local").write_bytes(b"text")
+
+    def write() -> None:
+        if put == "put_file":
+            put_file(tmp_path / "local", target)
+        else:
+            write_whole(target, lambda file: file.write(b"text"))
+
+    if succeeds:
+        write()
+        assert target.read_bytes() == b"text"
+    else:
+        with pytest.raises(OSError, match="2 of 4 bytes arrived"):
+            write()
+
+
+@pytest.mark.parametrize(
+    ("number", "tries"),
+    [(errno.EIO, 4), (errno.ENOSPC, 1), (errno.EACCES, 1), (errno.ENOENT, 1)],
+)
+def test_only_what_may_pass_is_tried_again(
+    number: int, tries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
+    calls: list[int] = []
+
+    @again
+    def fail() -> None:
+        calls.append(1)
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(OSError):
+        fail()
+    assert len(calls) == tries
+
+
+@pytest.mark.parametrize("text", ["nosuch://a/b", "gopher://host/x"])
+def test_an_url_that_nothing_installed_knows_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match=text):
+        location(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("s3://a/b", True), ("S3://a", True), ("/a://b", False), ("a:b", False), ("a/b://c", False)],
+)
+def test_an_url_is_told_from_a_path(text: str, expected: bool) -> None:
+    assert is_url(text) is expected
+
+
+@given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1))
+def test_any_name_is_a_path_of_this_machine(name: str) -> None:
+    assert is_local(location(f"/some folder/{name}"))
+    assert os.fspath(location("/") / name) == f"/{name}" or name == "."
