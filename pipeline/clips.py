@@ -102,7 +102,7 @@ def _clip(video: VideoStream, timeline: Timeline, start: int, frames: list[int])
     return Clip(
         packets=listed,
         num_bytes=sum(video.packets[packet].size for packet in listed),
-        starts=frozenset(packets[np.isin(packets, timeline.starts)].tolist()),
+        starts=frozenset(listed).intersection(timeline.starts.tolist()),
         shown=[place[packet] for packet in listed] if by_time else list(range(len(listed))),
         frames=frames,
         places=places,

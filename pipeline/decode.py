@@ -214,7 +214,13 @@ def _read_clip(source: BytesIO | str, clip: Clip, out: NDArray[np.uint8]) -> Non
         if clip.by_time and clip.places[-1] < clip.num_pictures - 1:
             # Only if the last picture comes has none before it been lost.
             reader.get_batch([clip.num_pictures - 1])
-    except (AssertionError, RuntimeError, IndexError, StopIteration) as error:
+    except (
+        decord.DECORDLimitReachedError,
+        AssertionError,
+        RuntimeError,
+        IndexError,
+        StopIteration,
+    ) as error:
         raise decord.DECORDError(_one_line(error)) from error
 
 

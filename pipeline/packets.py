@@ -240,7 +240,10 @@ def _scan_packets(stream: Any, codec: str) -> tuple[list[PacketInfo], dict[int, 
                 kept[len(packets)] = packet
             packets.append(
                 PacketInfo(
-                    *_identity(packet),
+                    packet.pts,
+                    packet.dts,
+                    packet.pos,
+                    packet.size,
                     packet.is_keyframe,
                     packet.is_discard,
                     packet.duration or 0,

@@ -188,25 +188,31 @@ def _write_tar(file: io.BufferedWriter, rows: Sequence[ItemFeatures]) -> None:
 
 
 class TarShard:
-    """Rows of a WebDataset tar; features are views of the mapped file."""
+    """Rows of a WebDataset tar; features are views of the mapped file.
+
+    Names and headers are read once, so that a row is a look into a list.
+    """
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
-            self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         with tarfile.open(path, "r:") as tar:
-            self._spans = {m.name: (m.offset_data, m.size) for m in tar if m.isreg()}
+            spans = {m.name: slice(m.offset_data, m.offset_data + m.size) for m in tar if m.isreg()}
+        whole = memoryview(data)
+        self._rows: list[ItemFeatures] = []
+        while (span := spans.get(_ITEM_MEMBER.format(len(self._rows)))) is not None:
+            item = json.loads(bytes(whole[span]))
+            values = _array(whole[spans[_FEATURES_MEMBER.format(len(self._rows))]])
+            self._rows.append(ItemFeatures(item["key"], np.array(item["times_s"]), values))
 
     def row(self, index: int) -> ItemFeatures:
-        item = json.loads(bytes(self._member(_ITEM_MEMBER.format(index))))
-        data = self._member(_FEATURES_MEMBER.format(index))
-        header = io.BytesIO(data[:256])
-        np.lib.format.read_magic(header)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(header)
-        values = np.frombuffer(data, dtype, offset=header.tell()).reshape(shape)
-        return ItemFeatures(
-            item["key"], np.array(item["times_s"]), cast("NDArray[np.float32]", values)
-        )
+        return self._rows[index]
 
-    def _member(self, name: str) -> memoryview[int]:
-        start, size = self._spans[name]
-        return memoryview(self._data)[start : start + size]
+
+def _array(data: memoryview[int]) -> NDArray[np.float32]:
+    """A view of a `.npy` file."""
+    header = io.BytesIO(data[:256])
+    np.lib.format.read_magic(header)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(header)
+    values = np.frombuffer(data, dtype, offset=header.tell()).reshape(shape)
+    return cast("NDArray[np.float32]", values)

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import subprocess
 import sysconfig
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,37 +38,42 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A server that speaks S3, with an empty bucket named "bucket"; the folder it serves."""
     served = tmp_path_factory.mktemp("object store")
     (served / "bucket").mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        host, port = free.getsockname()
-    rclone = Path(sysconfig.get_path("scripts")) / "rclone"
-    command = [
-        rclone,
-        "serve",
-        "s3",
-        "--addr",
-        f"{host}:{port}",
-        "--auth-key",
-        "key,not-a-secret",
-        served,
-    ]
+    server, address = serve(served)
     environment = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ENDPOINT_URL": f"http://{address}",
         "AWS_ACCESS_KEY_ID": "key",
         "AWS_SECRET_ACCESS_KEY": "not-a-secret",
         "AWS_REGION": "us-east-1",
     }
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server,
-    ):
+    with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
-        while server.poll() is None:
-            with contextlib.suppress(OSError), socket.create_connection((host, port)):
-                break
         yield served
-        server.terminate()
+    server.kill()
+    server.wait()
+
+
+def serve(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """Start the server; it was seen to hang before it listened, so it gets another chance."""
+    rclone = Path(sysconfig.get_path("scripts")) / "rclone"
+    for _ in range(3):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            host, port = free.getsockname()
+        options = ["--addr", f"{host}:{port}", "--auth-key", "key,not-a-secret"]
+        server = subprocess.Popen(
+            [rclone, "serve", "s3", *options, folder],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 20
+        while server.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection((host, port)):
+                return server, f"{host}:{port}"
+            time.sleep(0.05)
+        server.kill()
+        server.wait()
+    raise RuntimeError("rclone does not start")
 
 
 @pytest.fixture(scope="session")

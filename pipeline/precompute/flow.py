@@ -7,7 +7,7 @@ each of its items is examined in a process of its own. What a dying node takes a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from pipeline.backbone import BATCH, BackboneSpec
 from pipeline.plan import ShardPlan
 from pipeline.precompute.options import PrecomputeOptions
 from pipeline.precompute.workers import Workers
-from pipeline.sampling import Uniform
+from pipeline.sampling import Sampling, Uniform
 from pipeline.sandbox import examine
 from pipeline.shards import ShardFile
 from pipeline.source import Source
@@ -77,9 +77,6 @@ class Flow:
     ) -> None:
         self._workers, self._store, self._spec = workers, store, spec
         self._options, self._count = options, count
-        sampling = options.sampling
-        frames = sampling.num_frames if isinstance(sampling, Uniform) else BATCH
-        self._chunk_items = max(1, BATCH // frames)
         self._max_chunks = 2 * workers.num_cpus + 2
         self._num_chunks = 0
         self._again: deque[_Chunk] = deque()
@@ -109,10 +106,10 @@ class Flow:
             yield from self._chunks_of(plan)
 
     def _chunks_of(self, plan: ShardPlan, losses: int = 0) -> Iterator[_Chunk]:
-        starts = range(0, len(plan.sources), self._chunk_items)
-        shard = _Shard(plan, len(starts), losses=losses)
-        for index, at in enumerate(starts):
-            yield _Chunk(shard, index, plan.sources[at : at + self._chunk_items])
+        parts = _cut(plan.sources, self._options.sampling)
+        shard = _Shard(plan, len(parts), losses=losses)
+        for index, sources in enumerate(parts):
+            yield _Chunk(shard, index, sources)
 
     def _next(self, todo: Iterator[_Chunk]) -> _Chunk | None:
         return self._again.popleft() if self._again else next(todo, None)
@@ -198,6 +195,21 @@ class Flow:
             self._again.extend(self._chunks_of(shard.plan, shard.losses + 1))
             return None
         return shard.plan, items, file
+
+
+def _cut(sources: Sequence[Source], sampling: Sampling) -> list[tuple[Source, ...]]:
+    """Parts of at most as many frames as the network takes at once, or of one item."""
+    of_video = sampling.num_frames if isinstance(sampling, Uniform) else BATCH
+    parts: list[tuple[Source, ...]] = []
+    frames = BATCH
+    for source in sources:
+        more = of_video if source.item.kind == "video" else 1
+        frames += more
+        if frames > BATCH:
+            parts.append(())
+            frames = more
+        parts[-1] += (source,)
+    return parts
 
 
 def _num_failed(items: list[DecodedItem]) -> int:

@@ -171,6 +171,14 @@ def test_odd_and_tiny_pictures(size: tuple[int, int], tmp_path: Path) -> None:
     assert np.abs(frames.pixels.astype(int) - with_pyav(path, 64)).max() == 0
 
 
+def test_pictures_that_have_the_size_already_are_not_scaled(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", "libx264", size=(160, 160))
+    with av.open(path) as container:
+        expected = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    frames = decode(path, Item("a", str(path), "video"), Every(1), 160)
+    assert (frames.pixels == np.stack(expected)).all()
+
+
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
 @pytest.mark.parametrize("coloured", [False, True])
 @pytest.mark.parametrize("mirrored", [False, True])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -332,22 +334,143 @@ def test_times_that_are_claimed_twice_are_shared_out(tmp_path: Path) -> None:
     assert distance(frames.pixels, DRAWN[:8]) < 6
 
 
-def test_a_size_that_changes_in_the_middle(tmp_path: Path) -> None:
-    parts = []
-    for size in (160, 320, 96):
-        path = tmp_path / f"{size}.ts"
-        with av.open(path, "w") as container:
-            stream = container.add_stream("mpeg2video", rate=25)
-            stream.height = stream.width = size
-            for pixels in DRAWN[:12]:
-                frame = av.VideoFrame.from_ndarray(pixels).reformat(size, size, "yuv420p")
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
-        parts.append(path.read_bytes())
-    (tmp_path / "a.ts").write_bytes(b"".join(parts))
-    frames = decode_video(tmp_path / "a.ts", Uniform(9))
-    assert frames.pixels.shape == (9, 160, 160, 3)
-    assert all(min(distance(seen, real) for real in DRAWN[:12]) < 12 for seen in frames.pixels)
+def write_ts(path: Path, codec: str, size: int = 160, begin: int = 0) -> bytes:
+    """The 24 frames again, from the frame `begin` on, in a stream that can be cut anywhere."""
+    with av.open(path, "w") as container:
+        stream = container.add_stream(codec, rate=12)
+        stream.height, stream.width, stream.pix_fmt = size, size, "yuv420p"
+        stream.codec_context.gop_size = 6
+        for index, pixels in enumerate(DRAWN):
+            frame = av.VideoFrame.from_ndarray(pixels).reformat(size, size, "yuv420p")
+            frame.pts = begin + index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("codec", ["mpeg2video", "libx264"])
+@pytest.mark.parametrize("again", [False, True], ids=["time goes on", "time begins again"])
+def test_a_size_that_changes_in_the_middle(codec: str, again: bool, tmp_path: Path) -> None:
+    path = tmp_path / "a.ts"
+    sizes = (160, 320, 96)
+    begins = (0, 0, 0) if again else (0, 24, 48)
+    parts = [write_ts(path, codec, *part) for part in zip(sizes, begins, strict=True)]
+    path.write_bytes(b"".join(parts))
+    frames = decode_video(path, Every(1))
+    assert 60 <= len(frames.pixels) <= 72 and frames.pixels.shape[1:] == (160, 160, 3)
+    assert (frames.pixels == decode_video(path, Every(1)).pixels).all()
+    near = np.array([[distance(seen, real) for real in DRAWN] for seen in frames.pixels])
+    assert near.min(1).max() < 12
+    if not again:
+        shown = np.rint(frames.times_s * 12).astype(int) % 24
+        assert near[np.arange(len(shown)), shown].max() < 12
+
+
+@pytest.mark.parametrize("codec", ["mpeg2video", "libx264", "libx265"])
+@pytest.mark.parametrize("part", [0.3, 0.5, 0.7, 0.9])
+def test_a_stream_cut_short_gives_what_is_there(codec: str, part: float, tmp_path: Path) -> None:
+    data = write_ts(tmp_path / "whole.ts", codec)
+    (tmp_path / "cut.ts").write_bytes(data[: int(len(data) * part)])
+    first, second = (decode_video(tmp_path / "cut.ts", Every(1)) for _ in range(2))
+    assert (first.pixels == second.pixels).all() and first.degraded == second.degraded
+    assert 2 <= len(first.pixels) < 24
+    whole = decode_video(tmp_path / "whole.ts", Every(1))
+    indices = np.rint(first.times_s * 12).astype(int)
+    # What was being decoded at the cut is mended by the decoder.
+    assert (first.pixels[:-1] == whole.pixels[indices[:-1]]).all()
+
+
+@pytest.mark.parametrize("codec", ["mpeg2video", "libx264"])
+def test_times_of_which_some_are_missing(codec: str, tmp_path: Path) -> None:
+    data = bytearray(write_ts(tmp_path / "a.ts", codec))
+    whole = decode_video(tmp_path / "a.ts", Every(1))
+    at, packet = -1, 0
+    while (at := data.find(b"\0\0\1\xe0", at + 1)) >= 0:
+        packet += 1
+        if packet % 3 == 0:
+            # The header says that it holds no times; filling is in their place.
+            data[at + 7] &= 0x3F
+            data[at + 9 : at + 9 + data[at + 8]] = b"\xff" * data[at + 8]
+    assert packet == 24
+    (tmp_path / "b.ts").write_bytes(data)
+    frames = decode_video(tmp_path / "b.ts", Every(1))
+    assert frames.times_s == pytest.approx(whole.times_s)
+    assert (frames.pixels == whole.pixels).all() and frames.degraded is None
+
+
+@pytest.mark.parametrize(
+    ("box", "claim"), [("stts", 1000), ("stts", 0xFFFFFFFF), ("stsz", 1000), ("stsz", 0xFFFFFFFF)]
+)
+def test_more_frames_are_claimed_than_there_are(box: str, claim: int, tmp_path: Path) -> None:
+    data = bytearray(write_fast(tmp_path / "whole.mp4"))
+    whole = decode_video(tmp_path / "whole.mp4", Every(1))
+    count = data.index(box.encode()) + 12
+    assert data[count : count + 4] == struct.pack(">I", 24)
+    data[count : count + 4] = struct.pack(">I", claim)
+    (tmp_path / "claims.mp4").write_bytes(data)
+    if (box, claim) == ("stsz", 0xFFFFFFFF):
+        # More sizes than a file can hold.
+        with pytest.raises(DecodeError) as refused:
+            decode_video(tmp_path / "claims.mp4", Every(1))
+        assert refused.value.error == "unreadable"
+        return
+    frames = decode_video(tmp_path / "claims.mp4", Every(1))
+    assert (frames.pixels == whole.pixels).all()
+    assert frames.times_s == pytest.approx(whole.times_s)
+
+
+def test_more_frames_are_claimed_by_the_header_of_an_avi(tmp_path: Path) -> None:
+    path = tmp_path / "a.avi"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("mjpeg", rate=12)
+        stream.height, stream.width, stream.pix_fmt = 160, 160, "yuvj420p"
+        for pixels in DRAWN:
+            frame = av.VideoFrame.from_ndarray(pixels).reformat(format="yuvj420p")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    data = bytearray(path.read_bytes())
+    for count in (data.index(b"avih") + 24, data.index(b"strh") + 40):
+        assert data[count : count + 4] == struct.pack("<I", 24)
+        data[count : count + 4] = struct.pack("<I", 1_000_000)
+    path.write_bytes(data)
+    frames = decode_video(path, Uniform(5))
+    assert frames.degraded == "cut short: 24 of 1000000 frames are there"
+    # The middles of fifths of 24 frames, not of a million.
+    assert np.rint(frames.times_s * 12).tolist() == [2, 7, 12, 16, 21]
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+from pipeline.corpus import Item
+from pipeline.decode import decode
+from pipeline.sampling import Uniform
+frames = decode(Path(sys.argv[1]), Item("a", "a", "video"), Uniform(8), 224)
+assert len(frames.pixels) == 8 and frames.degraded is None
+print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+"""
+
+
+def test_a_long_film_takes_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "long.mp4"
+    with av.open(FILMS[0]) as source, av.open(path, "w") as container:
+        video = source.streams.video[0]
+        stream = container.add_stream_from_template(video)
+        packets = [packet for packet in source.demux(video) if packet.size]
+        for turn in range(90):
+            for original in packets:
+                packet = av.Packet(bytes(original))
+                packet.time_base, packet.stream = video.time_base, stream
+                packet.pts = original.pts + turn * video.duration
+                packet.dts = original.dts + turn * video.duration
+                packet.is_keyframe = original.is_keyframe
+                container.mux_one(packet)
+    # Too many packets to be kept.
+    assert path.stat().st_size > 65 << 20
+    command = [sys.executable, "-c", MEASURE, str(path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    # Some 100 MiB of it are the libraries.
+    assert int(done.stdout) / 1024 < 400
 
 
 def test_a_film_of_too_many_pixels_is_refused_before_it_is_decoded(
