@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from typing import NoReturn
 
 import typer
 
 from jobs import collecting, demo, evaluate, importing, inspecting, precompute, predict, train
 from jobs.console import ERRORS
-from pipeline.errors import JobError, UserError
+from pipeline.errors import JobError, UserError, one_line
+from pipeline.location import is_remote_failure
 
 app = typer.Typer(
     name="intertitle",
@@ -37,13 +39,19 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        ERRORS.print(f"intertitle: {error}", markup=False, soft_wrap=True)
-        sys.exit(2)
+        _end(str(error), 2)
     except JobError as error:
-        ERRORS.print(f"intertitle: {error}", markup=False, soft_wrap=True)
-        sys.exit(1)
+        _end(str(error), 1)
     except OSError as error:
         # A path that can't be read or written; the program's own files are not among them.
         where = f"{error.filename}: " if error.filename else ""
-        ERRORS.print(f"intertitle: {where}{error.strerror or error}", markup=False, soft_wrap=True)
-        sys.exit(2)
+        _end(f"{where}{error.strerror or error}", 2)
+    except Exception as error:
+        if not is_remote_failure(error):
+            raise
+        _end(f"object store: {error}", 1)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    ERRORS.print(f"intertitle: {one_line(message)}", markup=False, soft_wrap=True)
+    sys.exit(code)

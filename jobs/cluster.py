@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pipeline.errors import UserError
+from pipeline.errors import JobError, UserError
 
 
 @contextmanager
@@ -20,9 +20,13 @@ def cluster(address: str | None) -> Iterator[None]:
 
     Raises:
         UserError: no cluster answers there.
+        JobError: none can be started here.
     """
     # Ray warns at length of what this settles.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # A call to a node behind a cut wire ends after a minute; by default it takes seven.
+    os.environ.setdefault("RAY_grpc_client_keepalive_time_ms", "30000")
+    os.environ.setdefault("RAY_grpc_client_keepalive_timeout_ms", "30000")
     import ray
 
     if ray.is_initialized():
@@ -35,8 +39,11 @@ def cluster(address: str | None) -> Iterator[None]:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+    except Exception as error:
+        # Ray has no class for this: it raises `Exception` itself where a node is slow to start.
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if address is None:
+            raise JobError(f"Ray does not start on this machine: {line}") from error
         raise UserError(f"address: {address!r}: {line}") from error
     try:
         yield

@@ -12,7 +12,7 @@ from upath import UPath
 from jobs import console
 from jobs.options import Json
 from pipeline.corpus import ImportReport
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.importers.coco import import_coco
 from pipeline.importers.easy_vqa import import_easy_vqa
 from pipeline.importers.flickr8k import import_flickr8k
@@ -86,7 +86,7 @@ def import_corpus(
     for note in report.notes:
         console.say(note)
     for name in report.missing[:20]:
-        console.say(f"missing: {name}")
+        console.say(f"missing: {one_line(name)}")
     if len(report.missing) > 20:
         console.say(f"missing: {len(report.missing) - 20} more")
     console.say(

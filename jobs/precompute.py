@@ -13,7 +13,7 @@ from jobs import console
 from jobs.cluster import cluster
 from jobs.options import Address, Json
 from pipeline.corpus import Corpus
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.limits import Limits
 from pipeline.location import location
 from pipeline.sampling import Every, Rate, Sampling, Uniform
@@ -100,7 +100,8 @@ def precompute_features(
         report = run_precompute(source, out, options)
     seconds = time.perf_counter() - began
     for record in report.quarantined[:SHOWN]:
-        console.say(f"quarantined {record.key}: {record.error}: {record.message}")
+        key = one_line(record.key)
+        console.say(f"quarantined {key}: {record.error}: {record.message}")
     if len(report.quarantined) > SHOWN:
         more = len(report.quarantined) - SHOWN
         console.say(f"quarantined: {more} more; `intertitle inspect {out} --quarantine` shows all")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -26,6 +29,9 @@ decord.logging.set_level(decord.logging.QUIET)
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"})
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
+# What Pillow reads by itself: for some other formats it starts other programs.
+IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+
 # A square of 224² needs no more; what is larger than this is a mistake or a bomb.
 MAX_PIXELS = 100_000_000
 
@@ -42,6 +48,25 @@ RESIZE = (
 _BATCH = 64
 
 
+# What the decoders raise over damaged files; Pillow calls some PNG files a SyntaxError.
+_UNREADABLE = (
+    decord.DECORDError,
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    RuntimeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+
+# No room for a temporary file, no more open files, a network's disk that went away.
+_MACHINES_FAULT = {errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ESTALE}
+
+
 class DecodeError(Exception):
     """An item that can't be decoded; it ends in quarantine.
 
@@ -52,6 +77,7 @@ class DecodeError(Exception):
             too_large: more pixels, or more frames, than allowed; found before decoding.
             unreadable: no known format, or too damaged.
             no_video: sound alone, or no frames.
+            unavailable: the machine's fault or the network's.
             segment: no part of the video.
         message: one line for a person.
     """
@@ -112,23 +138,16 @@ def decode(
         raise DecodeError("missing", f"{path}: {error.strerror}") from error
     except ProbeError as error:
         raise DecodeError(error.error, f"{path}: {error.message}") from error
-    # Pillow calls some damaged PNG files a SyntaxError.
-    except (
-        decord.DECORDError,
-        UnidentifiedImageError,
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-    ) as error:
-        raise DecodeError("unreadable", f"{path}: {_one_line(error)}") from error
+    except _UNREADABLE as error:
+        fault = "unavailable" if getattr(error, "errno", None) in _MACHINES_FAULT else "unreadable"
+        raise DecodeError(fault, f"{path}: {_one_line(error)}") from error
 
 
 def _decode_image(path: Path, size: int, max_pixels: int) -> Frames:
     degraded = None
     with path.open("rb") as file:
         try:
-            image: Image.Image = Image.open(file)
+            image: Image.Image = Image.open(file, formats=IMAGE_FORMATS)
         except Image.DecompressionBombError as error:
             raise ProbeError("too_large", _one_line(error)) from error
         if image.width * image.height > max_pixels:

@@ -9,6 +9,11 @@ class UserError(Exception):
     """
 
 
+def one_line(text: str) -> str:
+    """A text in which nothing but its letters is left to a terminal: a line end becomes \\n."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class JobError(Exception):
     """A job that began and could not be finished, through no mistake of the user's.
 

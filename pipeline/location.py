@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from pipeline.errors import UserError
 AnyPath = UPath | Path
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_LOCAL_URL = re.compile(r"(file|local)://", re.IGNORECASE)
 
 # Errors that another try does not mend.
 _FOR_GOOD = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError)
@@ -32,14 +34,18 @@ def location(where: str | AnyPath) -> UPath:
     """A folder or file by its path or URL.
 
     Raises:
-        UserError: no installed package knows URLs of this kind.
+        UserError: it is empty, or no installed package knows URLs of this kind.
     """
+    if not str(where):
+        raise UserError("an empty path, allowed: a folder or an URL")
+    if local := _LOCAL_URL.match(str(where)):
+        where = str(where)[local.end() :]
     try:
         # Listings are not remembered: other machines write there too.
         path = UPath(where, use_listings_cache=False) if is_url(str(where)) else UPath(where)
         if not is_local(path):
             _ = path.fs
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError, TypeError) as error:
         raise UserError(f"{where}: {error} (s3: pip install 'intertitle[s3]')") from error
     return path
 
@@ -60,7 +66,14 @@ def cache_folder() -> Path:
     return root / "intertitle"
 
 
+def is_remote_failure(error: BaseException) -> bool:
+    """Whether a client of an object store gave up; those errors are of no built-in class."""
+    return type(error).__module__.partition(".")[0] in ("botocore", "aiobotocore", "aiohttp")
+
+
 def _transient(error: BaseException) -> bool:
+    if is_remote_failure(error):
+        return True
     full = isinstance(error, OSError) and error.errno == 28
     return isinstance(error, OSError) and not full and not isinstance(error, _FOR_GOOD)
 
@@ -145,8 +158,9 @@ def downloaded(path: UPath) -> Iterator[Path]:
     if is_local(path):
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="intertitle-") as folder:
-        copy = Path(folder) / f"copy{path.suffix}"
+    # It has no name: nothing is left of it, however the process ends.
+    with tempfile.TemporaryFile() as file:
+        copy = Path(f"/proc/self/fd/{file.fileno()}")
         path.fs.get_file(path.path, str(copy))
         yield copy
 
@@ -163,7 +177,7 @@ def cached(path: UPath, sha256: str) -> Path:
     copy = cache_folder() / "shards" / f"{sha256}{path.suffix}"
     if not copy.exists():
         copy.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = copy.with_name(f".{copy.name}.{os.getpid()}.writing")
+        unfinished = copy.with_name(f".{copy.name}.{uuid.uuid4().hex}.writing")
         try:
             path.fs.get_file(path.path, str(unfinished))
             unfinished.replace(copy)

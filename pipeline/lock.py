@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import socket
 import threading
@@ -16,7 +17,9 @@ from pathlib import Path
 from upath import UPath
 
 from pipeline.errors import JobError, UserError
-from pipeline.location import is_local
+from pipeline.location import is_local, is_remote_failure
+
+log = logging.getLogger(__name__)
 
 # A lease that its holder has not renewed for this long belongs to somebody who is dead or cut off.
 LEASE_S = 30.0
@@ -49,7 +52,7 @@ def _me() -> dict[str, object]:
 
 
 def _busy(file: Path | UPath, holder: dict[str, object]) -> UserError:
-    who = f"process {holder.get('pid')} on {holder.get('host')}"
+    who = f"process {holder['pid']} on {holder['host']}" if "pid" in holder else "another process"
     return UserError(f"{file.parent}: {who} is writing to this store; one at a time")
 
 
@@ -96,7 +99,9 @@ def _lease(file: UPath) -> Iterator[Callable[[], None]]:
                 if not is_mine():
                     return
                 beat()
-            except OSError:
+            except Exception as error:
+                if not isinstance(error, OSError) and not is_remote_failure(error):
+                    raise
                 # Cut off; the next beat may get through, and `check` looks before it matters.
                 continue
 
@@ -106,6 +111,7 @@ def _lease(file: UPath) -> Iterator[Callable[[], None]]:
 
     if (before := read()) is not None:
         patience = time.monotonic() + LEASE_S
+        log.warning("%s: waiting whether the last writer is alive", file.parent)
         while time.monotonic() < patience:
             time.sleep(_SETTLE_S)
             if (now := read()) is None:

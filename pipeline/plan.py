@@ -7,7 +7,7 @@ stay tables: a plan for a million items takes a few hundred megabytes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from upath import UPath
 from pipeline.corpus import Corpus, Item, items_of
 from pipeline.failpoints import failpoint
 from pipeline.fingerprint import Fingerprint
+from pipeline.limits import Limits
 from pipeline.location import rename
 from pipeline.shards import SUFFIXES, Format, ShardFile
 from pipeline.snapshot import (
@@ -37,7 +38,7 @@ from pipeline.source import Source, stamp, state_of
 from pipeline.work import DecodedItem
 
 # Classes of failure that say nothing of the item: another call tries it again.
-NOT_ITS_FAULT = frozenset({"unavailable"})
+NOT_ITS_FAULT = frozenset({"unavailable", "killed"})
 
 _BATCH = 10_000
 
@@ -71,6 +72,8 @@ class Plan:
         kept: records of the last snapshot that still hold.
         kept_rows: their items' rows in the corpus.
         todo_rows: the rows of the others.
+        limits: what an item may cost.
+        retry_failed: whether what failed is tried again.
         first_shard: the number of the first shard to be made.
         shard_items: how many items a shard holds.
     """
@@ -81,6 +84,8 @@ class Plan:
     kept: pa.Table
     kept_rows: NDArray[np.int64]
     todo_rows: NDArray[np.int64]
+    limits: Limits
+    retry_failed: bool
     first_shard: int
     shard_items: int
 
@@ -90,7 +95,8 @@ class Plan:
             rows = self.todo_rows[at : at + self.shard_items]
             items = items_of(self.items.take(pa.array(rows)))
             number = self.first_shard + n
-            address = hashlib.sha256(f"{self.fingerprint.to_json()}|{number}|{items}".encode())
+            content = f"{self.fingerprint.to_json()}|{self.limits}|{number}|{items}"
+            address = hashlib.sha256(content.encode())
             sources = tuple(Source(item, self.corpus) for item in items)
             yield ShardPlan(number, rows, sources, address.hexdigest()[:32])
 
@@ -101,6 +107,7 @@ def make_plan(
     before: Snapshot | None,
     fingerprint: Fingerprint,
     shard_items: int,
+    limits: Limits,
     retry_failed: bool = False,
 ) -> Plan:
     """Compare a corpus with a store's last snapshot.
@@ -111,12 +118,14 @@ def make_plan(
         before: its last snapshot.
         fingerprint: of the features.
         shard_items: how many items a shard holds.
+        limits: what an item may cost.
         retry_failed: whether items in quarantine are tried again, changed or not.
     """
     items = corpus.item_table()
     kept, kept_rows = RECORD_SCHEMA.empty_table(), np.zeros(0, np.int64)
     if before:
-        kept, kept_rows = _unchanged(items, str(corpus.path), store, before, retry_failed)
+        corpus_path = str(corpus.path)
+        kept, kept_rows = _unchanged(items, corpus_path, store, before, limits, retry_failed)
     todo = np.ones(len(items), bool)
     todo[kept_rows] = False
     numbers = [int(name.split("-")[1]) for name in before.shards] if before else []
@@ -127,16 +136,23 @@ def make_plan(
         kept=kept,
         kept_rows=kept_rows,
         todo_rows=np.flatnonzero(todo),
+        limits=limits,
+        retry_failed=retry_failed,
         first_shard=max(numbers, default=-1) + 1,
         shard_items=shard_items,
     )
 
 
 def _unchanged(
-    items: pa.Table, corpus: str, store: UPath, before: Snapshot, retry_failed: bool
+    items: pa.Table,
+    corpus: str,
+    store: UPath,
+    before: Snapshot,
+    limits: Limits,
+    retry_failed: bool,
 ) -> tuple[pa.Table, NDArray[np.int64]]:
     """The records of the last snapshot that still hold, and their items' rows."""
-    present = _present(store, before)
+    present = present_shards(store)
     found = pc.index_in(items["key"], value_set=before.table["key"])
     known = np.flatnonzero(np.asarray(pc.is_valid(found)))
     parts = [RECORD_SCHEMA.empty_table()]
@@ -144,9 +160,12 @@ def _unchanged(
 
     def check(source: Source, record: ItemRecord) -> ItemRecord | None:
         if record.shard is None:
-            if retry_failed or record.error in NOT_ITS_FAULT:
+            again = retry_failed or record.error in NOT_ITS_FAULT
+            if again or (record.error == "degraded" and limits.keep_degraded):
                 return None
-        elif record.shard not in present:
+        elif present.get(record.shard) != before.shards[record.shard].num_bytes:
+            return None
+        if record.degraded and not limits.keep_degraded:
             return None
         return _still_holds(source, record)
 
@@ -161,13 +180,11 @@ def _unchanged(
     return pa.concat_tables(parts), np.concatenate(kept_rows)
 
 
-def _present(store: UPath, snapshot: Snapshot) -> set[str]:
-    """The shards of a snapshot that are there in their full length."""
+def present_shards(store: UPath) -> dict[str, int]:
+    """The files among a store's shards, and their lengths in bytes."""
     folder = store / "shards"
     listed = folder.fs.ls(folder.path, detail=True) if folder.exists() else []
-    sizes = {Path(entry["name"]).name: entry["size"] for entry in listed}
-    shards = snapshot.shards.values()
-    return {shard.name for shard in shards if sizes.get(shard.name) == shard.num_bytes}
+    return {Path(entry["name"]).name: entry["size"] for entry in listed}
 
 
 def _still_holds(source: Source, record: ItemRecord) -> ItemRecord | None:
@@ -177,15 +194,15 @@ def _still_holds(source: Source, record: ItemRecord) -> ItemRecord | None:
     size_and_time = stamp(source)
     if size_and_time is None:
         # As missing as it was; a stored item whose file has gone is tried, and rejected.
-        return record if record.sha256 is None else None
+        return record if record.size_bytes is None else None
     as_it_was = (record.source, record.size_bytes, record.mtime_ns)
     if (source.item.uri, *size_and_time) == as_it_was:
         return record
-    state = state_of(source)
-    if (state.sha256 if state else None) != record.sha256:
+    state = state_of(source) if record.sha256 else None
+    if state is None or state.sha256 != record.sha256:
         return None
     # Moved or touched, but the same: the next call need not hash it again.
-    return replace(record, source=source.item.uri, mtime_ns=state.mtime_ns if state else None)
+    return replace(record, source=source.item.uri, mtime_ns=state.mtime_ns)
 
 
 def _view(item: Item) -> str:
@@ -205,13 +222,24 @@ def _pending(store: UPath, address: str) -> UPath:
     return store / "pending" / f"{address}.parquet"
 
 
-def accepted_before(plan: ShardPlan, store: UPath) -> Snapshot | None:
-    """A shard that an earlier call accepted and died before its snapshot, or None."""
+def accepted_before(
+    plan: ShardPlan, store: UPath, present: Mapping[str, int], retry_failed: bool = False
+) -> Snapshot | None:
+    """A shard that an earlier call accepted and died before its snapshot, or None.
+
+    Args:
+        plan: of the shard.
+        store: where it would be.
+        present: from `present_shards`.
+        retry_failed: whether a shard some of whose items failed is made again.
+    """
     note = _pending(store, plan.address)
     if not note.exists():
         return None
     accepted = load_snapshot(note)
-    if _present(store, accepted) != set(accepted.shards):
+    if any(present.get(name) != shard.num_bytes for name, shard in accepted.shards.items()):
+        return None
+    if retry_failed and accepted.counts()["quarantined"]:
         return None
     records = [
         _still_holds(source, record)
@@ -299,4 +327,4 @@ def merge(
 def forget_pending(store: UPath, addresses: Sequence[str]) -> None:
     """Drop the notes of shards that a snapshot names now."""
     for address in addresses:
-        _pending(store, address).unlink()
+        _pending(store, address).unlink(missing_ok=True)

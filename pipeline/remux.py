@@ -38,10 +38,11 @@ def remux(video: VideoStream, clip: Clip) -> Iterator[BytesIO | str]:
         memory.seek(0)
         yield memory
         return
-    with tempfile.NamedTemporaryFile(prefix="intertitle-") as file:
+    # It has no name of its own: nothing is left of it, however the process ends.
+    with tempfile.TemporaryFile() as file:
         _write(video, clip, file)
         file.flush()
-        yield file.name
+        yield f"/proc/self/fd/{file.fileno()}"
 
 
 def _write(video: VideoStream, clip: Clip, file: Any) -> None:

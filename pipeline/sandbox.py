@@ -3,12 +3,14 @@ outside.
 
     python -m pipeline.sandbox FOLDER
 
-reads FOLDER/request.json and leaves FOLDER/result.json and FOLDER/frames.npy. Whatever the item
+reads FOLDER/request.json and leaves state.json, result.json and frames.npy there. Whatever the item
 does to that process, the one that started it lives to say what it was.
 """
 
 from __future__ import annotations
 
+import ctypes
+import faulthandler
 import json
 import os
 import signal
@@ -23,12 +25,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.corpus import Item
+from pipeline.errors import one_line
 from pipeline.limits import Limits
 from pipeline.sampling import Sampling, parse_sampling
 from pipeline.source import FileState, Source
 from pipeline.work import DecodedItem, Rejection, decode_source, rejected
 
 _LOOK_S = 0.02
+_TRIES = 3
+_PR_SET_PDEATHSIG = 1
 # A machine that can't start Python in this time is at fault, not the item.
 _START_S = 120.0
 
@@ -38,12 +43,22 @@ def examine(
 ) -> tuple[DecodedItem, NDArray[np.uint8]]:
     """What `decode_source` does, where it can do no harm.
 
-    An item that costs too much is rejected as "timeout" or "memory", one that kills its process as
-    "crashed".
+    An item that costs too much is rejected as "timeout" or "memory", one that crashes its process
+    as "crashed". Where somebody else kills the process, again and again, it is "killed".
 
     Raises:
         RuntimeError: the process failed otherwise, which is a defect of the program.
     """
+    for _ in range(_TRIES):
+        item, frames = _examine_once(source, sampling, size, limits)
+        if item.rejection is None or item.rejection.error != "killed":
+            break
+    return item, frames
+
+
+def _examine_once(
+    source: Source, sampling: Sampling, size: int, limits: Limits
+) -> tuple[DecodedItem, NDArray[np.uint8]]:
     with tempfile.TemporaryDirectory(prefix="intertitle-") as name:
         folder = Path(name)
         request = {
@@ -54,7 +69,7 @@ def examine(
             "limits": asdict(limits),
         }
         (folder / "request.json").write_text(json.dumps(request))
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": name}
         command = [sys.executable, "-m", "pipeline.sandbox", name]
         with (
             (folder / "stderr").open("wb") as errors,
@@ -68,8 +83,9 @@ def examine(
                 child.kill()
         if fate is not None:
             error, what = fate
-            rejection = Rejection("decode", error, f"{source.path}: {what}")
-            return rejected(source, rejection), np.zeros((0, size, size, 3), np.uint8)
+            rejection = Rejection("decode", error, one_line(f"{source.path}: {what}"))
+            state = _state(folder / "state.json")
+            return rejected(source, rejection, state), np.zeros((0, size, size, 3), np.uint8)
         if child.returncode:
             raise RuntimeError((folder / "stderr").read_text(errors="replace").strip())
         return _result(source, folder)
@@ -89,9 +105,16 @@ def _watch(child: subprocess.Popen[bytes], folder: Path, limits: Limits) -> tupl
         if _resident_bytes(child.pid) > memory:
             return "memory", f"decoding takes more than {limits.memory_mb} MiB"
         time.sleep(_LOOK_S)
+    if child.returncode in (-signal.SIGKILL, -signal.SIGTERM):
+        return "killed", "something killed the decoder, such as a machine without memory"
     if child.returncode < 0:
         return "crashed", f"the decoder died of {signal.Signals(-child.returncode).name}"
     return None
+
+
+def _state(file: Path) -> FileState | None:
+    """Of the item's file, if its process came so far as to read it."""
+    return FileState(**json.loads(file.read_text())) if file.exists() else None
 
 
 def _resident_bytes(pid: int) -> int:
@@ -119,9 +142,17 @@ def main(folder: Path) -> None:
     """What the process does."""
     request = json.loads((folder / "request.json").read_text())
     source = Source(Item(**request["item"]), request["corpus"])
+    limits = Limits(**request["limits"])
+    # Whoever watches may die; this process must not outlive that.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    faulthandler.dump_traceback_later(2 * limits.seconds + _START_S, exit=True)
     (folder / "started").touch()
+
+    def tell_state(state: FileState) -> None:
+        (folder / "state.json").write_text(json.dumps(asdict(state)))
+
     item, pixels = decode_source(
-        source, parse_sampling(request["sampling"]), request["size"], Limits(**request["limits"])
+        source, parse_sampling(request["sampling"]), request["size"], limits, tell_state
     )
     np.save(folder / "frames.npy", pixels, allow_pickle=False)
     result = {

@@ -87,12 +87,17 @@ def write_shard(
         if not np.isfinite(row.values).all():
             raise ValueError(f"{row.key!r}: features are not finite")
     with path.open("xb") as file:
-        if format == "arrow":
-            _write_arrow(file, rows, shape)
-        else:
-            _write_tar(file, rows)
-        file.flush()
-        os.fsync(file.fileno())
+        try:
+            if format == "arrow":
+                _write_arrow(file, rows, shape)
+            else:
+                _write_tar(file, rows)
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            # On a full disk a part of a shard would stand in the way of the next attempt.
+            path.unlink()
+            raise
     return ShardFile(path.name, file_sha256(path), path.stat().st_size, len(rows))
 
 

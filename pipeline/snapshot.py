@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
@@ -207,12 +207,19 @@ def read_snapshot(store: UPath, snapshot_id: str) -> Snapshot:
     return snapshot
 
 
-def publish(store: UPath, snapshot: Snapshot) -> str:
-    """Write a snapshot, then swap the pointer to it; returns its id."""
+def publish(store: UPath, snapshot: Snapshot, check_held: Callable[[], None] = lambda: None) -> str:
+    """Write a snapshot, then swap the pointer to it; returns its id.
+
+    Args:
+        store: where.
+        snapshot: what it holds now.
+        check_held: raises if the store is no longer this process's to write; called last.
+    """
     name = snapshot.id()
     failpoint("before-snapshot")
     write_snapshot(store / "snapshots" / f"{name}.parquet", snapshot)
     failpoint("before-pointer")
+    check_held()
     write_whole(store / "CURRENT", lambda file: file.write(f"{name}\n".encode()))
     failpoint("after-pointer")
     return name

@@ -7,13 +7,13 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from upath import UPath
 
 from pipeline.corpus import Item, locate
 from pipeline.decode import DecodeError
-from pipeline.location import downloaded, is_local
+from pipeline.location import downloaded, is_local, is_remote_failure, is_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,12 @@ class FileState:
     """What tells one content of a file from another.
 
     Attributes:
-        sha256: of its bytes.
+        sha256: of its bytes; None for what could not be read.
         size_bytes: its length.
         mtime_ns: when it was last changed, in nanoseconds; only a hint that saves hashing.
     """
 
-    sha256: str
+    sha256: str | None
     size_bytes: int
     mtime_ns: int
 
@@ -53,8 +53,10 @@ def stamp(source: Source) -> tuple[int, int] | None:
     """A file's size in bytes and time of change in nanoseconds, or None if there is none."""
     try:
         info = source.path.stat()
-    except OSError:
-        return None
+    except Exception as error:
+        if isinstance(error, OSError) or is_remote_failure(error):
+            return None
+        raise
     return info.st_size, _mtime_ns(info)
 
 
@@ -67,6 +69,8 @@ def opened(source: Source) -> Iterator[tuple[Path, FileState]]:
             its folder, or can't be read. Class "unavailable" is the network's fault.
     """
     path = source.path
+    if not is_url(source.item.uri) and ".." in PurePosixPath(source.item.uri).parts:
+        raise DecodeError("refused", f"{path}: leads out of the corpus")
     if is_local(path):
         _check_stays_inside(path, source)
         yield path, file_state(path)
@@ -79,8 +83,10 @@ def opened(source: Source) -> Iterator[tuple[Path, FileState]]:
             yield copy, FileState(_sha256(copy), copy.stat().st_size, _mtime_ns(info))
     except FileNotFoundError as error:
         raise DecodeError("missing", f"{path}: no such object") from error
-    except OSError as error:
-        raise DecodeError("unavailable", f"{path}: {error}") from error
+    except Exception as error:
+        if isinstance(error, OSError) or is_remote_failure(error):
+            raise DecodeError("unavailable", f"{path}: {error}") from error
+        raise
 
 
 def state_of(source: Source) -> FileState | None:
@@ -90,6 +96,12 @@ def state_of(source: Source) -> FileState | None:
             return state
     except DecodeError:
         return None
+
+
+def unread_state(source: Source) -> FileState | None:
+    """What is known of a file without reading it, or None if there is none."""
+    size_and_time = stamp(source)
+    return FileState(None, *size_and_time) if size_and_time else None
 
 
 def file_state(path: Path) -> FileState:
@@ -115,7 +127,7 @@ def file_state(path: Path) -> FileState:
 
 def _check_stays_inside(path: Path, source: Source) -> None:
     """A relative uri stays in the corpus; a link that an absolute one names, in its own folder."""
-    relative = not Path(source.item.uri).is_absolute()
+    relative = not (is_url(source.item.uri) or Path(source.item.uri).is_absolute())
     home = Path(source.corpus) if relative else path.parent
     try:
         real = path.resolve(strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.decode import DecodeError, decode
+from pipeline.errors import one_line
 from pipeline.failpoints import failpoint
 from pipeline.limits import Limits, guarded
 from pipeline.location import again, is_local, location, put_file
 from pipeline.sampling import Sampling
 from pipeline.shards import Format, ItemFeatures, ShardFile, write_shard
-from pipeline.source import FileState, Source, opened, state_of
+from pipeline.source import FileState, Source, opened, unread_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,28 +55,36 @@ class DecodedItem:
     rejection: Rejection | None = None
 
 
-def rejected(source: Source, rejection: Rejection) -> DecodedItem:
-    """An item that ends in quarantine."""
-    return DecodedItem(source, state_of(source), np.zeros(0), rejection=rejection)
+def rejected(source: Source, rejection: Rejection, state: FileState | None = None) -> DecodedItem:
+    """An item that ends in quarantine; `state` is None where its file could not be read."""
+    return DecodedItem(source, state or unread_state(source), np.zeros(0), rejection=rejection)
 
 
 def decode_source(
-    source: Source, sampling: Sampling, size: int, limits: Limits
+    source: Source,
+    sampling: Sampling,
+    size: int,
+    limits: Limits,
+    on_state: Callable[[FileState], None] = lambda _: None,
 ) -> tuple[DecodedItem, NDArray[np.uint8]]:
-    """Decode one item.
+    """Decode one item; `on_state` is told of its file before anything is decoded.
 
     Returns:
         What became of it, and its frames, uint8 [T, size, size, 3]; none for a rejected one.
     """
     none = np.zeros((0, size, size, 3), np.uint8)
+    path, state = Path(), None
     try:
         with opened(source) as (path, state):
+            on_state(state)
             failpoint("decode", source.item.key)
             frames = decode(path, source.item, sampling, size, limits.max_pixels)
     except DecodeError as error:
-        return rejected(source, Rejection("decode", error.error, error.message)), none
+        message = one_line(error.message.replace(str(path), str(source.path)))
+        return rejected(source, Rejection("decode", error.error, message), state), none
     if frames.degraded and not limits.keep_degraded:
-        return rejected(source, Rejection("decode", "degraded", frames.degraded)), none
+        message = one_line(f"{source.path}: {frames.degraded}")
+        return rejected(source, Rejection("decode", "degraded", message), state), none
     return DecodedItem(source, state, frames.times_s, frames.degraded), frames.pixels
 
 
@@ -95,8 +104,8 @@ def decode_chunk(
     for source in sources:
         with guarded(limits) as guard:
             item, pixels = decode_source(source, sampling, size, limits)
-            if item.rejection and guard.memory_ran_short():
-                raise MemoryError(item.rejection.message)
+            if (item.rejection or item.degraded) and guard.memory_ran_short():
+                raise MemoryError(f"{source.path}: may need more memory")
         decoded.append(item)
         frames.append(pixels)
     return decoded, np.concatenate(frames)
@@ -133,8 +142,9 @@ def write_features(
         mine = values[at : at + len(item.times_s)]
         at += len(item.times_s)
         if item.rejection is None and not np.isfinite(mine).all():
-            message = f"{item.source.path}: its features are not finite"
-            item = rejected(item.source, Rejection("features", "not_finite", message))
+            message = one_line(f"{item.source.path}: its features are not finite")
+            rejection = Rejection("features", "not_finite", message)
+            item = replace(item, times_s=np.zeros(0), rejection=rejection)
         elif item.rejection is None:
             rows.append(ItemFeatures(item.source.item.key, item.times_s, mine))
         ended.append(item)

@@ -54,25 +54,25 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def serve(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """Start the server; it was seen to hang before it listened, so it gets another chance."""
-    rclone = Path(sysconfig.get_path("scripts")) / "rclone"
-    for _ in range(3):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            host, port = free.getsockname()
-        options = ["--addr", f"{host}:{port}", "--auth-key", "key,not-a-secret"]
-        server = subprocess.Popen(
-            [rclone, "serve", "s3", *options, folder],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 20
-        while server.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection((host, port)):
-                return server, f"{host}:{port}"
-            time.sleep(0.05)
-        server.kill()
-        server.wait()
+    """Start the server; it and its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host, port = free.getsockname()
+    server = subprocess.Popen(
+        [
+            Path(sysconfig.get_path("scripts")) / "rclone",
+            *("serve", "s3", "--addr", f"{host}:{port}", "--auth-key", "key,not-a-secret"),
+            folder,
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while server.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection((host, port)):
+            return server, f"{host}:{port}"
+        time.sleep(0.05)
+    server.kill()
     raise RuntimeError("rclone does not start")
 
 

@@ -23,6 +23,7 @@ from pipeline.plan import (
     has_pending,
     make_plan,
     merge,
+    present_shards,
 )
 from pipeline.precompute.flow import Flow
 from pipeline.precompute.options import PrecomputeOptions, PrecomputeReport, Progress
@@ -102,14 +103,17 @@ class _Call:
             self._before,
             self._fingerprint,
             self._options.shard_items,
+            self._options.limits,
             self._options.retry_failed,
         )
         self._total = len(plan.items)
         self._count(len(plan.kept), plan.kept["shard"].null_count)
         accepted = self._made(plan)
         snapshot = merge(plan, self._before, [(shard.rows, made) for shard, made in accepted])
-        self._check_held()
-        name = snapshot.id() if snapshot == self._before else publish(self._store, snapshot)
+        if snapshot == self._before:
+            name = snapshot.id()
+        else:
+            name = publish(self._store, snapshot, self._check_held)
         forget_pending(self._store, [shard.address for shard, _ in accepted])
         counts = snapshot.counts()
         return PrecomputeReport(
@@ -131,16 +135,15 @@ class _Call:
         self._store.fs.makedirs((self._store / "shards").path, exist_ok=True)
         with Workers(self._spec, self._precision, self._options.workers) as workers:
             flow = Flow(workers, self._store, self._spec, self._options, self._count_new)
-            try:
-                for shard, decoded, attempt in flow.run(missing):
-                    made.append(
-                        (shard, accept(shard, self._store, self._fingerprint, decoded, attempt))
-                    )
-            except FileNotFoundError as error:
-                raise JobError(
-                    f"{error.filename}: written by a worker, but not to be seen here; "
-                    "a store has to be where every node sees it"
-                ) from error
+            for shard, decoded, attempt in flow.run(missing):
+                try:
+                    taken = accept(shard, self._store, self._fingerprint, decoded, attempt)
+                except FileNotFoundError as error:
+                    raise JobError(
+                        f"{self._store}: {attempt.name} was written by a worker, but is not to be "
+                        "seen here; a store has to be where every node sees it"
+                    ) from error
+                made.append((shard, taken))
         return made
 
     def _without_accepted(
@@ -148,8 +151,9 @@ class _Call:
     ) -> Iterator[ShardPlan]:
         """Take in what an earlier call accepted; the shards that are left."""
         missing: list[ShardPlan] = []
+        present = present_shards(self._store)
         for shard in plan.shards():
-            earlier = accepted_before(shard, self._store)
+            earlier = accepted_before(shard, self._store, present, plan.retry_failed)
             if earlier is None:
                 missing.append(shard)
             else:

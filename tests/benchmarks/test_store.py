@@ -92,6 +92,7 @@ import json, resource, sys, time
 from pathlib import Path
 from pipeline.corpus import Corpus, Item, write_corpus
 from pipeline.fingerprint import Fingerprint
+from pipeline.limits import Limits
 from pipeline.location import location
 from pipeline.plan import make_plan
 from pipeline.snapshot import RECORD_SCHEMA, ItemRecord, Snapshot, table_of
@@ -112,7 +113,7 @@ began = time.perf_counter()
 corpus = write_corpus(folder, items(), ())
 tell("import")
 make = Fingerprint("n", "pooled", "w", "p", "float32", "uniform:8", 224, (8,), "float32", "arrow")
-plan = make_plan(corpus, location(folder / "store"), None, make, 256)
+plan = make_plan(corpus, location(folder / "store"), None, make, 256, Limits())
 number = sum(len(shard.sources) for shard in plan.shards())
 tell("plan")
 def records():
@@ -130,7 +131,7 @@ for record in records():
         parts.append(table_of(part)); part = []
 before = Snapshot(make, {}, pa.concat_tables([*parts, table_of(part)]))
 tell("before")
-again = make_plan(corpus, location(folder / "store"), before, make, 256)
+again = make_plan(corpus, location(folder / "store"), before, make, 256, Limits())
 tell("replan")
 assert (number, len(again.kept)) == (rows, rows), (number, len(again.kept))
 print(json.dumps(told))

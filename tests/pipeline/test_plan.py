@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,11 @@ from pipeline.corpus import Corpus, Item, write_corpus
 from pipeline.fingerprint import make_fingerprint
 from pipeline.limits import Limits
 from pipeline.location import location
-from pipeline.plan import Plan, accept, accepted_before, make_plan, merge
+from pipeline.plan import Plan, accept, accepted_before, make_plan, merge, present_shards
 from pipeline.sampling import Rate, Uniform
-from pipeline.snapshot import Snapshot
-from pipeline.source import Source
-from pipeline.work import Rejection, decode_chunk, rejected, write_features
+from pipeline.snapshot import Snapshot, table_of
+from pipeline.source import Source, state_of
+from pipeline.work import DecodedItem, Rejection, decode_chunk, rejected, write_features
 
 SPEC = backbone_spec("efficientnet_lite0")
 MAKE = make_fingerprint(SPEC, Uniform(1), "arrow", "float32")
@@ -48,10 +49,13 @@ def finish(plan: Plan, store: UPath, before: Snapshot | None = None) -> Snapshot
 
 
 def attempt(sources: Sequence[Source], store: UPath):
-    ended = [rejected(source, Rejection("decode", "missing", "gone")) for source in sources]
-    for index, item in enumerate(ended):
-        if item.state is not None:
-            ended[index] = type(item)(item.source, item.state, np.zeros(1))
+    gone = Rejection("decode", "missing", "gone")
+    ended = [
+        DecodedItem(source, state, np.zeros(1))
+        if (state := state_of(source))
+        else rejected(source, gone)
+        for source in sources
+    ]
     values = np.ones((sum(len(item.times_s) for item in ended), *SPEC.shape), np.float32)
     return write_features(str(store / "shards" / "shard"), "arrow", SPEC.shape, ended, values)
 
@@ -66,13 +70,13 @@ def planned(plan: Plan) -> list[str]:
 
 
 def test_a_new_store_lacks_everything_in_the_corpus_order(tmp_path: Path, store: UPath) -> None:
-    plan = make_plan(make_corpus(tmp_path, "bacD"), store, None, MAKE, shard_items=3)
+    plan = make_plan(make_corpus(tmp_path, "bacD"), store, None, MAKE, 3, Limits())
     assert planned(plan) == ["bac", "D"] and not keys(plan)
     assert [shard.number for shard in plan.shards()] == [0, 1]
 
 
 def test_a_finished_shard_is_named_after_its_content(tmp_path: Path, store: UPath) -> None:
-    plan = make_plan(make_corpus(tmp_path, "aBc"), store, None, MAKE, 3)
+    plan = make_plan(make_corpus(tmp_path, "aBc"), store, None, MAKE, 3, Limits())
     snapshot = finish(plan, store)
     ((name, shard),) = snapshot.shards.items()
     assert name == f"shard-00000-{shard.sha256[:12]}.arrow"
@@ -85,7 +89,7 @@ def test_a_finished_shard_is_named_after_its_content(tmp_path: Path, store: UPat
 
 
 def test_a_shard_whose_items_were_all_rejected_leaves_no_file(tmp_path: Path, store: UPath) -> None:
-    snapshot = finish(make_plan(make_corpus(tmp_path, "AB"), store, None, MAKE, 3), store)
+    snapshot = finish(make_plan(make_corpus(tmp_path, "AB"), store, None, MAKE, 3, Limits()), store)
     assert not snapshot.shards and not list((store / "shards").iterdir())
     assert snapshot.counts() == {"stored": 0, "degraded": 0, "quarantined": 2}
 
@@ -93,8 +97,10 @@ def test_a_shard_whose_items_were_all_rejected_leaves_no_file(tmp_path: Path, st
 def test_only_what_is_new_or_changed_is_planned_in_shards_of_new_numbers(
     tmp_path: Path, store: UPath
 ) -> None:
-    before = finish(make_plan(make_corpus(tmp_path, "abcdE"), store, None, MAKE, 3), store)
-    again = make_plan(make_corpus(tmp_path, "abcdE"), store, before, MAKE, 3)
+    before = finish(
+        make_plan(make_corpus(tmp_path, "abcdE"), store, None, MAKE, 3, Limits()), store
+    )
+    again = make_plan(make_corpus(tmp_path, "abcdE"), store, before, MAKE, 3, Limits())
     assert not planned(again) and keys(again) == set("abcdE")
     assert merge(again, before, []).id() == before.id()
 
@@ -110,7 +116,7 @@ def test_only_what_is_new_or_changed_is_planned_in_shards_of_new_numbers(
         [],
     )
     (tmp_path / "f.png").write_text("new")
-    plan = make_plan(Corpus(tmp_path), store, before, MAKE, 3)
+    plan = make_plan(Corpus(tmp_path), store, before, MAKE, 3, Limits())
     assert planned(plan) == ["fca", "b"] and keys(plan) == set("dE")
     assert [shard.number for shard in plan.shards()] == [2, 3]
 
@@ -118,10 +124,10 @@ def test_only_what_is_new_or_changed_is_planned_in_shards_of_new_numbers(
 def test_features_follow_a_file_that_moves_but_not_one_that_is_seen_otherwise(
     tmp_path: Path, store: UPath
 ) -> None:
-    before = finish(make_plan(make_corpus(tmp_path, "ab"), store, None, MAKE, 3), store)
+    before = finish(make_plan(make_corpus(tmp_path, "ab"), store, None, MAKE, 3, Limits()), store)
     (tmp_path / "a.png").rename(tmp_path / "moved.png")
     write_corpus(tmp_path, [Item("a", "moved.png", "image"), Item("b", "b.png", "video")], [])
-    plan = make_plan(Corpus(tmp_path), store, before, MAKE, 3)
+    plan = make_plan(Corpus(tmp_path), store, before, MAKE, 3, Limits())
     assert planned(plan) == ["b"]
     (kept,) = plan.kept.to_pylist()
     assert kept["source"] == "moved.png" and kept["shard"] == next(before.records()).shard
@@ -132,23 +138,26 @@ def test_a_failure_that_was_not_the_items_is_tried_again_and_any_other_if_asked(
     error: str, retry_failed: bool, tmp_path: Path, store: UPath
 ) -> None:
     corpus = make_corpus(tmp_path, "ab")
-    (shard,) = make_plan(corpus, store, None, MAKE, 3).shards()
-    died = [rejected(source, Rejection("decode", error, "died")) for source in shard.sources]
+    (shard,) = make_plan(corpus, store, None, MAKE, 3, Limits()).shards()
+    fault = Rejection("decode", error, "died")
+    died = [rejected(source, fault, state_of(source)) for source in shard.sources]
     none = np.zeros((0, *SPEC.shape), np.float32)
     ended = write_features(str(store / "shards" / "s"), "arrow", SPEC.shape, died, none)
     before = accept(shard, store, MAKE, *ended)
-    again = make_plan(corpus, store, before, MAKE, 3, retry_failed)
+    again = make_plan(corpus, store, before, MAKE, 3, Limits(), retry_failed)
     assert planned(again) == ["ab"]
-    assert keys(make_plan(corpus, store, before, MAKE, 3)) == (set("ab") if retry_failed else set())
+    assert keys(make_plan(corpus, store, before, MAKE, 3, Limits())) == (
+        set("ab") if retry_failed else set()
+    )
 
 
 def test_an_item_whose_file_appears_is_tried_again_and_one_whose_file_goes_too(
     tmp_path: Path, store: UPath
 ) -> None:
-    before = finish(make_plan(make_corpus(tmp_path, "aBc"), store, None, MAKE, 3), store)
+    before = finish(make_plan(make_corpus(tmp_path, "aBc"), store, None, MAKE, 3, Limits()), store)
     (tmp_path / "B.png").write_text("there at last")
     (tmp_path / "c.png").unlink()
-    plan = make_plan(Corpus(tmp_path), store, before, MAKE, 3)
+    plan = make_plan(Corpus(tmp_path), store, before, MAKE, 3, Limits())
     assert planned(plan) == ["Bc"]
     after = finish(plan, store, before)
     assert [record.is_stored for record in after.records()] == [True, True, False]
@@ -156,10 +165,10 @@ def test_an_item_whose_file_appears_is_tried_again_and_one_whose_file_goes_too(
 
 @pytest.mark.parametrize("loss", ["deleted", "cut"])
 def test_the_items_of_a_lost_shard_are_made_again(loss: str, tmp_path: Path, store: UPath) -> None:
-    before = finish(make_plan(make_corpus(tmp_path, "abCd"), store, None, MAKE, 3), store)
+    before = finish(make_plan(make_corpus(tmp_path, "abCd"), store, None, MAKE, 3, Limits()), store)
     lost = store / "shards" / str(next(before.records()).shard)
     lost.unlink() if loss == "deleted" else lost.write_bytes(b"")
-    plan = make_plan(Corpus(tmp_path), store, before, MAKE, 3)
+    plan = make_plan(Corpus(tmp_path), store, before, MAKE, 3, Limits())
     assert planned(plan) == ["ab"] and keys(plan) == set("Cd")
     assert lost.name not in finish(plan, store, before).shards
 
@@ -168,28 +177,53 @@ def test_an_accepted_shard_is_found_until_its_make_or_its_files_change(
     tmp_path: Path, store: UPath
 ) -> None:
     corpus = make_corpus(tmp_path, "ab")
-    (shard,) = make_plan(corpus, store, None, MAKE, 3).shards()
-    assert accepted_before(shard, store) is None
+    (shard,) = make_plan(corpus, store, None, MAKE, 3, Limits()).shards()
+    assert accepted_before(shard, store, present_shards(store)) is None
     accepted = accept(shard, store, MAKE, *attempt(shard.sources, store))
-    (same,) = make_plan(corpus, store, None, MAKE, 3).shards()
-    assert accepted_before(same, store) == accepted
+    (same,) = make_plan(corpus, store, None, MAKE, 3, Limits()).shards()
+    assert accepted_before(same, store, present_shards(store)) == accepted
 
     other_make = make_fingerprint(SPEC, Rate(1), "arrow", "float32")
-    (other,) = make_plan(corpus, store, None, other_make, 3).shards()
-    assert accepted_before(other, store) is None
+    (other,) = make_plan(corpus, store, None, other_make, 3, Limits()).shards()
+    assert accepted_before(other, store, present_shards(store)) is None
     (tmp_path / "a.png").write_text("another content")
-    (changed,) = make_plan(corpus, store, None, MAKE, 3).shards()
-    assert accepted_before(changed, store) is None
+    (changed,) = make_plan(corpus, store, None, MAKE, 3, Limits()).shards()
+    assert accepted_before(changed, store, present_shards(store)) is None
     (tmp_path / "a.png").write_text("content of a")
-    assert accepted_before(changed, store) is not None
+    assert accepted_before(changed, store, present_shards(store)) is not None
     (store / "shards" / next(iter(accepted.shards))).unlink()
-    assert accepted_before(changed, store) is None
+    assert accepted_before(changed, store, present_shards(store)) is None
 
 
 def test_a_name_too_long_for_a_disk_is_planned_and_rejected(tmp_path: Path, store: UPath) -> None:
     corpus = write_corpus(tmp_path, [Item("long", "x" * 300 + ".png", "image")], [])
-    plan = make_plan(corpus, store, None, MAKE, 3)
+    plan = make_plan(corpus, store, None, MAKE, 3, Limits())
     assert planned(plan) == ["long"]
     (shard,) = plan.shards()
     (decoded,), _ = decode_chunk(shard.sources, Uniform(1), 8, Limits())
     assert decoded.rejection is not None and decoded.rejection.error == "missing"
+
+
+def test_limits_of_another_call_make_other_shards(tmp_path: Path, store: UPath) -> None:
+    corpus = make_corpus(tmp_path, "aB")
+    (shard,) = make_plan(corpus, store, None, MAKE, 3, Limits()).shards()
+    accept(shard, store, MAKE, *attempt(shard.sources, store))
+    (longer,) = make_plan(corpus, store, None, MAKE, 3, Limits(seconds=999)).shards()
+    assert accepted_before(longer, store, present_shards(store)) is None
+    # One whose items failed is made again, if that is what is asked for.
+    assert accepted_before(shard, store, present_shards(store), retry_failed=True) is None
+    assert accepted_before(shard, store, present_shards(store)) is not None
+
+
+def test_degraded_items_are_kept_as_long_as_they_are_wanted(tmp_path: Path, store: UPath) -> None:
+    corpus = make_corpus(tmp_path, "ab")
+    before = finish(make_plan(corpus, store, None, MAKE, 3, Limits()), store)
+    first, second = before.records()
+    marked = replace(before, table=table_of([replace(first, degraded="cut short"), second]))
+    strict = Limits(keep_degraded=False)
+    assert planned(make_plan(corpus, store, marked, MAKE, 3, Limits())) == []
+    assert planned(make_plan(corpus, store, marked, MAKE, 3, strict)) == ["a"]
+    lost = replace(first, shard=None, row=None, num_frames=None, stage="decode", error="degraded")
+    rejected_before = replace(before, table=table_of([lost, second]))
+    assert planned(make_plan(corpus, store, rejected_before, MAKE, 3, strict)) == []
+    assert planned(make_plan(corpus, store, rejected_before, MAKE, 3, Limits())) == ["a"]

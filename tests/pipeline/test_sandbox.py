@@ -41,7 +41,7 @@ def test_what_is_rejected_is_rejected_as_ever(tmp_path: Path) -> None:
         ("hang", "timeout", "takes more than 1 s"),
         ("swell", "memory", "takes more than 200 MiB"),
         ("crash", "crashed", "died of SIGSEGV"),
-        ("kill", "crashed", "died of SIGKILL"),
+        ("kill", "killed", "something killed the decoder"),
     ],
 )
 def test_what_an_item_does_to_its_process_is_named(

@@ -202,3 +202,28 @@ def test_a_pickle_inside_a_tar_is_not_opened(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="OBJECT"):
         open_shard(tmp_path / "shard.tar", "webdataset").row(0)
     assert not (tmp_path / "sprung").exists()
+
+
+def test_a_tar_with_other_members_is_read_and_never_extracted(tmp_path: Path) -> None:
+    write_shard(tmp_path / "a.tar", "webdataset", [make("a")], SHAPE)
+    climbing = tarfile.TarInfo("../climbed.features.npy")
+    link = tarfile.TarInfo("00000001.item.json")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    with tarfile.open(tmp_path / "a.tar", "a") as tar:
+        tar.addfile(climbing, io.BytesIO())
+        tar.addfile(link)
+    assert_holds(tmp_path / "a.tar", "webdataset", [make("a")])
+    with pytest.raises(IndexError):
+        open_shard(tmp_path / "a.tar", "webdataset").row(1)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.tar"]
+
+
+def test_a_write_that_fails_leaves_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pipeline.shards.os.fsync", full)
+    for format in FORMATS:
+        with pytest.raises(OSError, match="No space"):
+            write_shard(tmp_path / f"a{SUFFIXES[format]}", format, [make("a")], SHAPE)
+    assert not list(tmp_path.iterdir())

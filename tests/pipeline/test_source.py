@@ -11,9 +11,12 @@ from errno import EIO
 from pathlib import Path
 
 import pytest
+from upath import UPath
 
+from pipeline.corpus import Item
 from pipeline.decode import DecodeError
-from pipeline.source import file_state
+from pipeline.location import location
+from pipeline.source import Source, file_state, opened, state_of, unread_state
 
 
 @pytest.fixture
@@ -44,8 +47,9 @@ def deadline() -> Iterator[None]:
         ("empty", lambda path: path.touch()),
         ("refused", lambda path: path.mkdir()),
         ("refused", os.mkfifo),
+        ("refused", lambda path: path.symlink_to("/dev/zero")),
     ],
-    ids=["missing", "broken link", "empty", "folder", "FIFO"],
+    ids=["missing", "broken link", "empty", "folder", "FIFO", "device"],
 )
 def test_what_is_no_regular_file_is_refused_before_opening(
     error: str, make: Callable[[Path], None], tmp_path: Path, deadline: None
@@ -80,3 +84,83 @@ def test_a_file_is_known_by_its_bytes(file: Path, tmp_path: Path) -> None:
     assert state.size_bytes == file.stat().st_size
     copy = shutil.copyfile(file, tmp_path / "copy.mp4")
     assert file_state(copy).sha256 == state.sha256
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """A folder with a film, beside one with another."""
+    for name in ("corpus", "elsewhere"):
+        (tmp_path / name / "films").mkdir(parents=True)
+        (tmp_path / name / "films" / "a.mp4").write_text(name)
+    return tmp_path / "corpus"
+
+
+def source(corpus: Path, uri: object) -> Source:
+    return Source(Item("a", str(uri), "video"), str(corpus))
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_link_that_leads_out_is_refused_before_it_is_opened(absolute: bool, corpus: Path) -> None:
+    link = corpus / "films" / "link.mp4"
+    link.symlink_to("../../elsewhere/films/a.mp4")
+    with (
+        pytest.raises(DecodeError, match=r"leads to .*elsewhere") as refused,
+        opened(source(corpus, link if absolute else "films/link.mp4")),
+    ):
+        pass
+    assert refused.value.error == "refused"
+
+
+def test_a_link_that_stays_inside_is_followed(corpus: Path) -> None:
+    (corpus / "films" / "link.mp4").symlink_to("a.mp4")
+    # The folder itself may be a link: it is what the corpus' maker named.
+    (corpus / "linked").symlink_to(corpus.parent / "elsewhere" / "films")
+    for uri in ("films/link.mp4", corpus / "films" / "link.mp4", corpus / "linked" / "a.mp4"):
+        with opened(source(corpus, uri)) as (path, state):
+            assert path.read_text() in ("corpus", "elsewhere") and state.sha256
+
+
+@pytest.mark.parametrize("uri", ["../elsewhere/films/a.mp4", "films/../../elsewhere/films/a.mp4"])
+def test_a_path_that_climbs_out_is_refused(uri: str, corpus: Path) -> None:
+    with pytest.raises(DecodeError, match="leads out") as refused, opened(source(corpus, uri)):
+        pass
+    assert refused.value.error == "refused"
+
+
+def test_an_url_of_this_machine_is_a_path(corpus: Path) -> None:
+    film = corpus / "films" / "a.mp4"
+    with opened(source(corpus, f"file://{film}")) as (path, _):
+        assert path == film
+
+
+def test_what_is_known_of_a_file_that_is_not_read(corpus: Path) -> None:
+    state, unread = (f(source(corpus, "films/a.mp4")) for f in (state_of, unread_state))
+    assert unread is not None and state is not None
+    assert (unread.sha256, unread.size_bytes, unread.mtime_ns) == (None, 6, state.mtime_ns)
+    assert unread_state(source(corpus, "films/gone.mp4")) is None
+
+
+STRANGE = ["a#b?c%d.mp4", "two\nlines.mp4", "\u043a\u043b\u044e\u0447 1.mp4", "x" * 200 + ".mp4"]
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_objects_of_any_name_are_read(name: str, object_store: Path, tmp_path: Path) -> None:
+    place = location(f"s3://bucket/{tmp_path.name}")
+    place.fs.pipe_file(f"{place.path}/{name}", b"a film")
+    for uri in (name, f"{place}/{name}"):
+        with opened(Source(Item("a", uri, "video"), str(place))) as (path, state):
+            assert path.read_bytes() == b"a film" and state.size_bytes == 6
+
+
+def test_a_server_that_does_not_answer_is_not_the_items_fault(
+    object_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    item = Item("a", "s3://other/a.mp4", "video")
+    UPath("s3://other", use_listings_cache=False).fs.clear_instance_cache()
+    try:
+        with pytest.raises(DecodeError) as refused, opened(Source(item, "/nowhere")):
+            pass
+    finally:
+        UPath("s3://other", use_listings_cache=False).fs.clear_instance_cache()
+    assert refused.value.error == "unavailable"
