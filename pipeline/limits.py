@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import re
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,7 +45,7 @@ def guarded(limits: Limits) -> Iterator[Guard]:
     interpreter's lock. Whose fault it was is for `pipeline.sandbox` to find out.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    allowed = _status_bytes("VmSize") + limits.memory_mb * 2**20
+    allowed = _address_space_bytes() + limits.memory_mb * 2**20
     if hard != resource.RLIM_INFINITY:
         allowed = min(allowed, hard)
     resource.setrlimit(resource.RLIMIT_AS, (allowed, hard))
@@ -65,12 +66,9 @@ class Guard:
 
     def memory_ran_short(self) -> bool:
         """Whether the process came near its limit, ever: then a failure may be for want of it."""
-        return _status_bytes("VmPeak") > self.allowed_bytes - 2**26
+        (peak,) = re.findall(r"VmPeak:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        return int(peak) * 1024 > self.allowed_bytes - 2**26
 
 
-def _status_bytes(field: str) -> int:
-    with Path("/proc/self/status").open() as lines:
-        for line in lines:
-            if line.startswith(field):
-                return int(line.split()[1]) * 1024
-    raise OSError(f"/proc/self/status has no {field}")
+def _address_space_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

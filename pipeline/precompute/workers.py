@@ -25,19 +25,24 @@ class _BackboneWorker:
     Args:
         spec: of the network.
         num_threads: that it may use.
-        model: a reference to the network, in a list: Ray would not keep a plain one for a restart.
     """
 
-    def __init__(self, spec: BackboneSpec, num_threads: int, model: list[Any]) -> None:
-        self._shape = spec.shape
-        prepared: PreparedModel = ray.get(model[0])
-        self._backbone: Backbone = open_backbone(spec, num_threads, prepared)
+    def __init__(self, spec: BackboneSpec, num_threads: int) -> None:
+        self._spec, self._num_threads = spec, num_threads
+        self._backbone: Backbone | None = None
 
-    def embed(self, *parts: NDArray[np.uint8]) -> tuple[int, NDArray[np.float32]]:
-        """The features of a chunk, and how many frames they are of."""
+    def embed(self, model: list[Any], *parts: NDArray[np.uint8]) -> tuple[int, NDArray[np.float32]]:
+        """The features of a chunk, and how many frames they are of.
+
+        Args:
+            model: a reference to the network, in a list, so that it is fetched once. It comes with
+                every call: Ray keeps nothing for the constructor of an actor that has to restart.
+            parts: frames, uint8 [N, H, W, 3] each.
+        """
+        if self._backbone is None:
+            prepared: PreparedModel = ray.get(model[0])
+            self._backbone = open_backbone(self._spec, self._num_threads, prepared)
         frames = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        if not len(frames):
-            return 0, np.zeros((0, *self._shape), np.float32)
         return len(frames), self._backbone(frames)
 
 
@@ -78,14 +83,14 @@ class Workers:
         # Exported once here, rather than by every actor at the same time.
         self._model = ray.put(prepare_backbone(spec, precision))
         threads = max(1, self.num_cpus // count)
-        self._actors = [actor.remote(spec, threads, [self._model]) for _ in range(count)]
+        self._actors = [actor.remote(spec, threads) for _ in range(count)]
         self._calls = 0
 
     def embed(self, parts: list[Any]) -> tuple[Any, Any]:
         """Hand a chunk's frames to an actor; references to their number and their features."""
         actor = self._actors[self._calls % len(self._actors)]
         self._calls += 1
-        number, features = actor.embed.options(num_returns=2).remote(*parts)
+        number, features = actor.embed.options(num_returns=2).remote([self._model], *parts)
         return number, features
 
     def __enter__(self) -> Workers:

@@ -21,7 +21,14 @@ import torch
 from PIL import Image
 
 from jobs.cluster import cluster
-from pipeline.backbone import BATCH, TorchBackbone, backbone_spec, open_backbone, prepare_backbone
+from pipeline.backbone import (
+    BATCH,
+    TorchBackbone,
+    backbone_spec,
+    efficientnet,
+    open_backbone,
+    prepare_backbone,
+)
 from pipeline.corpus import Corpus, Item, write_corpus
 from pipeline.importers.flickr8k import import_flickr8k
 from pipeline.importers.rendered import render_corpus
@@ -115,7 +122,7 @@ def on_ray(work: Work, store: Path) -> tuple[float, float]:
 def a_user(work: Work, num_items: int) -> float:
     """Items a second of what a user would write: OpenCV or decord, then the network in PyTorch, an
     item after the other, as `prepro_feats.py` of ImageCaptioning.pytorch and video_features do."""
-    network = TorchBackbone(SPEC)
+    network = TorchBackbone(SPEC, efficientnet.make_network(SPEC, None))
     side = (SPEC.size, SPEC.size)
     items = work.corpus.items()[:num_items]
     features = []

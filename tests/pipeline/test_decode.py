@@ -585,3 +585,12 @@ def test_a_photograph_is_turned_however_it_was_held(orientation: int, tmp_path: 
     Image.fromarray(DRAWN[0]).save(tmp_path / "a.png", exif=exif)
     mirrored = DRAWN[0][:, ::-1] if mirror else DRAWN[0]
     assert (decode_image(tmp_path / "a.png", 160) == np.rot90(mirrored, turn)).all()
+
+
+def test_what_would_start_another_program_is_no_photograph(tmp_path: Path) -> None:
+    # Pillow knows PostScript, and has Ghostscript draw it.
+    Image.fromarray(DRAWN[0]).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.jpg")
+    with pytest.raises(DecodeError) as refused:
+        decode_image(tmp_path / "a.jpg")
+    assert refused.value.error == "unreadable"
