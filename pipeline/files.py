@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbone import backbone_spec, open_backbone, precision, prepare_backbone
+from pipeline.backbone import backbone_spec, open_backbone, prepare_backbone
 from pipeline.corpus import Item, Kind
 from pipeline.decode import IMAGE_SUFFIXES, VIDEO_SUFFIXES, DecodeError, decode
 from pipeline.errors import UserError
@@ -46,14 +46,12 @@ def features_of_file(features_json: str) -> Callable[[Path], NDArray[np.float32]
         UserError: this machine's backbone is not the one the features were made with.
     """
     made_with = json.loads(features_json)
-    spec = backbone_spec(
-        made_with["backbone"], made_with.get("features", "pooled"), made_with["weights_sha256"]
-    )
+    spec = backbone_spec(made_with["backbone"], made_with["features"], made_with["weights_sha256"])
     sampling = parse_sampling(made_with["sampling"])
-    here = make_fingerprint(spec, sampling, "arrow", precision(spec)).features_json()
+    here = make_fingerprint(spec, sampling, "arrow", "float32").features_json()
     if here != features_json:
         raise UserError(f"backbone: the model saw features of {features_json}, here are {here}")
-    backbone = open_backbone(spec, os.cpu_count() or 1, prepare_backbone(spec))
+    backbone = open_backbone(spec, os.cpu_count() or 1, prepare_backbone(spec, "float32"))
 
     def features(path: Path) -> NDArray[np.float32]:
         item = Item(str(path), str(path.absolute()), kind_of(path))

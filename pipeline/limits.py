@@ -52,7 +52,7 @@ def guarded(limits: Limits) -> Iterator[Guard]:
     with Path(os.devnull).open("w") as nowhere:
         faulthandler.dump_traceback_later(limits.seconds, exit=True, file=nowhere)
         try:
-            yield Guard(allowed)
+            yield Guard(allowed, _peak_bytes())
         finally:
             faulthandler.cancel_dump_traceback_later()
             resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
@@ -60,14 +60,24 @@ def guarded(limits: Limits) -> Iterator[Guard]:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """A limit in force: `allowed_bytes` of address space."""
+    """A limit in force.
+
+    Attributes:
+        allowed_bytes: of address space.
+        peak_before_bytes: the most that the process had before.
+    """
 
     allowed_bytes: int
+    peak_before_bytes: int
 
     def memory_ran_short(self) -> bool:
-        """Whether the process came near its limit, ever: then a failure may be for want of it."""
-        (peak,) = re.findall(r"VmPeak:\s+(\d+) kB", Path("/proc/self/status").read_text())
-        return int(peak) * 1024 > self.allowed_bytes - 2**26
+        """Whether the process came near its limit: then a failure may be for want of memory."""
+        return _peak_bytes() > max(self.allowed_bytes - 2**26, self.peak_before_bytes)
+
+
+def _peak_bytes() -> int:
+    (peak,) = re.findall(r"VmPeak:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(peak) * 1024
 
 
 def _address_space_bytes() -> int:

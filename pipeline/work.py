@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import uuid
 from collections.abc import Callable, Sequence
@@ -19,6 +20,9 @@ from pipeline.location import again, is_local, location, put_file
 from pipeline.sampling import Sampling
 from pipeline.shards import Format, ItemFeatures, ShardFile, write_shard
 from pipeline.source import FileState, Source, opened, unread_state
+
+# How decoders say that they were refused memory.
+_OUT_OF_MEMORY = re.compile("cannot allocate|bad_alloc|out of memory", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,8 @@ def decode_chunk(
     for source in sources:
         with guarded(limits) as guard:
             item, pixels = decode_source(source, sampling, size, limits)
-            if (item.rejection or item.degraded) and guard.memory_ran_short():
+            why = item.rejection.message if item.rejection else item.degraded
+            if why and (_OUT_OF_MEMORY.search(why) or guard.memory_ran_short()):
                 raise MemoryError(f"{source.path}: may need more memory")
         decoded.append(item)
         frames.append(pixels)

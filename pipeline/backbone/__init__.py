@@ -73,35 +73,27 @@ def backbone_spec(
     raise UserError(f"backbone: {name!r}, allowed: {', '.join(ALLOWED)}")
 
 
-def precision(spec: BackboneSpec | None = None, gpu: bool | None = None) -> Precision:
+def precision(spec: BackboneSpec, *, gpu: bool) -> Precision:
     """What a backbone computes in: float32 on a CPU, on a GPU what its family bears.
 
-    Args:
-        spec: of the backbone; without one the answer is known for a CPU alone.
-        gpu: whether GPUs do the work; None is whether this machine has one.
+    An ONNX file runs as it is, on the CPU everywhere.
     """
-    if not (torch.cuda.is_available() if gpu is None else gpu):
-        return "float32"
-    if spec is None:
-        raise ValueError("what a GPU computes in depends on the backbone")
-    if spec.name.startswith(onnx_file.PREFIX):
-        # It runs as it is, on the CPU everywhere.
+    if not gpu or spec.name.startswith(onnx_file.PREFIX):
         return "float32"
     in_half: Precision = _family(spec).GPU_PRECISION
     return in_half
 
 
-def prepare_backbone(spec: BackboneSpec, compute_in: Precision | None = None) -> PreparedModel:
+def prepare_backbone(spec: BackboneSpec, compute_in: Precision) -> PreparedModel:
     """What a worker needs to run a backbone, made once: for a CPU an ONNX file, exported and kept.
 
     Args:
         spec: of the backbone.
-        compute_in: from `precision`; None is what this machine would compute in.
+        compute_in: from `precision`.
 
     Raises:
         UserError: the weights are not to be had, or not those of the specification.
     """
-    compute_in = compute_in or precision(spec)
     if spec.name.startswith(onnx_file.PREFIX):
         if compute_in != "float32":
             raise ValueError(f"{spec.name}: an ONNX file runs in float32, not in {compute_in}")

@@ -6,16 +6,20 @@ each of its items is examined in a process of its own. What a dying node takes a
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
 import ray
+from numpy.typing import NDArray
 from upath import UPath
 
 from pipeline.backbone import BATCH, BackboneSpec
+from pipeline.limits import Limits
 from pipeline.plan import ShardPlan
 from pipeline.precompute.options import PrecomputeOptions
 from pipeline.precompute.workers import Workers
@@ -30,8 +34,19 @@ Made = tuple[ShardPlan, list[DecodedItem], ShardFile]
 # How often a chunk or a shard is made again after its frames or features were lost with a node.
 _MAX_LOSSES = 3
 
+
+def _decode_or_die(
+    sources: tuple[Source, ...], sampling: Sampling, size: int, limits: Limits
+) -> tuple[list[DecodedItem], NDArray[np.uint8]]:
+    """`decode_chunk`; a process that ran short of memory once is not used again."""
+    try:
+        return decode_chunk(sources, sampling, size, limits)
+    except MemoryError:
+        os._exit(1)
+
+
 # Retries of a chunk are this module's: Ray would try one that ends its process again, whole.
-_decode_chunk = ray.remote(num_cpus=1, num_returns=2, max_retries=0)(decode_chunk)
+_decode_chunk = ray.remote(num_cpus=1, num_returns=2, max_retries=0)(_decode_or_die)
 _write_features = ray.remote(num_cpus=0, num_returns=2)(write_features)
 _examine = ray.remote(num_cpus=1, num_returns=2)(examine)
 
@@ -125,7 +140,7 @@ class Flow:
         try:
             items = ray.get(ref)
         except ray.exceptions.RayError as error:
-            if _is_defect(error, MemoryError):
+            if _is_defect(error):
                 raise
             self._examine(chunk)
         else:
@@ -216,8 +231,8 @@ def _num_failed(items: list[DecodedItem]) -> int:
     return sum(item.rejection is not None for item in items)
 
 
-def _is_defect(error: Exception, *expected: type[BaseException]) -> bool:
+def _is_defect(error: Exception) -> bool:
     """Whether the program failed, rather than the machine it ran on."""
     cause = getattr(error, "cause", None)
-    lost = (ray.exceptions.RayError, *expected)
-    return isinstance(error, ray.exceptions.RayTaskError) and not isinstance(cause, lost)
+    failed = isinstance(error, ray.exceptions.RayTaskError)
+    return failed and not isinstance(cause, ray.exceptions.RayError)

@@ -82,7 +82,7 @@ def clips(folder: Path) -> Work:
 
 def bare_loop(work: Work, folder: Path) -> float:
     """Items a second of one process that decodes, computes and writes, one after the other."""
-    backbone = open_backbone(SPEC, os.cpu_count() or 1, prepare_backbone(SPEC))
+    backbone = open_backbone(SPEC, os.cpu_count() or 1, prepare_backbone(SPEC, "float32"))
     sources = [Source(item, str(work.corpus.path)) for item in work.corpus.items()]
     folder.mkdir()
     backbone(np.zeros((BATCH, SPEC.size, SPEC.size, 3), np.uint8))

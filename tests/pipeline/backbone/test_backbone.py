@@ -141,9 +141,3 @@ def test_an_unknown_name_is_refused() -> None:
         backbone_spec("vgg")
     with pytest.raises(UserError, match="features: 'best', allowed: pooled, grid"):
         backbone_spec("efficientnet_lite0", "best")
-
-
-def test_what_a_gpu_computes_in_is_not_guessed() -> None:
-    assert precision(gpu=False) == "float32"
-    with pytest.raises(ValueError, match="depends on the backbone"):
-        precision(gpu=True)

@@ -67,7 +67,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
 def features(name: str, kind: str, frames: np.ndarray = FRAMES) -> np.ndarray:
     spec = backbone_spec(name, kind)
-    given = open_backbone(spec, 1, prepare_backbone(spec))(frames)
+    given = open_backbone(spec, 1, prepare_backbone(spec, "float32"))(frames)
     assert given.dtype == np.float32 and given.shape == (len(frames), *spec.shape)
     return given
 
@@ -116,11 +116,11 @@ def test_it_is_found_again_by_its_hash_alone(write: Write, tmp_path: Path) -> No
     with pytest.raises(UserError, match=f"is not on this machine; copy it to {kept}"):
         backbone_spec(spec.name, "grid", spec.weights_sha256)
     with pytest.raises(UserError, match="is not on this machine"):
-        prepare_backbone(replace(spec, weights_sha256="0" * 64))
+        prepare_backbone(replace(spec, weights_sha256="0" * 64), "float32")
 
 
 def features_are_made(spec: object) -> bool:
-    return len(open_backbone(spec, 1, prepare_backbone(spec))(FRAMES)) == len(FRAMES)  # type: ignore[arg-type]
+    return len(open_backbone(spec, 1, prepare_backbone(spec, "float32"))(FRAMES)) == len(FRAMES)  # type: ignore[arg-type]
 
 
 def test_it_runs_in_float32_also_beside_a_gpu(write: Write) -> None:

@@ -284,6 +284,15 @@ precompute(Corpus(sys.argv[2]), sys.argv[3], options)
 """
 
 
+def kill_driver(failpoint: str, corpus: Path, store: Path) -> None:
+    """Run a call in a process of its own, which kills itself at a failpoint."""
+    address = ray.get_runtime_context().gcs_address
+    command = [sys.executable, "-c", DRIVER, address, str(corpus), str(store)]
+    environment = {**os.environ, failpoints.VARIABLE: f"{failpoint}=kill"}
+    ended = subprocess.run(command, env=environment, stderr=subprocess.PIPE, timeout=120)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+
+
 @pytest.mark.parametrize(
     ("failpoint", "published"),
     [
@@ -298,11 +307,7 @@ precompute(Corpus(sys.argv[2]), sys.argv[3], options)
 def test_a_driver_killed_anywhere_leaves_its_work_to_the_next(
     failpoint: str, published: bool, clips: Path, clip_features: Path, tmp_path: Path
 ) -> None:
-    address = ray.get_runtime_context().gcs_address
-    command = [sys.executable, "-c", DRIVER, address, str(clips), str(tmp_path)]
-    environment = {**os.environ, failpoints.VARIABLE: f"{failpoint}=kill"}
-    ended = subprocess.run(command, env=environment, stderr=subprocess.PIPE, timeout=120)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    kill_driver(failpoint, clips, tmp_path)
     assert (tmp_path / "CURRENT").exists() is published
     report = precompute(Corpus(clips), tmp_path, OPTIONS)
     skipped = NUM_CLIPS if published else 0
@@ -312,6 +317,29 @@ def test_a_driver_killed_anywhere_leaves_its_work_to_the_next(
     assert hashes(tmp_path) == hashes(clip_features)
     if not published:
         assert not list((tmp_path / "pending").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("failpoint", "moved"), [("before-pointer", False), ("after-pointer", True)]
+)
+def test_a_driver_killed_around_the_pointer_leaves_the_old_snapshot_or_the_new(
+    failpoint: str, moved: bool, copies: tuple[Corpus, Path]
+) -> None:
+    corpus, store = copies
+    before = FeatureStore(store)
+    *rest, last = corpus.items()
+    write_corpus(corpus.path, [*rest, Item("new", last.uri, "video")], [])
+    kill_driver(failpoint, Path(corpus.path), store)
+    # Whole, whichever it is.
+    now = FeatureStore(store)
+    assert ("new" in now, last.key in now) == (moved, not moved)
+    assert (now.snapshot_id != before.snapshot_id) is moved
+    for record in now.snapshot.records():
+        now.features(record.key)
+    report = precompute(corpus, store, OPTIONS)
+    assert report.skipped == (NUM_CLIPS if moved else NUM_CLIPS - 1)
+    after = FeatureStore(store)
+    assert np.array_equal(after.features("new"), before.features(last.key))
 
 
 @pytest.mark.parametrize(
