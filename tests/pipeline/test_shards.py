@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import struct
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -227,3 +229,35 @@ def test_a_write_that_fails_leaves_no_part(tmp_path: Path, monkeypatch: pytest.M
         with pytest.raises(OSError, match="No space"):
             write_shard(tmp_path / f"a{SUFFIXES[format]}", format, [make("a")], SHAPE)
     assert not list(tmp_path.iterdir())
+
+
+def members_by_hand(data: bytes) -> dict[str, bytes]:
+    """The members of a tar, read as POSIX 1003.1 (ustar) describes it."""
+    members: dict[str, bytes] = {}
+    at = 0
+    while any(header := data[at : at + 512]):
+        name = header[:100].rstrip(b"\0").decode("ascii")
+        size = int(header[124:136].rstrip(b"\0 "), 8)
+        told = int(header[148:156].rstrip(b"\0 "), 8)
+        # The checksum counts its own field as blanks.
+        assert told == sum(header[:148]) + sum(b" " * 8) + sum(header[156:])
+        assert header[156:157] == b"0" and header[257:263] == b"ustar\0"
+        members[name] = data[at + 512 : at + 512 + size]
+        at += 512 + -(-size // 512) * 512
+    assert not any(data[at:]) and len(data) - at >= 1024
+    return members
+
+
+def test_a_tar_is_read_by_hand(tmp_path: Path) -> None:
+    written = [make("a/b.c", 3), make("A", 1, 5.0)]
+    write_shard(tmp_path / "a.tar", "webdataset", written, SHAPE)
+    members = members_by_hand((tmp_path / "a.tar").read_bytes())
+    assert len(members) == 4
+    for index, row in enumerate(written):
+        item = json.loads(members[f"{index:08d}.item.json"])
+        assert item == {"key": row.key, "times_s": row.times_s.tolist()}
+        values = members[f"{index:08d}.features.npy"]
+        # A `.npy` file: a magic word, the version, the header's length, and the header.
+        (length,) = struct.unpack("<H", values[8:10])
+        assert values[:8] == b"\x93NUMPY\x01\x00" and b"'<f4'" in values[10 : 10 + length]
+        assert values[10 + length :] == row.values.tobytes()
