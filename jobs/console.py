@@ -56,7 +56,7 @@ class Bar:
             left = ""
             if before < done < total:
                 seconds = (total - done) * (now - began_at) / (done - before)
-                left = f"{timedelta(seconds=round(seconds))} left"
+                left = f"{timedelta(seconds=round(seconds))} left" if seconds >= 1 else ""
             told = ", ".join(part for part in (note, left) if part)
             ERRORS.print(f"{self._title}: {count} {told}".rstrip(), markup=False)
 
