@@ -11,7 +11,6 @@ from upath import UPath
 
 from jobs import console
 from jobs.options import Json
-from pipeline.corpus import ImportReport
 from pipeline.errors import UserError, one_line
 from pipeline.importers.coco import import_coco
 from pipeline.importers.easy_vqa import import_easy_vqa
@@ -23,6 +22,7 @@ from pipeline.importers.msrvtt import import_msrvtt
 from pipeline.importers.msvd import import_msvd
 from pipeline.importers.parallel import import_parallel_files, import_parallel_folder
 from pipeline.importers.rendered import render_corpus
+from pipeline.importers.report import ImportReport
 from pipeline.importers.text import import_text
 from pipeline.importers.vqa_v2 import import_vqa_v2
 from pipeline.location import AnyPath, is_local, location

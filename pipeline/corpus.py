@@ -316,39 +316,3 @@ def _first(mask: pa.ChunkedArray) -> int | None:
     """Where a mask is true first; null is not true."""
     row = pc.index(mask, True).as_py()
     return None if row < 0 else int(row)
-
-
-@dataclass(frozen=True, slots=True)
-class ImportReport:
-    """What an importer saw.
-
-    Attributes:
-        corpus: the folder it wrote.
-        items: number of items.
-        examples: number of examples.
-        references: number of targets of all examples.
-        missing: files that the data set names and the disk has not.
-        notes: what a person should know, a line each (a split left out, say).
-    """
-
-    corpus: str
-    items: int
-    examples: int
-    references: int
-    missing: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
-def report_import(
-    corpus: Corpus, missing: Iterable[str] = (), notes: Iterable[str] = ()
-) -> ImportReport:
-    """Count what was written."""
-    counts = corpus.counts()
-    return ImportReport(
-        corpus=str(corpus.path),
-        items=corpus.num_items(),
-        examples=sum(counts.values()),
-        references=corpus.num_references(),
-        missing=tuple(missing),
-        notes=(*(f"{split}: {n} examples" for split, n in counts.items()), *notes),
-    )

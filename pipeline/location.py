@@ -96,7 +96,7 @@ def write_whole(target: UPath, write: Callable[[BinaryIO], object]) -> None:
     """
     target.fs.makedirs(target.parent.path, exist_ok=True)
     if is_local(target):
-        unfinished = target.with_name(f".{target.name}.{os.getpid()}.writing")
+        unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex}.writing")
         try:
             with unfinished.open("wb") as file:
                 write(file)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.location import cache_folder
+from pipeline.location import cache_folder, location, write_whole
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -21,17 +19,7 @@ def write_cached(file: Path, data: bytes) -> None:
         UserError: it can't be written.
     """
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, unfinished = tempfile.mkstemp(".writing", file.name, file.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as writer:
-                writer.write(data)
-                writer.flush()
-                os.fsync(writer.fileno())
-            Path(unfinished).replace(file)
-        except BaseException:
-            Path(unfinished).unlink(missing_ok=True)
-            raise
+        write_whole(location(file), lambda writer: writer.write(data))
     except OSError as error:
         raise UserError(
             f"{file.parent}: {error.strerror}; XDG_CACHE_HOME names another folder for it"

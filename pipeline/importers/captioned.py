@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.corpus import Example, ImportReport, Item, report_import, write_corpus
+from pipeline.corpus import Example, Item, write_corpus
 from pipeline.errors import UserError
 from pipeline.importers.reading import says_something, valid_name
+from pipeline.importers.report import ImportReport, report_import
 from pipeline.location import AnyPath
 
 

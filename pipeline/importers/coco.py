@@ -16,11 +16,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipeline.corpus import ImportReport
 from pipeline.errors import UserError
 from pipeline.importers.captioned import Caption, Captioned, image_item, write_captioned
 from pipeline.importers.karpathy import read_karpathy_record
 from pipeline.importers.reading import Record, by_id, find_file, folder_of, read_json, shown
+from pipeline.importers.report import ImportReport
 from pipeline.location import AnyPath
 
 _CAPTIONS_FILE = re.compile(r"captions_(?P<folder>(?P<split>train|val)(?P<year>\d{4}))\.json")

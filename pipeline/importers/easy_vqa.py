@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import importlib
 
-from pipeline.corpus import Example, ImportReport, Item, report_import, write_corpus
+from pipeline.corpus import Example, Item, write_corpus
 from pipeline.errors import UserError
+from pipeline.importers.report import ImportReport, report_import
 from pipeline.location import AnyPath
 
 SPLITS = ("train", "test")

@@ -18,12 +18,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipeline.corpus import ImportReport
 from pipeline.errors import UserError
 from pipeline.importers.captioned import Captioned, image_item, write_captioned
 from pipeline.importers.flickr import Captions, read_list, read_table, read_tokens
 from pipeline.importers.karpathy import read_karpathy
 from pipeline.importers.reading import find_file, folder_of
+from pipeline.importers.report import ImportReport
 from pipeline.location import AnyPath
 
 SPLITS = ("train", "val", "test")

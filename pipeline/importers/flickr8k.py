@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.corpus import ImportReport
 from pipeline.errors import UserError
 from pipeline.importers.captioned import Captioned, write_captioned
 from pipeline.importers.flickr import read_list, read_tokens
 from pipeline.importers.karpathy import read_karpathy
 from pipeline.importers.reading import folder_of
+from pipeline.importers.report import ImportReport
 from pipeline.location import AnyPath
 
 # The published name of each list, and the split's name here.

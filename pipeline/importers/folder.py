@@ -7,9 +7,10 @@ from pathlib import PurePosixPath
 
 from upath import UPath
 
-from pipeline.corpus import ImportReport, Item, report_import, write_corpus
+from pipeline.corpus import Item, write_corpus
 from pipeline.decode import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from pipeline.errors import UserError
+from pipeline.importers.report import ImportReport, report_import
 from pipeline.location import AnyPath, is_local, location
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipeline.corpus import Example, ImportReport, report_import, write_corpus
+from pipeline.corpus import Example, write_corpus
 from pipeline.errors import UserError
 from pipeline.importers.reading import files_of, lines, says_something, shown, split_named
+from pipeline.importers.report import ImportReport, report_import
 from pipeline.location import AnyPath
 
 HEADER = "label\ttext"

@@ -16,10 +16,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.corpus import ImportReport
 from pipeline.errors import UserError
 from pipeline.importers.captioned import Caption, Captioned, video_item, write_captioned
 from pipeline.importers.reading import Record, by_id, folder_of, read_json, shown, videos_below
+from pipeline.importers.report import ImportReport
 from pipeline.location import AnyPath
 
 # The published name of each split, and its name here.

@@ -28,10 +28,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.corpus import ImportReport, Item
+from pipeline.corpus import Item
 from pipeline.errors import UserError
 from pipeline.importers.captioned import Caption, Captioned, video_item, write_captioned
 from pipeline.importers.reading import folder_of, lines, shown, videos_below
+from pipeline.importers.report import ImportReport
 from pipeline.location import AnyPath
 
 NUM_CLIPS = 1970

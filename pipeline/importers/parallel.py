@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.corpus import Example, ImportReport, report_import, write_corpus
+from pipeline.corpus import Example, write_corpus
 from pipeline.errors import UserError
 from pipeline.importers.reading import (
     MAX_WORDS,
@@ -26,6 +26,7 @@ from pipeline.importers.reading import (
     split_named,
     valid_name,
 )
+from pipeline.importers.report import ImportReport, report_import
 from pipeline.location import AnyPath
 
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.corpus import Example, ImportReport, Item, report_import, write_corpus
+from pipeline.corpus import Example, Item, write_corpus
 from pipeline.errors import UserError
 from pipeline.importers.captioned import image_item
 from pipeline.importers.reading import (
@@ -29,6 +29,7 @@ from pipeline.importers.reading import (
     says_something,
     shown,
 )
+from pipeline.importers.report import ImportReport, report_import
 from pipeline.location import AnyPath
 
 # The published name of each part that has answers, and the split's name here.

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.corpus import Corpus, Example, Item, clean_text, report_import, write_corpus
+from pipeline.corpus import Corpus, Example, Item, clean_text, write_corpus
 from pipeline.errors import UserError
+from pipeline.importers.report import report_import
 
 CLIP = Item("a", "a.mp4", "video")
 CAPTION = Example("1", "train", "a", None, ("a dog runs",))

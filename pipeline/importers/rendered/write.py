@@ -23,11 +23,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.corpus import Example, ImportReport, Item, report_import, write_corpus
+from pipeline.corpus import Example, Item, write_corpus
 from pipeline.errors import UserError
 from pipeline.importers.rendered.captions import draw_references
 from pipeline.importers.rendered.draw import draw
 from pipeline.importers.rendered.scene import Kind, Scene, draw_scene, reverse
+from pipeline.importers.report import ImportReport, report_import
 
 Split = Literal["train", "val", "test"]
 
