@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -11,7 +12,7 @@ import typer
 
 from jobs import collecting, demo, evaluate, importing, inspecting, precompute, predict, train
 from jobs.console import ERRORS
-from pipeline.errors import JobError, UserError, one_line
+from pipeline.errors import SIGTERM_EXIT_CODE, JobError, UserError, one_line
 from pipeline.location import is_remote_failure
 
 app = typer.Typer(
@@ -32,12 +33,21 @@ app.command("gc")(collecting.collect_garbage)
 
 
 def main() -> None:
-    """Run a command: a user's mistake exits with 2, a failed job with 1, both in one line."""
+    """Run a command: a user's mistake exits with 2, a failed job with 1, SIGTERM with 75.
+
+    Each says why in one line.
+    """
     # Nothing is sent anywhere, and libraries speak only when something is wrong.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    handler = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
     try:
         app()
+    except SystemExit as left:
+        # Ray's handler leaves like this one, with the signal's number.
+        if left.code != signal.SIGTERM:
+            raise
+        _end("stopped", SIGTERM_EXIT_CODE)
     except UserError as error:
         _end(str(error), 2)
     except JobError as error:
@@ -50,6 +60,8 @@ def main() -> None:
         if not is_remote_failure(error):
             raise
         _end(f"object store: {error}", 1)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _end(message: str, code: int) -> NoReturn:

@@ -28,7 +28,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Search sentences for a whole split, score them, and add the scores to the run."""
-    from training.experiment import evaluate_run
+    from training.scoring import evaluate_run
     from training.tracking.run import default_tracking_uri, resolve_run
 
     ref = resolve_run(run, tracking_uri or default_tracking_uri())

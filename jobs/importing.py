@@ -61,6 +61,10 @@ def import_corpus(
     ] = None,
     num_clips: Annotated[int, typer.Option(help="rendered: how many clips to draw.")] = 400,
     seed: Annotated[int, typer.Option(help="rendered: the same seed draws the same clips.")] = 0,
+    frame_labels: Annotated[
+        bool,
+        typer.Option("--frame-labels", help="rendered: a label for each frame, no captions."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Make a corpus of a published data set, of any folder, or of clips drawn by the program.
@@ -82,7 +86,7 @@ def import_corpus(
     rendered                  clips that the program draws
     """
     languages = (source_language, target_language)
-    report = run_import(format, source or [], out, num_clips, seed, languages)
+    report = run_import(format, source or [], out, num_clips, seed, languages, frame_labels)
     for note in report.notes:
         console.say(note)
     for name in report.missing[:20]:
@@ -104,12 +108,15 @@ def run_import(
     num_clips: int,
     seed: int,
     languages: tuple[str | None, str | None] = (None, None),
+    frame_labels: bool = False,
 ) -> ImportReport:
     """Call the importer of a format."""
     if format not in FORMATS:
         raise UserError(f"import: {format!r}, allowed: {', '.join(FORMATS)}")
     if format != "parallel" and languages != (None, None):
         raise UserError(f"import {format}: takes no --source-language and --target-language")
+    if format != "rendered" and frame_labels:
+        raise UserError(f"import {format}: takes no --frame-labels")
     if format == "folder":
         if len(source) != 1:
             raise UserError(f"import folder: takes one SOURCE, got {len(source)}")
@@ -117,15 +124,15 @@ def run_import(
     here = [path for path in source if is_local(path)]
     if len(here) != len(source):
         raise UserError(f"import {format}: {source}, allowed: a path on this machine")
-    return _import_published(format, here, out, num_clips, seed, languages)
+    if format == "rendered":
+        return _render(here, out, num_clips, seed, frame_labels)
+    return _import_published(format, here, out, languages)
 
 
 def _import_published(
     format: str,
     source: list[Path],
     out: AnyPath,
-    num_clips: int,
-    seed: int,
     languages: tuple[str | None, str | None],
 ) -> ImportReport:
     if format == "parallel":
@@ -138,15 +145,30 @@ def _import_published(
         if not source:
             raise UserError(f"import {format}: takes a SOURCE folder, got none")
         return FROM_FOLDER_AND_JSON[format](source[0], out, source[1:])
-    if source:
-        raise UserError(f"import {format}: takes no SOURCE, got {source[0]}")
-    if format == "easy_vqa":
-        return import_easy_vqa(out)
+    _take_no_source(format, source)
+    return import_easy_vqa(out)
+
+
+def _render(
+    source: list[Path], out: AnyPath, num_clips: int, seed: int, frame_labels: bool
+) -> ImportReport:
+    _take_no_source("rendered", source)
     folder = location(out)
     if not is_local(folder):
         raise UserError(f"import rendered: {out}, allowed: a path on this machine")
     with console.bar("drawing clips") as bar:
-        return render_corpus(folder, num_clips=num_clips, seed=seed, on_progress=bar.update)
+        return render_corpus(
+            folder,
+            num_clips=num_clips,
+            seed=seed,
+            frame_labels=frame_labels,
+            on_progress=bar.update,
+        )
+
+
+def _take_no_source(format: str, source: list[Path]) -> None:
+    if source:
+        raise UserError(f"import {format}: takes no SOURCE, got {source[0]}")
 
 
 def _import_parallel(

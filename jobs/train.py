@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from upath import UPath
@@ -12,13 +14,14 @@ from upath import UPath
 from jobs import console
 from jobs.cluster import cluster
 from jobs.options import Address, Json, TrackingUri
-from pipeline.errors import UserError
+from pipeline.errors import SIGINT_EXIT_CODE, SIGTERM_EXIT_CODE, Stopped, UserError
 from pipeline.location import location
 
 if TYPE_CHECKING:
     from training.experiment import TrainingResult
-    from training.loop import Report
+    from training.reports import Report
     from training.tracking.run import RunRef
+    from training.transfer import Transfer
 
 
 def train_recipe(
@@ -41,6 +44,10 @@ def train_recipe(
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")
     ] = None,
+    init_from: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Begin with its weights, as far as they fit."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Of the run; default: recipe and time.")] = None,
     checkpoints: Annotated[
         Path | None,
@@ -50,7 +57,10 @@ def train_recipe(
     address: Address = None,
     json: Json = False,
 ) -> None:
-    """Train a recipe, on one worker or many, as one MLflow run."""
+    """Train a recipe, on one worker or many, as one MLflow run.
+
+    SIGTERM has a checkpoint kept and exits with 75; a second one exits at once.
+    """
     from training.config import load_recipe
     from training.experiment import resume as resume_run
     from training.experiment import train
@@ -59,7 +69,7 @@ def train_recipe(
     uri = tracking_uri or default_tracking_uri()
     settings = set or []
     if resume is not None:
-        if recipe or corpus or features or name or checkpoints:
+        if recipe or corpus or features or init_from or name or checkpoints:
             raise UserError("--resume: a run goes on with the recipe and the data it began with")
         changes = _resumable(settings)
         with cluster(address):
@@ -74,20 +84,22 @@ def train_recipe(
                 )
             )
     else:
-        if recipe is None or corpus is None or features is None:
-            raise UserError("train: needs a RECIPE, --corpus and --features, or --resume RUN")
-        chosen, from_corpus, from_features = load_recipe(recipe, settings), corpus, features
+        if recipe is None or corpus is None:
+            raise UserError("train: needs a RECIPE and --corpus, or --resume RUN")
+        chosen, from_corpus = load_recipe(recipe, settings), corpus
         with cluster(address):
             result = with_progress(
                 lambda on_start, on_report: train(
                     chosen,
                     from_corpus,
-                    from_features,
+                    features,
                     workers=workers or 1,
                     tracking_uri=uri,
                     checkpoints=checkpoints or Path("checkpoints"),
                     name=name,
+                    init_from=init_from,
                     on_start=on_start,
+                    on_transfer=tell_transfer,
                     on_report=on_report,
                 )
             )
@@ -114,12 +126,20 @@ def _resumable(settings: list[str]) -> dict[str, int | None]:
 def with_progress(
     start: Callable[[Callable[[RunRef], None], Callable[[Report], None]], TrainingResult],
 ) -> TrainingResult:
-    """Train, with a progress bar and a line an epoch."""
-    from training.loop import StepReport
+    """Train, with a progress bar and a line an epoch; told to stop, it says how to go on.
 
+    Raises:
+        typer.Exit: with 75 after SIGTERM, with 130 after Ctrl-C.
+    """
+    from training.reports import FellBack, StepReport
+
+    started: list[RunRef] = []
+    # Ray's own, there since Ray started, would have the run end as FAILED.
+    handler = signal.signal(signal.SIGTERM, _stop)
     with console.bar("training", counts=False) as bar:
 
         def tell_run(run: RunRef) -> None:
+            started.append(run)
             console.ERRORS.print(f"run {run.name} ({run.run_id})", markup=False)
 
         def tell(report: Report) -> None:
@@ -127,17 +147,59 @@ def with_progress(
                 note = f"{report.nats_per_token:.3f} nats, {report.tokens_per_s:.0f} tokens/s"
                 bar.update(report.done, 1.0, f"epoch {report.epoch}, {note}")
                 return
-            figures = report.figures
+            if isinstance(report, FellBack):
+                console.ERRORS.print(
+                    f"WARNING: {'; '.join(report.damages)}; going on from {report.used}",
+                    style="bold red",
+                    markup=False,
+                    soft_wrap=True,
+                )
+                return
+            figures = {
+                name.removeprefix("val/"): value
+                for name, value in report.figures.items()
+                if name.startswith("val/")
+            }
+            scores = [f"{name} {value:.4g}" for name, value in figures.items()]
             console.ERRORS.print(
-                f"epoch {report.epoch}: {figures['train/nats_per_token']:.3f} nats a word in "
-                f"training, {figures['val/nats_per_token']:.3f} in validation, "
-                f"BLEU-4 {figures['val/bleu_4']:.1f}, CIDEr {figures['val/cider']:.3f}"
+                f"epoch {report.epoch}: {report.figures['train/nats_per_token']:.3f} nats a token "
+                f"in training; validation: {', '.join(scores)}"
                 f"{' (best so far)' if report.is_best else ''}",
                 markup=False,
                 soft_wrap=True,
             )
 
-        return start(tell_run, tell)
+        try:
+            return start(tell_run, tell)
+        except KeyboardInterrupt as stopped:
+            _leave(stopped, *started)
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+
+
+def tell_transfer(found: Transfer) -> None:
+    """Say what a training begins with."""
+    for line in found.describe():
+        console.ERRORS.print(line, markup=False, soft_wrap=True)
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    raise Stopped(SIGTERM_EXIT_CODE)
+
+
+def _leave(stopped: KeyboardInterrupt, run: RunRef | None = None) -> NoReturn:
+    """Say how the training can go on, if it can."""
+    from training.tracking.run import default_tracking_uri
+    from training.tracking.store import shown
+
+    told = stopped if isinstance(stopped, Stopped) else Stopped(SIGINT_EXIT_CODE)
+    line = "stopped before its first checkpoint"
+    if run is not None and told.resumable:
+        line = f"stopped; to go on: intertitle train --resume {shlex.quote(run.name)}"
+        if run.tracking_uri != default_tracking_uri():
+            line += f" --tracking-uri {shlex.quote(shown(run.tracking_uri))}"
+    console.ERRORS.print(f"intertitle: {line}", markup=False, soft_wrap=True)
+    raise typer.Exit(told.exit_code) from stopped
 
 
 def as_json(result: TrainingResult) -> dict[str, Any]:

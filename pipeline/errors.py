@@ -1,5 +1,9 @@
 """The errors that a person, rather than a programmer, has to read."""
 
+# What sysexits.h calls EX_TEMPFAIL: schedulers that know it start the job again.
+SIGTERM_EXIT_CODE = 75
+SIGINT_EXIT_CODE = 130
+
 
 class UserError(Exception):
     """A user's mistake or an unusable input.
@@ -19,3 +23,17 @@ class JobError(Exception):
 
     The command line prints its one line and exits with 1.
     """
+
+
+class Stopped(KeyboardInterrupt):
+    """A command that was told to stop before its end; like Ctrl-C, no `except Exception` stops it.
+
+    Attributes:
+        exit_code: 75 after SIGTERM (EX_TEMPFAIL: what was done is kept, call it again), 130 after
+            Ctrl-C.
+        resumable: whether there is anything to go on from.
+    """
+
+    def __init__(self, exit_code: int, resumable: bool = True) -> None:
+        super().__init__("SIGTERM" if exit_code == SIGTERM_EXIT_CODE else "Ctrl-C")
+        self.exit_code, self.resumable = exit_code, resumable

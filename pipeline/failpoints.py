@@ -3,7 +3,8 @@
     INTERTITLE_FAILPOINT="decode@clip-7=hang;publish=kill"    name[@subject]=action
     INTERTITLE_FAILPOINT_ONCE=<folder>                        each acts once: a marker is left there
 
-The variable travels to Ray's workers, and to the processes they start, as any environment does.
+The variables travel to Ray's workers, and to the processes they start, as any environment does;
+`variables` are for workers of a cluster that was there before.
 Without it a failpoint is one look into a dictionary.
 """
 
@@ -21,7 +22,7 @@ ONCE = "INTERTITLE_FAILPOINT_ONCE"
 
 
 def failpoint(name: str, subject: str = "") -> None:
-    """Do here what the environment asks for: kill, crash, hang, swell, sleep, fail or full."""
+    """Do here what the environment asks for: kill, term, crash, hang, swell, sleep, fail, full."""
     wanted = os.environ.get(VARIABLE)
     if not wanted:
         return
@@ -29,6 +30,11 @@ def failpoint(name: str, subject: str = "") -> None:
         where, _, action = rule.rpartition("=")
         if where in (name, f"{name}@{subject}") and _first_time(where):
             _act(action)
+
+
+def variables() -> dict[str, str]:
+    """What another process needs in its environment to meet the same failpoints."""
+    return {name: os.environ[name] for name in (VARIABLE, ONCE) if name in os.environ}
 
 
 def _first_time(where: str) -> bool:
@@ -45,6 +51,8 @@ def _first_time(where: str) -> bool:
 def _act(action: str) -> None:
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    elif action == "term":
+        os.kill(os.getpid(), signal.SIGTERM)
     elif action == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     elif action == "hang":

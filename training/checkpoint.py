@@ -1,4 +1,4 @@
-"""Folders that are whole or refused: checkpoints to go on from, and trained models to use.
+"""Folders that are whole or refused, and what a training needs to go on.
 
 Tensors are safetensors and the rest is JSON: nothing is ever unpickled. A manifest with the hash of
 every file is written last, and a folder gets its name once it is complete.
@@ -12,21 +12,18 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
 from pipeline.errors import UserError
-from training.config import Recipe, parse_recipe
-from training.data.dataset import DataSource
+from pipeline.failpoints import failpoint
 from training.data.sampler import Cursor
-from training.data.tokenizer import WordTokenizer
-from training.models.build import build_model
-from training.models.generator import Generator
 
 MANIFEST = "manifest.json"
+# One more than is needed, for when the newest is damaged.
+CHECKPOINTS_KEPT = 2
 Tensors = Mapping[str, Tensor]
 
 
@@ -36,6 +33,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     for name, data in files.items():
+        failpoint("write-folder", f"{folder.name}/{name}")
         (unfinished / name).write_bytes(data)
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     (unfinished / MANIFEST).write_text(json.dumps(hashes, indent=1))
@@ -108,6 +106,7 @@ class Checkpoint:
         average: the running average of the weights; empty if none is kept.
         best: the weights of the best epoch; empty before the first.
         optimizer: its tensors, as "parameter.name".
+        carried: the states that running text is read with, of all lanes; else empty.
     """
 
     progress: Progress
@@ -115,6 +114,7 @@ class Checkpoint:
     average: Tensors = field(default_factory=dict)
     best: Tensors = field(default_factory=dict)
     optimizer: Tensors = field(default_factory=dict)
+    carried: Tensors = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write it, all or nothing."""
@@ -126,6 +126,7 @@ class Checkpoint:
                 "average.safetensors": save_tensors(self.average),
                 "best.safetensors": save_tensors(self.best),
                 "optimizer.safetensors": save_tensors(self.optimizer),
+                "carried.safetensors": save_tensors(self.carried),
             },
         )
 
@@ -144,9 +145,68 @@ class Checkpoint:
             Progress(**state),
             *(
                 load(files[f"{name}.safetensors"])
-                for name in ("weights", "average", "best", "optimizer")
+                for name in ("weights", "average", "best", "optimizer", "carried")
             ),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """The checkpoints of one run, under names that sort by progress.
+
+    Each is there whole or not at all; one that is damaged later is noticed when it is read.
+
+    Attributes:
+        folder: of the run, on a file system where a rename is atomic.
+    """
+
+    folder: Path
+
+    def names(self) -> list[str]:
+        """Newest first."""
+        return sorted((path.name for path in self.folder.glob("checkpoint_*")), reverse=True)
+
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint, then remove all but the newest `CHECKPOINTS_KEPT`."""
+        progress = checkpoint.progress
+        # The end of an epoch is a checkpoint of its own at the step of the epoch's last batch.
+        target = self.folder / f"checkpoint_{progress.cursor.epoch:05d}_{progress.step:09d}"
+        # It is there if the training has just been restored from it, or has just kept it.
+        if not target.exists():
+            checkpoint.write(target)
+        for name in self.names()[CHECKPOINTS_KEPT:]:
+            shutil.rmtree(self.folder / name)
+
+    def read(self, name: str) -> Checkpoint:
+        """One of `names`.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        return Checkpoint.read(self.folder / name)
+
+    def newest_whole(self) -> tuple[str | None, tuple[str, ...]]:
+        """The newest whole one, None if there are none at all, and what is wrong with newer ones.
+
+        Those are renamed: they stay for a person to look at, and do not count any more.
+
+        Raises:
+            UserError: there are some, and none is whole.
+        """
+        damages: dict[str, str] = {}
+        for name in self.names():
+            try:
+                self.read(name)
+            except (UserError, OSError) as error:
+                damages[name] = str(error)
+                continue
+            for damaged in damages:
+                shutil.rmtree(self.folder / f"damaged_{damaged}", ignore_errors=True)
+                (self.folder / damaged).rename(self.folder / f"damaged_{damaged}")
+            return name, tuple(damages.values())
+        if damages:
+            raise UserError(f"no checkpoint is whole: {'; '.join(damages.values())}")
+        return None, ()
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -165,52 +225,3 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> Non
         index, _, name = key.partition(".")
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """A model to use, with all that it needs: what a run keeps.
-
-    Attributes:
-        model: in evaluation mode.
-        tokenizer: of its words.
-        recipe: it was trained by.
-        data: it was trained on; features of another make are refused.
-        step: the optimizer's steps that its training took.
-    """
-
-    model: Generator[Any]
-    tokenizer: WordTokenizer
-    recipe: Recipe
-    data: DataSource
-    step: int
-
-    def write(self, folder: Path) -> None:
-        """Write it, all or nothing."""
-        write_folder(
-            folder,
-            {
-                "model.safetensors": save_tensors(self.model.state_dict()),
-                "tokenizer.json": self.tokenizer.to_json().encode(),
-                "recipe.json": self.recipe.model_dump_json(indent=1).encode(),
-                "training.json": json.dumps(
-                    {"data": asdict(self.data), "step": self.step}, indent=1
-                ).encode(),
-            },
-        )
-
-    @classmethod
-    def read(cls, folder: Path) -> TrainedModel:
-        """The inverse of `write`.
-
-        Raises:
-            UserError: it is damaged.
-        """
-        files = read_folder(folder)
-        tokenizer = WordTokenizer.from_json(files["tokenizer.json"].decode())
-        recipe = parse_recipe(json.loads(files["recipe.json"]), f"{folder}/recipe.json")
-        training = json.loads(files["training.json"])
-        data = DataSource(**training["data"])
-        model = build_model(recipe.model, data.feature_dim, len(tokenizer))
-        model.load_state_dict(load(files["model.safetensors"]))
-        return cls(model.eval(), tokenizer, recipe, data, training["step"])

@@ -9,52 +9,34 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from pipeline.errors import UserError
-
-PositiveInt = Annotated[int, Field(ge=1)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, lt=1)]
+from training.data.tokenizer import TokenizerKind
+from training.models.config import ModelConfig, PositiveFloat, PositiveInt, Section, Share
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ModelConfig(_Section):
-    """The network.
-
-    Attributes:
-        kind: which of the models.
-        embedding_size: of a word, and of a projected frame.
-        hidden_size: H, of each LSTM layer.
-        dropout: on the embeddings, the projected frames and the output.
-        feature_dropout: on the frames' features as they come.
-    """
-
-    kind: Literal["show_and_tell", "mean_pool_video", "s2vt"]
-    embedding_size: PositiveInt = 512
-    hidden_size: PositiveInt = 512
-    dropout: Share = 0.5
-    feature_dropout: Share = 0.0
-
-
-class TokenizerConfig(_Section):
+class TokenizerConfig(Section):
     """How sentences become numbers; built from the training split alone.
 
     Attributes:
-        min_count: a word seen less often is unknown.
-        max_words: a longer target is cut.
+        kind: "captions": lower-cased words without punctuation, as captions are measured; "words":
+            with punctuation; "characters"; "subwords": byte pair encoding (Sennrich et al. 2016);
+            "labels": the whole text is one token.
+        min_count: of captions, words and characters: one seen less often is unknown.
+        size: of subwords and labels: so many at most.
+        max_tokens: a longer text is cut.
     """
 
+    kind: TokenizerKind = "captions"
     min_count: PositiveInt = 5
-    max_words: PositiveInt = 30
+    size: PositiveInt = 8000
+    max_tokens: PositiveInt = 30
 
 
-class OptimizerConfig(_Section):
+class OptimizerConfig(Section):
     """How the weights move.
 
     Attributes:
@@ -77,7 +59,7 @@ class OptimizerConfig(_Section):
     average_decay: Share = 0.0
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """How long, in which portions, and when to stop.
 
     Attributes:
@@ -85,6 +67,10 @@ class TrainingConfig(_Section):
         epochs: at most.
         max_steps: at most, or None.
         batch_tokens: frames and words, padding included, of one batch over all workers.
+        window: running text is learned in portions of so many tokens, batch_tokens / window of
+            them side by side; the state is carried from each to the next.
+        accumulate: a worker computes its share of a batch in so many parts, one after the other,
+            to hold less at once; the step is the same.
         pool_batches: sentences of like length are put together inside a pool of so many batches.
         checkpoint_steps: a checkpoint is kept after so many steps, and after each epoch.
         monitor: the validation figure that decides which epoch is best.
@@ -95,32 +81,63 @@ class TrainingConfig(_Section):
     epochs: PositiveInt = 10
     max_steps: PositiveInt | None = None
     batch_tokens: PositiveInt = 2048
+    window: PositiveInt = 100
+    accumulate: PositiveInt = 1
     pool_batches: PositiveInt = 100
     checkpoint_steps: PositiveInt = 1000
-    monitor: Literal["cider", "bleu_4", "nats_per_token"] = "cider"
+    monitor: Literal["cider", "bleu_4", "sacrebleu", "accuracy", "nats_per_token"] = (
+        "nats_per_token"
+    )
     patience: PositiveInt = 5
 
 
-class SearchConfig(_Section):
+class SearchConfig(Section):
     """How sentences are found.
 
     Attributes:
         beam_size: K; 1 is greedy.
         length_penalty: a sentence's score is its log-probability / length ** length_penalty.
-        max_words: of a sentence.
+        max_tokens: of a sentence.
     """
 
     beam_size: PositiveInt = 3
     length_penalty: Annotated[float, Field(ge=0)] = 0.7
-    max_words: PositiveInt = 30
+    max_tokens: PositiveInt = 30
 
 
-class Recipe(_Section):
-    """Everything that determines a training besides its data."""
+class ObjectiveConfig(Section):
+    """What is learned from.
+
+    Attributes:
+        kind: "teacher_forcing": the right words before each word; "scheduled_sampling": a growing
+            share of them replaced by the model's own (Bengio et al. 2015); "self_critical": the
+            model's own sentences, by their CIDEr (Rennie et al. 2017).
+        max_share: of scheduled sampling, at the end of the training.
+    """
+
+    kind: Literal["teacher_forcing", "scheduled_sampling", "self_critical"] = "teacher_forcing"
+    max_share: Share = 0.25
+
+
+class Recipe(Section):
+    """Everything that determines a training besides its data.
+
+    Attributes:
+        name: of the recipe.
+        model: the network.
+        tokenizer: of what it tells.
+        source_tokenizer: of what it reads, if it reads.
+        objective: what is learned from.
+        optimizer: how the weights move.
+        training: how long, and in which portions.
+        search: how sentences are found.
+    """
 
     name: str
     model: ModelConfig
     tokenizer: TokenizerConfig = TokenizerConfig()
+    source_tokenizer: TokenizerConfig = TokenizerConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     training: TrainingConfig = TrainingConfig()
     search: SearchConfig = SearchConfig()
@@ -174,20 +191,30 @@ def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:
         return Recipe.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        value = "" if first["type"] == "missing" else f" {first['input']!r}:"
-        message = first["msg"]
-        if first["type"] == "extra_forbidden":
-            message = f"no such field, allowed: {', '.join(_fields_beside(first['loc']))}"
-        raise UserError(f"{where}: {field}:{value} {message}") from error
+        path, value, message = [str(part) for part in first["loc"]], first["input"], first["msg"]
+        shown = "" if first["type"] == "missing" else f" {value!r}:"
+        section: Any = Recipe
+        for part in path[:-1]:
+            section = _section(section, part)
+        if first["type"] == "union_tag_invalid":
+            path, shown = [*path, "kind"], f" {value['kind']!r}:"
+            message = f"allowed: {first['ctx']['expected_tags']}"
+        elif first["type"] == "union_tag_not_found":
+            path, shown, message = [*path, "kind"], "", "Field required"
+        elif first["type"] == "extra_forbidden":
+            message = f"no such field, allowed: {', '.join(section.model_fields)}"
+        # pydantic names the kind of the model on the way: model.s2vt.hidden_size.
+        field = ".".join([path[0], *path[2:]] if path[0] == "model" and len(path) > 2 else path)
+        raise UserError(f"{where}: {field}:{shown} {message}") from error
 
 
-def _fields_beside(path: Sequence[int | str]) -> list[str]:
-    """The fields that there are where a path looks for its last part."""
-    section: Any = Recipe
-    for part in path[:-1]:
-        section = section.model_fields[part].annotation
-    return list(section.model_fields)
+def _section(section: Any, name: str) -> Any:
+    """The section that a name leads to: a field's, or, in a choice of models, that of a kind."""
+    if isinstance(section, type) and issubclass(section, Section):
+        return section.model_fields[name].annotation
+    return next(
+        kind for kind in get_args(section) if name in get_args(kind.model_fields["kind"].annotation)
+    )
 
 
 def _apply(tree: dict[str, Any], setting: str) -> None:

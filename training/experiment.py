@@ -5,39 +5,33 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+import torch
 from upath import UPath
 
 from pipeline.errors import UserError
-from training.checkpoint import Checkpoint, TrainedModel
-from training.config import Recipe, SearchConfig, flatten, parse_recipe
-from training.data.dataset import (
-    Dataset,
-    DataSource,
-    check_unchanged,
-    describe_data,
-    training_sentences,
-)
-from training.data.tokenizer import WordTokenizer
-from training.evaluation.evaluate import Evaluation, Sample, evaluate
-from training.loop import EpochReport, Report
-from training.models.build import build_model
-from training.tracking.plots import learning_curves, length_histogram
-from training.tracking.run import (
-    DataInput,
-    RunRef,
-    TrackedRun,
-    download,
-    reopen,
-    resolve_run,
-)
+from training.checkpoint import Checkpoint
+from training.config import Recipe, flatten, parse_recipe
+from training.data.dataset import open_dataset
+from training.data.source import DataSource, check_unchanged, describe_data, lines_of, texts_of
+from training.data.vocabularies import Vocabularies, train_vocabularies
+from training.diagnostics import compare_on_text
+from training.evaluation.evaluate import Evaluation
+from training.lessons import check_objective
+from training.models.build import build_model, task_of
+from training.models.language_model import LanguageModel
+from training.reports import EpochReport, FellBack, Report
+from training.scoring import MODEL_ARTIFACT, load_trained, log_evaluation, measure, sample_row
+from training.tracking.plots import gradient_flow_plot, learning_curves
+from training.tracking.run import DataInput, RunRef, TrackedRun, download, reopen, resolve_run
+from training.trained import TrainedModel, sizes_of
 from training.trainer import TrainingJob, cpus_per_worker, fit
+from training.transfer import Transfer, transfer
 
 EXPERIMENT = "intertitle"
-MODEL_ARTIFACT = "model"
 JOB_ARTIFACT = "job"
 
 
@@ -61,13 +55,15 @@ class TrainingResult:
 def train(
     recipe: Recipe,
     corpus: UPath | Path,
-    features: UPath | Path,
+    features: UPath | Path | None,
     *,
     workers: int,
     tracking_uri: str,
     checkpoints: Path,
     name: str | None = None,
+    init_from: str | None = None,
     on_start: Callable[[RunRef], None] = lambda _: None,
+    on_transfer: Callable[[Transfer], None] = lambda _: None,
     on_report: Callable[[Report], None] = lambda _: None,
 ) -> TrainingResult:
     """Train a recipe on a corpus, as a new run.
@@ -75,41 +71,78 @@ def train(
     Args:
         recipe: what to do.
         corpus: a folder or URL, with splits "train" and "val".
-        features: the store made from it.
+        features: the store made from it; None for a recipe that reads text alone.
         workers: how many train together.
         tracking_uri: MLflow's.
         checkpoints: a folder that every worker reaches.
         name: of the run.
+        init_from: a run, its name, or a model of the registry, whose weights to begin with as far
+            as they fit.
         on_start: told the run as soon as there is one.
+        on_transfer: told what fits of `init_from`.
         on_report: told how it goes.
 
     Raises:
         UserError: the data or the settings are not what they should be.
         JobError: the training failed; the run says so too.
     """
-    data = describe_data(corpus, features)
-    tokenizer = WordTokenizer.train(training_sentences(corpus, "train"), recipe.tokenizer.min_count)
+    task = task_of(recipe.model)
+    data = describe_data(corpus, features, task.sees)
+    vocabularies = train_vocabularies(recipe, *texts_of(corpus, "train", task))
     # A mistake ends here, before there is a run.
+    check_objective(recipe)
     cpus_per_worker(workers)
     for split in ("train", "val"):
-        Dataset(data, split, tokenizer, recipe.tokenizer.max_words)
+        open_dataset(data, split, recipe, task, vocabularies)
+    sizes = sizes_of(vocabularies, data)
+    inputs = [DataInput("corpus", data.corpus, data.corpus_fingerprint, "training")]
+    if data.features:
+        store = data.features
+        inputs.append(DataInput("features", store.path, store.snapshot, "training"))
+    tags = {"recipe": recipe.name, "checkpoints": str(checkpoints.absolute())}
+    begun = None
+    if init_from is not None:
+        source = resolve_run(init_from, tracking_uri)
+        begun = _begin_from(source, recipe, vocabularies, data)
+        on_transfer(begun)
+        tags["init_from"] = source.run_id
     run = TrackedRun.start(
         tracking_uri,
         EXPERIMENT,
         name or f"{recipe.name}-{datetime.now():%Y%m%d-%H%M%S}",
-        params={**flatten(recipe), "workers": workers, "vocabulary": len(tokenizer)},
-        tags={"recipe": recipe.name, "checkpoints": str(checkpoints.absolute())},
-        inputs=[
-            DataInput("corpus", data.corpus, data.corpus_fingerprint, "training"),
-            DataInput("features", data.features, data.snapshot, "training"),
-        ],
+        params={**flatten(recipe), "workers": workers, **asdict(sizes)},
+        tags=tags,
+        inputs=inputs,
     )
-    job = TrainingJob(run.run_id, recipe, tokenizer.to_json(), data, checkpoints, workers)
+    # Workers have folders of their own.
+    kept = checkpoints.absolute()
+    initial = begun.tensors if begun else {}
+    job = TrainingJob(run.run_id, recipe, vocabularies.to_json(), data, kept, workers, initial)
     with run:
         run.environment()
         _log_job(run, job)
+        if begun:
+            run.text("transfer.json", begun.to_json())
         on_start(run.ref)
         return _train(job, run, on_report)
+
+
+def _begin_from(
+    source: RunRef, recipe: Recipe, vocabularies: Vocabularies, data: DataSource
+) -> Transfer:
+    """What a run's model has for a new training to begin with.
+
+    Raises:
+        UserError: nothing.
+    """
+    with torch.random.fork_rng(devices=()):
+        # As the workers draw it: in the rows of tokens that only the new model knows, too.
+        torch.manual_seed(recipe.training.seed)
+        model = build_model(recipe.model, sizes_of(vocabularies, data))
+    found = transfer(model, vocabularies, data, load_trained(source))
+    if not found.tensors:
+        raise UserError(f"--init-from {source.name}: nothing of its model fits {recipe.name}")
+    return found
 
 
 def resume(
@@ -140,12 +173,12 @@ def resume(
     recipe = parse_recipe(stored["recipe"], f"run {ref.name}")
     settings = recipe.training.model_dump() | dict(changes)
     recipe = parse_recipe(recipe.model_dump() | {"training": settings}, "--set")
-    data = DataSource(**stored["data"])
+    data = DataSource.from_dict(stored["data"])
     check_unchanged(data)
     job = TrainingJob(
         ref.run_id,
         recipe,
-        stored["tokenizer"],
+        stored["vocabularies"],
         data,
         Path(stored["checkpoints"]),
         workers or stored["workers"],
@@ -163,9 +196,9 @@ def _log_job(run: TrackedRun, job: TrainingJob) -> None:
     """Keep what the training is made of, for `resume`."""
     made_of = {
         "recipe": job.recipe.model_dump(),
-        "tokenizer": job.tokenizer,
+        "vocabularies": job.vocabularies,
         "data": asdict(job.data),
-        "checkpoints": str(job.checkpoints.absolute()),
+        "checkpoints": str(job.checkpoints),
         "workers": job.workers,
     }
     run.text(f"{JOB_ARTIFACT}/job.json", json.dumps(made_of))
@@ -183,8 +216,10 @@ def _train(
         if isinstance(report, EpochReport) and report.epoch not in logged:
             logged.add(report.epoch)
             run.metrics(report.figures, report.step)
-            rows = [{"epoch": report.epoch, **_row(sample)} for sample in report.samples]
+            rows = [{"epoch": report.epoch, **sample_row(sample)} for sample in report.samples]
             run.table("samples_by_epoch", rows)
+        if isinstance(report, FellBack):
+            run.text(f"fell_back/{report.used}.txt", "\n".join(report.damages) + "\n")
         on_report(report)
 
     checkpoint = fit(job, log)
@@ -192,108 +227,22 @@ def _train(
     progress = checkpoint.progress
     if progress.history:
         run.figure("learning_curves", learning_curves(progress.history, progress.best_epoch))
+    if isinstance(trained.model, LanguageModel):
+        lines = trained.vocabularies.target.encode_all(list(lines_of(trained.data.corpus, "val")))
+        if flows := compare_on_text(trained.model, lines, job.recipe.training.seed):
+            run.figure("gradient_flow", gradient_flow_plot(flows))
     with tempfile.TemporaryDirectory() as folder:
         trained.write(Path(folder) / MODEL_ARTIFACT)
         run.folder(Path(folder) / MODEL_ARTIFACT, MODEL_ARTIFACT)
     run.metrics({"best_epoch": progress.best_epoch}, progress.step)
-    evaluation = _evaluate(trained, trained.data, "val", job.recipe.search)
-    _log_evaluation(run, trained, trained.data, evaluation, job.recipe.search)
+    evaluation = measure(trained, trained.data, "val", job.recipe.search)
+    log_evaluation(run, trained, trained.data, evaluation, job.recipe.search)
     return TrainingResult(run.ref, evaluation, len(progress.history), progress.best_epoch)
 
 
 def _trained(job: TrainingJob, checkpoint: Checkpoint) -> TrainedModel:
     """The model with its best weights; before the first epoch's end, with its newest."""
-    tokenizer = WordTokenizer.from_json(job.tokenizer)
-    model = build_model(job.recipe.model, job.data.feature_dim, len(tokenizer))
+    vocabularies = Vocabularies.from_json(job.vocabularies)
+    model = build_model(job.recipe.model, sizes_of(vocabularies, job.data))
     model.load_state_dict(checkpoint.best or checkpoint.average or checkpoint.weights)
-    return TrainedModel(model.eval(), tokenizer, job.recipe, job.data, checkpoint.progress.step)
-
-
-def load_trained(ref: RunRef) -> TrainedModel:
-    """The model that a run kept.
-
-    Raises:
-        UserError: it kept none, or the files are damaged.
-    """
-    return TrainedModel.read(download(ref, MODEL_ARTIFACT))
-
-
-def evaluate_run(
-    ref: RunRef,
-    *,
-    split: str,
-    beam_size: int | None = None,
-    corpus: UPath | Path | None = None,
-    features: UPath | Path | None = None,
-) -> Evaluation:
-    """Measure a run's model on a split, and add the scores to the run.
-
-    Args:
-        ref: the run.
-        split: of the corpus.
-        beam_size: K; None is as in the recipe.
-        corpus: None is the one it was trained on.
-        features: likewise.
-
-    Raises:
-        UserError: no such split, or features of another make than the model's.
-    """
-    trained = load_trained(ref)
-    search = trained.recipe.search
-    if beam_size is not None:
-        search = search.model_copy(update={"beam_size": beam_size})
-    # As it is now: what has changed since the training is measured and named, not passed over.
-    data = describe_data(corpus or trained.data.corpus, features or trained.data.features)
-    evaluation = _evaluate(trained, data, split, search)
-    with reopen(ref) as run:
-        _log_evaluation(run, trained, data, evaluation, search)
-    return evaluation
-
-
-def _evaluate(
-    trained: TrainedModel, data: DataSource, split: str, search: SearchConfig
-) -> Evaluation:
-    # The features have to be of the make that the model was trained on.
-    data = replace(data, features_fingerprint=trained.data.features_fingerprint)
-    dataset = Dataset(data, split, trained.tokenizer, trained.recipe.tokenizer.max_words)
-    return evaluate(trained.model, trained.tokenizer, dataset, split, search)
-
-
-def _log_evaluation(
-    run: TrackedRun,
-    trained: TrainedModel,
-    data: DataSource,
-    evaluation: Evaluation,
-    search: SearchConfig,
-) -> None:
-    """Add scores and samples to a run under a name of their own: nothing is overwritten."""
-    prefix = f"eval/{evaluation.split}/beam_{search.beam_size}"
-    if data.corpus_fingerprint != trained.data.corpus_fingerprint:
-        prefix = f"eval/corpus_{data.corpus_fingerprint[:8]}/{prefix.removeprefix('eval/')}"
-    stamp = f"{prefix}/{datetime.now():%Y%m%dT%H%M%S}"
-    scores = evaluation.scores
-    run.metrics({f"{prefix}/{name}": v for name, v in scores.values.items()}, trained.step)
-    how = {
-        "split": evaluation.split,
-        "num_examples": len(evaluation.samples),
-        "num_left_out": evaluation.num_left_out,
-        "data": asdict(data),
-        "search": search.model_dump(),
-        "scores": scores.values,
-        "signatures": scores.signatures,
-    }
-    run.text(f"{stamp}/how.json", json.dumps(how, indent=1))
-    run.table(f"{stamp}/samples", [_row(sample) for sample in evaluation.samples])
-    hypotheses = [sample.hypothesis for sample in evaluation.samples]
-    references = [sample.references for sample in evaluation.samples]
-    run.figure(f"{stamp}/lengths", length_histogram(hypotheses, references))
-
-
-def _row(sample: Sample) -> dict[str, object]:
-    """A sample as a line of a table."""
-    return {
-        "id": sample.id,
-        "hypothesis": sample.hypothesis,
-        "references": " | ".join(sample.references),
-        "score": sample.score,
-    }
+    return TrainedModel(model.eval(), vocabularies, job.recipe, job.data, checkpoint.progress.step)

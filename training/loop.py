@@ -2,100 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import distributed, nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.errors import JobError
+from pipeline.errors import JobError, UserError
+from pipeline.failpoints import failpoint
 from training.checkpoint import Checkpoint, Progress, optimizer_tensors, restore_optimizer
-from training.config import Recipe, SearchConfig
+from training.config import Recipe
 from training.data.dataset import Dataset
-from training.data.sampler import BatchSampler, Cursor, Rows, share
-from training.data.tokenizer import WordTokenizer
-from training.evaluation.evaluate import Sample, make_samples, search_examples
-from training.evaluation.metrics import QUICK_METRICS, CaptionScorer
+from training.data.sampler import Cursor, Rows, share
+from training.data.stream import StreamDataset
+from training.data.vocabularies import Vocabularies
+from training.evaluation.likelihood import make_sampler
+from training.lanes import deal_lanes, gather_lanes
+from training.lessons import make_lesson
 from training.models.build import build_model
-from training.models.generator import Generator
-from training.optimization import TeacherForcing, WeightAverage, learning_rate, make_optimizer
-
-T = TypeVar("T")
+from training.models.cells import CellState
+from training.models.generator import Model, Sizes
+from training.objectives import TeacherForcing
+from training.optimization import WeightAverage, learning_rate, make_optimizer
+from training.ranks import Ranks
+from training.reports import EpochReport, Report, StepReport
+from training.validation import Validator
 
 # The figures that are better when they are smaller.
 SMALLER_IS_BETTER = frozenset({"nats_per_token"})
-NUM_SAMPLES = 8
 MEASURED_EXAMPLES = 5000
 REPORT_EVERY_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Ranks:
-    """This worker among its fellows, who share one process group."""
-
-    rank: int = 0
-    world_size: int = 1
-
-    def gather(self, value: T) -> list[T]:
-        """Everyone's value, by rank."""
-        if self.world_size == 1:
-            return [value]
-        values = [value] * self.world_size
-        distributed.all_gather_object(values, value)
-        return values
-
-    def from_first(self, value: T) -> T:
-        """Rank 0's value."""
-        values = [value]
-        if self.world_size > 1:
-            distributed.broadcast_object_list(values)
-        return values[0]
-
-
-@dataclass(frozen=True, slots=True)
-class StepReport:
-    """How a training goes, about once a second.
-
-    Attributes:
-        epoch: counted from 1.
-        step: the optimizer's steps done.
-        done: share of all the training, 0..1.
-        nats_per_token: of this worker's last batch.
-        tokens_per_s: words and <eos> of all workers.
-    """
-
-    epoch: int
-    step: int
-    done: float
-    nats_per_token: float
-    tokens_per_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class EpochReport:
-    """How an epoch went.
-
-    Attributes:
-        epoch: counted from 1.
-        step: the optimizer's steps done.
-        figures: by name, "train/..." and "val/...".
-        is_best: so far.
-        samples: what the model says of a few validation examples.
-    """
-
-    epoch: int
-    step: int
-    figures: dict[str, float]
-    is_best: bool
-    samples: tuple[Sample, ...]
-
-
-Report = StepReport | EpochReport
 
 
 class TrainingLoop:
@@ -103,45 +44,59 @@ class TrainingLoop:
 
     Args:
         recipe: what to do.
-        tokenizer: of the words.
+        vocabularies: of the texts.
         train: the split to learn from.
         val: the split to be measured on.
-        feature_dim: D.
+        sizes: of the model.
         device: where to compute.
         ranks: this worker among its fellows.
+        initial: weights to begin with; those it lacks are drawn.
+
+    Attributes:
+        model: that learns.
+        stopped: whether it ended because it was asked to.
     """
 
     def __init__(
         self,
         recipe: Recipe,
-        tokenizer: WordTokenizer,
-        train: Dataset,
-        val: Dataset,
-        feature_dim: int,
+        vocabularies: Vocabularies,
+        train: Dataset | StreamDataset,
+        val: Dataset | StreamDataset,
+        sizes: Sizes,
         device: torch.device,
         ranks: Ranks,
+        initial: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self._recipe, self._tokenizer = recipe, tokenizer
+        self._recipe, self._vocabularies = recipe, vocabularies
         self._train, self._val = train, val
         self._device, self._ranks = device, ranks
         settings = recipe.training
         torch.manual_seed(settings.seed)
-        self.model: Generator[Any] = build_model(recipe.model, feature_dim, len(tokenizer))
-        self.model.measure([torch.tensor(f) for f in train.some_features(MEASURED_EXAMPLES)])
+        self.model: Model = build_model(recipe.model, sizes)
+        if isinstance(train, Dataset):
+            some = train.some_features(MEASURED_EXAMPLES)
+            if some:
+                self.model.measure([torch.tensor(features) for features in some])
+        self.model.load_state_dict(initial or {}, strict=False)
         self.model.to(device)
         decay = recipe.optimizer.average_decay
         self._average = WeightAverage(self.model, decay) if decay else None
         self._optimizer = make_optimizer(self.model, recipe.optimizer)
-        forcing = TeacherForcing(self.model, recipe.optimizer.label_smoothing)
+        forcing = TeacherForcing(
+            self.model, len(vocabularies.target), recipe.optimizer.label_smoothing
+        )
         self._forcing: nn.Module = (
             forcing if ranks.world_size == 1 else DistributedDataParallel(forcing)
         )
-        self._sampler = BatchSampler(
-            train.lengths, settings.batch_tokens, settings.pool_batches, settings.seed
-        )
+        self._lesson = make_lesson(recipe, self.model, train)
+        self._sampler = make_sampler(train, settings)
         self._progress = Progress()
-        self._best: dict[str, torch.Tensor] = {}
-        self._scorer: CaptionScorer | None = None
+        self._carried: CellState | None = None
+        self._all_carried: dict[str, Tensor] = {}
+        self._best: dict[str, Tensor] = {}
+        self._validator = Validator(recipe, val, vocabularies.target, ranks)
+        self.stopped = False
 
     @property
     def progress(self) -> Progress:
@@ -156,6 +111,7 @@ class TrainingLoop:
             self._average.model.state_dict() if self._average else {},
             self._best,
             optimizer_tensors(self._optimizer),
+            self._all_carried,
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -169,22 +125,27 @@ class TrainingLoop:
             self._average.model.load_state_dict(checkpoint.average)
         self._best = {name: tensor.to(self._device) for name, tensor in checkpoint.best.items()}
         restore_optimizer(self._optimizer, checkpoint.optimizer)
+        carried = deal_lanes(checkpoint.carried, self._ranks)
+        self._carried = carried and carried.to(self._device)
 
     def run(
         self,
         on_report: Callable[[Report], None] = lambda _: None,
         on_checkpoint: Callable[[], None] = lambda: None,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Train until the recipe says to stop.
+        """Train until the recipe says to stop, or somebody does.
 
         Args:
             on_report: told how it goes; on every worker.
             on_checkpoint: called on every worker at the same steps, when `checkpoint` should be
                 kept.
+            should_stop: asked before each step, on every worker; when it is so on one of them, all
+                end after a last checkpoint, and `stopped` is set.
         """
-        while not (self._is_out_of_steps() or self._is_out_of_epochs()):
-            self._run_epoch(on_report, on_checkpoint)
-            if not self._is_out_of_steps():
+        while not (self.stopped or self._is_out_of_steps() or self._is_out_of_epochs()):
+            self._run_epoch(on_report, on_checkpoint, should_stop)
+            if not (self.stopped or self._is_out_of_steps()):
                 on_report(self._end_epoch())
             self._keep(on_checkpoint)
 
@@ -198,7 +159,10 @@ class TrainingLoop:
         return done >= settings.epochs or done - progress.best_epoch >= settings.patience
 
     def _run_epoch(
-        self, on_report: Callable[[Report], None], on_checkpoint: Callable[[], None]
+        self,
+        on_report: Callable[[Report], None],
+        on_checkpoint: Callable[[], None],
+        should_stop: Callable[[], bool],
     ) -> None:
         """The steps that are left of this epoch."""
         settings, epoch = self._recipe.training, self._progress.cursor.epoch
@@ -206,6 +170,9 @@ class TrainingLoop:
         self.model.train()
         told, words_since = time.perf_counter(), 0
         for batch in range(self._progress.cursor.batch, len(batches)):
+            if self._ranks.any(should_stop(), self._device):
+                self.stopped = True
+                return
             rows, epochs = batches[batch], epoch + (batch + 1) / len(batches)
             nats, words = self.train_step(rows, epochs)
             self._progress = replace(
@@ -243,6 +210,7 @@ class TrainingLoop:
             epoch_nats=sum((n for n, _ in sums), 0.0),
             epoch_words=sum(w for _, w in sums),
         )
+        self._all_carried = gather_lanes(self._carried, self._ranks)
         on_checkpoint()
 
     def train_step(self, rows: Rows, epochs: float) -> tuple[float, int]:
@@ -253,29 +221,64 @@ class TrainingLoop:
             epochs: done after the step, with its fraction.
 
         Returns:
-            The sum of -log p of this worker's words, in nats, and their number.
+            The sum of -log p of this worker's targets, in nats, and their number.
         """
         settings, config = self._recipe.training, self._recipe.optimizer
         seed = np.random.SeedSequence((settings.seed, self._progress.step, self._ranks.rank))
         torch.manual_seed(int(seed.generate_state(1, np.uint64)[0]))
-        mine = share(rows, self._ranks.rank, self._ranks.world_size)
-        # A worker without a row of its own keeps step with one that does not count.
-        batch = self._train.batch(mine if len(mine) else rows[:1])
-        if not len(mine):
-            batch = replace(batch, num_targets=torch.zeros_like(batch.num_targets))
-        loss, nats = self._forcing(batch.to(self._device))
         # Workers average their gradients: so scaled, the average is the gradient of the mean over
-        # the words of all of them.
+        # the targets of all of them.
         scale = self._ranks.world_size / self._train.num_targets(rows)
+        done = epochs / settings.epochs
         self._optimizer.zero_grad(set_to_none=True)
-        (loss * scale).backward()
+        mine = share(rows, self._ranks.rank, self._ranks.world_size)
+        parts = [part for part in np.array_split(mine, settings.accumulate) if len(part)]
+        nats, tokens = 0.0, 0
+        for part in parts[:-1]:
+            with self._unsynchronized():
+                some_nats, some_tokens = self._learn(part, scale, done)
+            nats, tokens = nats + some_nats, tokens + some_tokens
+        # A worker without a row of its own keeps step with one that does not count.
+        last_nats, last_tokens = self._learn(
+            parts[-1] if parts else rows[:1], scale, done, counts=bool(parts)
+        )
         nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(config, epochs / settings.epochs)
+            group["lr"] = learning_rate(config, done)
+        failpoint("train-step", f"{self._progress.step}-{self._ranks.rank}")
         self._optimizer.step()
         if self._average:
             self._average.update(self.model, self._progress.step)
+        return nats + last_nats, tokens + last_tokens
+
+    def _unsynchronized(self) -> contextlib.AbstractContextManager[None]:
+        """Gradients of a part add up here; the last part's pass brings all workers' together."""
+        if isinstance(self._forcing, DistributedDataParallel):
+            return self._forcing.no_sync()
+        return contextlib.nullcontext()
+
+    def _learn(
+        self, rows: Rows, scale: float, done: float, *, counts: bool = True
+    ) -> tuple[float, int]:
+        """Add the gradient of some rows; their nats, and the number of their targets."""
+        batch = self._train.batch(rows)
+        if not counts:
+            batch = replace(batch, num_targets=torch.zeros_like(batch.num_targets))
+        batch = batch.to(self._device)
+        if self._lesson and counts and isinstance(self._train, Dataset):
+            batch = self._lesson(batch, self._train.owners(rows), done)
+        with self._precision():
+            loss, nats, self._carried = self._forcing(batch, self._carried)
+        (loss * scale).backward()
         return float(nats), int(batch.num_targets.sum())
+
+    def _precision(self) -> contextlib.AbstractContextManager[None]:
+        """bfloat16 where it is fast, on a GPU; float32 on a CPU."""
+        on_gpu = self._device.type == "cuda"
+        precision: contextlib.AbstractContextManager[None] = torch.autocast(
+            self._device.type, torch.bfloat16, enabled=on_gpu
+        )
+        return precision
 
     def _end_epoch(self) -> EpochReport:
         """Measure, compare with the best epoch, and move on to the next."""
@@ -284,10 +287,11 @@ class TrainingLoop:
         evaluated = self._average.model if self._average else self.model
         evaluated.eval()
         sums = self._ranks.gather((progress.epoch_nats, progress.epoch_words))
+        measured, samples = self._validator.measure(evaluated)
         figures = {
             "train/nats_per_token": sum(n for n, _ in sums) / max(1, sum(w for _, w in sums)),
             "train/learning_rate": learning_rate(self._recipe.optimizer, epoch / settings.epochs),
-            "val/nats_per_token": self._validation_nats(evaluated),
+            **{f"val/{name}": value for name, value in measured.items()},
         }
         for name in ("train/nats_per_token", "val/nats_per_token"):
             if not math.isfinite(figures[name]):
@@ -295,13 +299,14 @@ class TrainingLoop:
                     f"{name} is {figures[name]} in epoch {epoch}: the training has diverged; "
                     "a smaller optimizer.learning_rate or optimizer.clip_norm may help"
                 )
-        scores, samples = self._validation_scores(evaluated)
-        figures |= {f"val/{name}": value for name, value in scores.items()}
-
+        if f"val/{monitor}" not in figures:
+            known = ", ".join(measured)
+            raise UserError(f"training.monitor: {monitor!r}, allowed for this recipe: {known}")
         value, best = figures[f"val/{monitor}"], progress.best_value
         is_best = best is None or (value < best if monitor in SMALLER_IS_BETTER else value > best)
         if is_best:
             self._best = {k: v.detach().clone() for k, v in evaluated.state_dict().items()}
+        self._carried = None
         self._progress = Progress(
             cursor=Cursor(epoch, 0),
             step=progress.step,
@@ -310,36 +315,3 @@ class TrainingLoop:
             history=(*progress.history, {"epoch": float(epoch), **figures}),
         )
         return EpochReport(epoch, progress.step, figures, is_best, samples)
-
-    @torch.inference_mode()
-    def _validation_nats(self, model: Generator[Any]) -> float:
-        """-log p of a validation word, in nats, over all workers."""
-        settings, forcing = self._recipe.training, TeacherForcing(model, 0.0)
-        sampler = BatchSampler(self._val.lengths, settings.batch_tokens, settings.pool_batches, 0)
-        nats, words = 0.0, 0
-        for rows in sampler.epoch(0)[self._ranks.rank :: self._ranks.world_size]:
-            batch = self._val.batch(rows)
-            nats += float(forcing(batch.to(self._device))[0])
-            words += int(batch.num_targets.sum())
-        sums = self._ranks.gather((nats, words))
-        return sum(n for n, _ in sums) / sum(w for _, w in sums)
-
-    def _validation_scores(
-        self, model: Generator[Any]
-    ) -> tuple[dict[str, float], tuple[Sample, ...]]:
-        """Greedy sentences of all workers, scored by the first."""
-        mine = range(len(self._val.examples))[self._ranks.rank :: self._ranks.world_size]
-        search = SearchConfig(beam_size=1, max_words=self._recipe.search.max_words)
-        found = search_examples(model, self._val, mine, search)
-        parts = self._ranks.gather(dict(zip(mine, found, strict=True)))
-        scored: tuple[dict[str, float], tuple[Sample, ...]] | None = None
-        if self._ranks.rank == 0:
-            samples = make_samples(
-                self._val, {n: h for part in parts for n, h in part.items()}, self._tokenizer
-            )
-            self._scorer = self._scorer or CaptionScorer([s.references for s in samples])
-            scores = self._scorer.score([s.hypothesis for s in samples], QUICK_METRICS)
-            scored = (scores.values, tuple(samples[:: max(1, len(samples) // NUM_SAMPLES)]))
-        scored = self._ranks.from_first(scored)
-        assert scored is not None
-        return scored[0], scored[1][:NUM_SAMPLES]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import asyncio
+import contextlib
 import signal
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import ray
@@ -17,16 +18,25 @@ import ray.train
 import torch
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Queue
+from torch import Tensor
 
-from pipeline.errors import JobError, UserError
-from training.checkpoint import Checkpoint
+from pipeline import failpoints
+from pipeline.errors import SIGINT_EXIT_CODE, SIGTERM_EXIT_CODE, JobError, Stopped, UserError
+from training.checkpoint import Checkpoint, Checkpoints
 from training.config import Recipe
-from training.data.dataset import Dataset, DataSource, check_unchanged
-from training.data.tokenizer import WordTokenizer
-from training.loop import Ranks, Report, TrainingLoop
+from training.data.dataset import open_dataset
+from training.data.source import DataSource, check_unchanged
+from training.data.vocabularies import Vocabularies
+from training.loop import TrainingLoop
+from training.models.build import task_of
+from training.ranks import Ranks
+from training.reports import FellBack, Report
+from training.trained import sizes_of
 
 # A worker that dies is replaced, and the training goes on from its last checkpoint, so many times.
 MAX_FAILURES = 3
+# After SIGTERM the workers have so long to keep a checkpoint: most schedulers kill after 30 s.
+GRACE_S = 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +46,27 @@ class TrainingJob:
     Attributes:
         run_id: of the run it belongs to; its checkpoints bear this name.
         recipe: what to do.
-        tokenizer: of the words, as JSON.
+        vocabularies: of the texts, as JSON.
         data: the corpus and the features.
         checkpoints: a folder that every worker reaches.
         workers: their number.
+        initial: weights to begin with; those it lacks are drawn.
     """
 
     run_id: str
     recipe: Recipe
-    tokenizer: str
+    vocabularies: str
     data: DataSource
     checkpoints: Path
     workers: int
+    initial: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def fit(job: TrainingJob, on_report: Callable[[Report], None]) -> Checkpoint:
     """Train, or go on with a training of the same run, until its recipe is done.
 
-    Needs a running Ray (`ray.init`).
+    Needs a running Ray (`ray.init`). Ray places the workers and replaces them when they die; the
+    checkpoints are this project's own, and all workers go on from the newest that is whole.
 
     Args:
         job: what to train.
@@ -65,13 +78,16 @@ def fit(job: TrainingJob, on_report: Callable[[Report], None]) -> Checkpoint:
     Raises:
         UserError: more workers than the cluster can place, or a mistake that a worker found.
         JobError: the training failed.
+        Stopped: by Ctrl-C; or by SIGTERM, after which the workers keep a checkpoint first.
     """
     use_gpu = ray.cluster_resources().get("GPU", 0) >= job.workers
     cpus = cpus_per_worker(job.workers)
     reports: Queue = Queue(actor_options={"num_cpus": 0})
+    stop = ray.remote(num_cpus=0)(_StopSign).remote()
+    checkpoints = Checkpoints(job.checkpoints / job.run_id)
     trainer = TorchTrainer(
         _train_worker,
-        train_loop_config={"job": job, "reports": reports, "num_threads": cpus},
+        train_loop_config={"job": job, "reports": reports, "stop": stop, "num_threads": cpus},
         scaling_config=ray.train.ScalingConfig(
             num_workers=job.workers,
             use_gpu=use_gpu,
@@ -79,38 +95,91 @@ def fit(job: TrainingJob, on_report: Callable[[Report], None]) -> Checkpoint:
         ),
         run_config=ray.train.RunConfig(
             name=job.run_id,
-            storage_path=str(job.checkpoints.absolute()),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            # Ray makes the run's folder here.
+            storage_path=str(job.checkpoints),
             failure_config=ray.train.FailureConfig(
                 max_failures=MAX_FAILURES, controller_failure_limit=MAX_FAILURES
             ),
+            callbacks=[_NoSecondTry()],
+            worker_runtime_env={"env_vars": failpoints.variables()},
         ),
     )
-    with _Listener(reports, on_report):
-        try:
-            with _interruptible():
-                result = trainer.fit()
-        except ray.train.TrainingFailedError as error:
-            raise _explain(error) from error
-    if result.checkpoint is None:
+    try:
+        with _Listener(reports, on_report), _stopping(stop.put_up.remote) as told:
+            try:
+                trainer.fit()
+            except ray.train.TrainingFailedError as error:
+                if not told.is_set():
+                    raise _explain(error) from error
+            if told.is_set():
+                raise Stopped(SIGTERM_EXIT_CODE)
+    except KeyboardInterrupt as stopped:
+        code = stopped.exit_code if isinstance(stopped, Stopped) else SIGINT_EXIT_CODE
+        raise Stopped(code, resumable=bool(checkpoints.names())) from stopped
+    if not checkpoints.names():
         raise JobError(f"run {job.run_id}: ended without a checkpoint")
-    with result.checkpoint.as_directory() as folder:
-        return Checkpoint.read(Path(folder))
+    return checkpoints.read(checkpoints.names()[0])
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C as ever: Ray answers it by leaving with exit code 0, and keeps its handler after."""
+def _stopping(ask: Callable[[], object]) -> Iterator[threading.Event]:
+    """The first SIGTERM asks, a second one or `GRACE_S` raises `Stopped`; Ctrl-C is as ever.
+
+    Ray answers Ctrl-C by leaving with exit code 0, and keeps its handler after.
+
+    Args:
+        ask: the workers to stop.
+
+    Yields:
+        Whether they were asked.
+    """
+    told = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield told
         return
-    handler = signal.getsignal(signal.SIGINT)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Stopped(SIGTERM_EXIT_CODE)
+
+    def begin(number: int, frame: FrameType | None) -> None:
+        told.set()
+        signal.signal(signal.SIGTERM, end)
+        signal.setitimer(signal.ITIMER_REAL, GRACE_S)
+        ask()
+
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    signal.signal(signal.SIGTERM, begin)
+    signal.signal(signal.SIGALRM, end)
     try:
-        yield
+        yield told
     except SystemExit as left:
         raise KeyboardInterrupt from left
     finally:
-        signal.signal(signal.SIGINT, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+class _StopSign:
+    """An actor, which workers watch; asynchronous, so that any number of them can."""
+
+    def __init__(self) -> None:
+        self._is_up = asyncio.Event()
+
+    async def put_up(self) -> None:
+        self._is_up.set()
+
+    async def wait(self) -> None:
+        await self._is_up.wait()
+
+
+class _NoSecondTry(ray.train.UserCallback):  # type: ignore[misc]
+    """Ends a training whose error would be the same after another start of the workers."""
+
+    def after_exception(self, run_context: object, worker_exceptions: Mapping[int, object]) -> None:
+        for error in worker_exceptions.values():
+            if isinstance(error, UserError | JobError):
+                raise error
 
 
 def cpus_per_worker(workers: int) -> int:
@@ -128,7 +197,8 @@ def cpus_per_worker(workers: int) -> int:
 
 def _explain(error: ray.train.TrainingFailedError) -> Exception:
     """What went wrong, in one line."""
-    causes = list(getattr(error, "worker_failures", {}).values()) or [error]
+    causes = list(getattr(error, "worker_failures", {}).values())
+    causes = causes or [getattr(error, "controller_failure", error)]
     for cause in causes:
         if isinstance(cause, UserError | JobError):
             return type(cause)(str(cause))
@@ -145,22 +215,28 @@ class _Listener:
         self._thread = threading.Thread(target=self._listen, daemon=True)
 
     def _listen(self) -> None:
-        while (report := self._reports.get()) is not None:
-            if self._error is None:
-                try:
-                    self._on_report(report)
-                except Exception as error:
-                    # Raised where the job can end by it.
-                    self._error = error
+        # Ray itself may be stopped before this is.
+        with contextlib.suppress(ray.exceptions.RayError):
+            while (event := self._reports.get()) is not None:
+                self._hear(event)
+
+    def _hear(self, event: Report) -> None:
+        if self._error is None:
+            try:
+                self._on_report(event)
+            except Exception as error:
+                # Raised where the job can end by it.
+                self._error = error
 
     def __enter__(self) -> _Listener:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._reports.put(None)
-        self._thread.join()
-        self._reports.shutdown()
+        with contextlib.suppress(ray.exceptions.RayError):
+            self._reports.put(None)
+            self._thread.join()
+            self._reports.shutdown()
         if self._error is not None:
             raise self._error
 
@@ -173,26 +249,49 @@ def _train_worker(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     check_unchanged(job.data)
     ranks = Ranks(context.get_world_rank(), context.get_world_size())
-    tokenizer = WordTokenizer.from_json(job.tokenizer)
+    vocabularies = Vocabularies.from_json(job.vocabularies)
+    task = task_of(job.recipe.model)
     train, val = (
-        Dataset(job.data, split, tokenizer, job.recipe.tokenizer.max_words)
-        for split in ("train", "val")
+        open_dataset(job.data, split, job.recipe, task, vocabularies) for split in ("train", "val")
     )
+    sizes = sizes_of(vocabularies, job.data)
     loop = TrainingLoop(
-        job.recipe, tokenizer, train, val, job.data.feature_dim, get_device(), ranks
+        job.recipe, vocabularies, train, val, sizes, get_device(), ranks, job.initial
     )
-    if (last := ray.train.get_checkpoint()) is not None:
-        with last.as_directory() as folder:
-            loop.restore(Checkpoint.read(Path(folder)))
+    checkpoints = Checkpoints(job.checkpoints / job.run_id)
+    if not checkpoints.folder.is_dir():
+        raise UserError(f"checkpoints: {checkpoints.folder}: not there for worker {ranks.rank}")
+    if name := ranks.from_first(_start(checkpoints, reports) if ranks.rank == 0 else None):
+        loop.restore(checkpoints.read(name))
 
     def keep_checkpoint() -> None:
-        # A barrier for all workers; the first brings the checkpoint.
-        if ranks.rank:
-            ray.train.report({})
-            return
-        with tempfile.TemporaryDirectory() as parent:
-            folder = Path(parent) / "checkpoint"
-            loop.checkpoint().write(folder)
-            ray.train.report({}, checkpoint=ray.train.Checkpoint.from_directory(os.fspath(folder)))
+        if ranks.rank == 0:
+            checkpoints.keep(loop.checkpoint())
 
-    loop.run(reports.put if ranks.rank == 0 else lambda _: None, keep_checkpoint)
+    loop.run(
+        reports.put if ranks.rank == 0 else lambda _: None,
+        keep_checkpoint,
+        _watch(config["stop"]) if ranks.rank == 0 else lambda: False,
+    )
+
+
+def _start(checkpoints: Checkpoints, reports: Queue) -> str | None:
+    """The checkpoint that all workers go on from."""
+    name, damages = checkpoints.newest_whole()
+    if name and damages:
+        reports.put(FellBack(name, damages))
+    return name
+
+
+def _watch(stop: Any) -> Callable[[], bool]:
+    """Whether the sign is up, at the price of looking at a variable."""
+    is_up = threading.Event()
+
+    def wait() -> None:
+        # The sign goes when the training is over.
+        with contextlib.suppress(ray.exceptions.RayError):
+            ray.get(stop.wait.remote())
+            is_up.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    return is_up.is_set

@@ -25,7 +25,7 @@ from training.config import load_recipe
 from training.data.batch import Batch
 from training.data.dataset import Dataset, DataSource, describe_data
 from training.data.sampler import BatchSampler
-from training.data.tokenizer import PAD_ID, WordTokenizer
+from training.data.tokenizer import PAD_ID, Tokenizer
 from training.loop import Ranks, TrainingLoop
 
 NUM_PHOTOGRAPHS, NUM_WORDS, DIM = 2000, 2500, 1280
@@ -94,7 +94,7 @@ def test_training_against_a_bare_lstm_loop(tmp_path: Path) -> None:
     recipe = load_recipe("show_and_tell")
     source = make_data(tmp_path)
     corpus_words = [" ".join(f"w{w}" for w in range(NUM_WORDS))]
-    tokenizer = WordTokenizer.train(corpus_words, min_count=1)
+    tokenizer = Tokenizer.captions(corpus_words, min_count=1)
     train, val = (Dataset(source, split, tokenizer, 30) for split in ("train", "val"))
     settings = recipe.training
     sampler = BatchSampler(train.lengths, settings.batch_tokens, settings.pool_batches, 0)

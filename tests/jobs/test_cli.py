@@ -23,7 +23,7 @@ TINY = [
         "model.hidden_size=8",
         "training.epochs=1",
         "training.batch_tokens=200",
-        "search.max_words=8",
+        "search.max_tokens=8",
     )
 ]
 

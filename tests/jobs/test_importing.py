@@ -20,6 +20,14 @@ def test_clips_are_drawn_and_counted_in_the_last_line(intertitle, tmp_path: Path
     assert len(Corpus(out).items()) == 10
 
 
+def test_clips_are_drawn_with_a_label_for_each_frame(intertitle, tmp_path: Path) -> None:
+    out = tmp_path / "clips"
+    ended = intertitle("import", "rendered", "--frame-labels", "--out", out, "--num-clips", 10)
+    assert ended.code == 0
+    assert "intertitle precompute --every 1" in ended.out
+    assert {len(example.targets) for example in Corpus(out).examples()} == {24}
+
+
 def test_missing_files_are_listed_and_counted(intertitle, tmp_path: Path) -> None:
     source = tmp_path / "flickr8k"
     (source / "Images").mkdir(parents=True)
@@ -94,6 +102,7 @@ LANGUAGES = "--source-language and --target-language"
             "got somewhere",
         ),
         (["text", "a.txt", "--source-language", "en"], f"import text: takes no {LANGUAGES}"),
+        (["easy_vqa", "--frame-labels"], "import easy_vqa: takes no --frame-labels"),
         (
             ["coco2", "somewhere"],
             "import: 'coco2', allowed: coco, easy_vqa, flickr30k, flickr8k, folder, labelled, "

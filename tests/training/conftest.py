@@ -17,10 +17,20 @@ from pipeline.location import location
 from pipeline.shards import ItemFeatures, write_shard
 from pipeline.snapshot import ItemRecord, Snapshot, publish, table_of
 from training.config import Recipe, load_recipe
-from training.data.dataset import Dataset, DataSource, describe_data
-from training.data.tokenizer import WordTokenizer
+from training.data.dataset import Dataset, open_dataset
+from training.data.source import DataSource, FeatureSource, describe_data
+from training.data.task import Sees, Task
+from training.data.tokenizer import Tokenizer
+from training.data.vocabularies import Vocabularies
 from training.experiment import TrainingResult, train
-from training.loop import Ranks, Report, TrainingLoop
+from training.loop import TrainingLoop
+from training.models.build import task_of
+from training.ranks import Ranks
+from training.reports import Report
+from training.trained import sizes_of
+
+# What a captioner does.
+SEEN = Task("pooled", reads=False, tells="sentence")
 
 # Small tensors on busy cores: threads would only wait for each other.
 torch.set_num_threads(1)
@@ -32,7 +42,7 @@ SHAPES = ("ball", "cube", "cone", "ring")
 
 @dataclass(frozen=True)
 class Shown:
-    """An item with what people say of it."""
+    """An item with what people say of it; its features are [T, DIM], or [T, cells, DIM]."""
 
     key: str
     split: str
@@ -45,12 +55,13 @@ def write_features(
 ) -> Path:
     """A store of features as `precompute` would leave it."""
     stored = [one for one in shown if one.key not in quarantined]
+    shape = stored[0].features.shape[1:] if stored else (DIM,)
     (folder / "shards").mkdir(parents=True)
     shard = write_shard(
         folder / "shards" / f"shard-0-{weights}.arrow",
         "arrow",
         [ItemFeatures(s.key, np.arange(len(s.features), dtype=float), s.features) for s in stored],
-        (DIM,),
+        shape,
     )
     records = [
         ItemRecord(s.key, s.key, "video", shard=shard.name, row=row, num_frames=len(s.features))
@@ -61,13 +72,13 @@ def write_features(
     ]
     fingerprint = Fingerprint(
         backbone="synthetic",
-        features="pooled",
+        features="grid" if len(shape) == 2 else "pooled",
         weights_sha256=weights * 64,
         preprocessing="none",
         precision="float32",
         sampling="uniform:6",
         size=8,
-        shape=(DIM,),
+        shape=shape,
         dtype="float32",
         format="arrow",
     )
@@ -86,7 +97,8 @@ def write_data(
         [Example(f"about-{s.key}", s.split, s.key, None, s.targets) for s in rows],
     )
     store = write_features(folder / "features", rows, quarantined=quarantined)
-    return describe_data(folder / "corpus", store)
+    sees: Sees = "grid" if rows[0].features.ndim == 3 else "pooled"
+    return describe_data(folder / "corpus", store, sees)
 
 
 def coloured_things(num_items: int, seed: int = 0) -> list[Shown]:
@@ -111,9 +123,20 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> DataSource:
 
 
 @pytest.fixture(scope="session")
-def tokenizer(things: DataSource) -> WordTokenizer:
-    """Of all words of `things`."""
-    return WordTokenizer.train([t for s in coloured_things(60) for t in s.targets], 1)
+def words() -> Vocabularies:
+    """All words of `things`."""
+    return words_of(coloured_things(60))
+
+
+def words_of(shown: Iterable[Shown]) -> Vocabularies:
+    """All words that are said."""
+    return Vocabularies(Tokenizer.captions([t for s in shown for t in s.targets], min_count=1))
+
+
+def features_of(data: DataSource) -> FeatureSource:
+    """The features that a test's data has."""
+    assert data.features is not None
+    return data.features
 
 
 def small_recipe(name: str = "s2vt", *settings: str) -> Recipe:
@@ -124,20 +147,30 @@ def small_recipe(name: str = "s2vt", *settings: str) -> Recipe:
             "model.embedding_size=12",
             "model.hidden_size=16",
             "tokenizer.min_count=1",
+            "tokenizer.max_tokens=8",
             "training.batch_tokens=64",
             "training.pool_batches=4",
-            "search.max_words=8",
+            "search.max_tokens=8",
             *settings,
         ],
     )
 
 
+def split_of(
+    data: DataSource, split: str, words: Vocabularies, max_tokens: int = 8, task: Task = SEEN
+) -> Dataset:
+    """A split with its texts cut."""
+    return Dataset(data, split, task, words, max_tokens, max_tokens)
+
+
 def make_loop(
-    data: DataSource, tokenizer: WordTokenizer, recipe: Recipe, ranks: Ranks | None = None
+    data: DataSource, words: Vocabularies, recipe: Recipe, ranks: Ranks | None = None
 ) -> TrainingLoop:
     """A training on the CPU, in this process."""
-    train, val = (Dataset(data, split, tokenizer, 8) for split in ("train", "val"))
-    return TrainingLoop(recipe, tokenizer, train, val, DIM, torch.device("cpu"), ranks or Ranks())
+    task = task_of(recipe.model)
+    train, val = (open_dataset(data, split, recipe, task, words) for split in ("train", "val"))
+    sizes, cpu = sizes_of(words, data), torch.device("cpu")
+    return TrainingLoop(recipe, words, train, val, sizes, cpu, ranks or Ranks())
 
 
 @dataclass(frozen=True)
@@ -163,7 +196,7 @@ def trained(
     result = train(
         recipe,
         Path(things.corpus),
-        Path(things.features),
+        Path(features_of(things).path),
         workers=1,
         tracking_uri=uri,
         checkpoints=checkpoints,

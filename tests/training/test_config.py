@@ -7,12 +7,14 @@ from pydantic import ValidationError
 
 from pipeline.errors import UserError
 from training.config import flatten, load_recipe, recipe_names
+from training.models.build import task_of
 
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_shipped_recipe_is_read_under_its_own_name(name: str) -> None:
     recipe = load_recipe(name)
-    assert (recipe.name, recipe.model.kind) == (name, name)
+    assert recipe.name == name
+    assert task_of(recipe.model).tells
 
 
 def test_settings_change_fields_that_the_file_has_and_fields_that_it_has_not() -> None:

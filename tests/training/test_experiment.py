@@ -8,15 +8,24 @@ from typing import Any
 import pytest
 
 from pipeline.errors import UserError
-from training.checkpoint import TrainedModel
 from training.config import flatten
-from training.data.dataset import DataSource
+from training.data.source import DataSource
 from training.evaluation.metrics import ALL_METRICS
-from training.experiment import evaluate_run, load_trained, resume, train
-from training.loop import EpochReport
+from training.experiment import resume, train
+from training.reports import EpochReport
+from training.scoring import evaluate_run, load_trained
 from training.tracking.run import TrackedRun, download, params, resolve_run
+from training.trained import TrainedModel
 
-from .conftest import Trained, coloured_things, small_recipe, write_data, write_features
+from .conftest import (
+    DIM,
+    Trained,
+    coloured_things,
+    features_of,
+    small_recipe,
+    write_data,
+    write_features,
+)
 
 
 def client(trained: Trained) -> Any:
@@ -33,7 +42,13 @@ def test_a_training_ends_as_a_finished_run_with_its_settings(trained: Trained) -
     run = logged(trained)
     assert (run.info.status, run.info.run_name) == ("FINISHED", "first")
     found = params(trained.result.run)
-    given = {**flatten(trained.recipe), "workers": 1, "vocabulary": 4 + 8 + 3}
+    given = {
+        **flatten(trained.recipe),
+        "workers": 1,
+        "vocabulary": 4 + 8 + 3,
+        "source_vocabulary": 0,
+        "feature_dim": DIM,
+    }
     assert found.keys() == given.keys()
     for name, value in given.items():
         assert found[name] == (value if isinstance(value, str) else json.dumps(value)), name
@@ -80,7 +95,7 @@ def test_the_best_weights_are_scored_with_every_metric_and_the_recipes_beam(
 ) -> None:
     evaluation = trained.result.evaluation
     scores = evaluation.scores.values
-    assert set(scores) == set(ALL_METRICS)
+    assert set(scores) == {*ALL_METRICS, "nats_per_token", "perplexity"}
     assert (evaluation.split, len(evaluation.samples)) == ("val", 12)
     metrics = logged(trained).data.metrics
     assert {name: metrics[f"eval/val/beam_3/{name}"] for name in scores} == pytest.approx(scores)
@@ -125,7 +140,7 @@ def test_a_run_is_measured_on_other_data_of_the_same_make(trained: Trained, tmp_
         split="val",
         beam_size=1,
         corpus=Path(other.corpus),
-        features=Path(other.features),
+        features=Path(features_of(other).path),
     )
     assert [sample.id for sample in evaluation.samples] == ["about-item 0"]
     assert evaluation.num_left_out == 1
@@ -151,13 +166,13 @@ def test_data_that_cannot_be_trained_on_is_refused_before_there_is_a_run(
     for data, named in (
         (no_val, "'val'"),
         (replace(things, corpus=f"{tmp_path}/nowhere"), "nowhere: not a corpus"),
-        (replace(things, features=f"{tmp_path}/nothing"), "nothing: not a feature store"),
+        (with_features(things, path=f"{tmp_path}/nothing"), "nothing: not a feature store"),
     ):
         with pytest.raises(UserError, match=named):
             train(
                 small_recipe(),
                 Path(data.corpus),
-                Path(data.features),
+                Path(features_of(data).path),
                 workers=1,
                 tracking_uri=uri,
                 checkpoints=tmp_path / "checkpoints",
@@ -165,14 +180,21 @@ def test_data_that_cannot_be_trained_on_is_refused_before_there_is_a_run(
     assert not (tmp_path / "mlflow.db").exists()
 
 
+def with_features(data: DataSource, **changes: str) -> DataSource:
+    return replace(data, features=replace(features_of(data), **changes))
+
+
 @pytest.mark.parametrize("field", ["corpus_fingerprint", "snapshot", "features_fingerprint"])
 def test_a_run_is_not_resumed_on_data_that_has_changed(
     trained: Trained, things: DataSource, field: str
 ) -> None:
+    changed = replace(things, corpus_fingerprint="another")
+    if field != "corpus_fingerprint":
+        changed = with_features(things, **{field.removeprefix("features_"): "another"})
     job = {
         "recipe": trained.recipe.model_dump(),
-        "tokenizer": "{}",
-        "data": asdict(replace(things, **{field: "another"})),
+        "vocabularies": "{}",
+        "data": asdict(changed),
         "checkpoints": str(trained.checkpoints),
         "workers": 1,
     }

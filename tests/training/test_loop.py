@@ -1,10 +1,6 @@
 """A training on one and on two workers, stopped and resumed; without Ray."""
 
-import json
-import subprocess
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,12 +10,14 @@ from pipeline.errors import JobError
 from training import loop as loop_module
 from training.checkpoint import Checkpoint
 from training.config import Recipe
-from training.data.dataset import Dataset, DataSource
 from training.data.sampler import BatchSampler
-from training.data.tokenizer import WordTokenizer
-from training.loop import EpochReport, Report, StepReport
+from training.data.source import DataSource
+from training.data.vocabularies import Vocabularies
+from training.reports import EpochReport, Report, StepReport
+from training.validation import NUM_SAMPLES
 
-from .conftest import COLOURS, coloured_things, make_loop, small_recipe, write_data
+from .conftest import COLOURS, coloured_things, make_loop, small_recipe, split_of, write_data
+from .workers import run_workers
 
 # Everything that has a state is on: dropout, the running average, a schedule.
 RECIPE = small_recipe(
@@ -38,7 +36,7 @@ def with_training(recipe: Recipe, **changes: object) -> Recipe:
 def tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     return {
         f"{part}.{name}": tensor
-        for part in ("weights", "average", "best", "optimizer")
+        for part in ("weights", "average", "best", "optimizer", "carried")
         for name, tensor in getattr(checkpoint, part).items()
     }
 
@@ -54,8 +52,8 @@ def assert_same(one: Checkpoint, other: Checkpoint) -> None:
 class Uninterrupted:
     """A whole training, with every checkpoint it kept."""
 
-    def __init__(self, data: DataSource, tokenizer: WordTokenizer, folder: Path) -> None:
-        loop = make_loop(data, tokenizer, with_training(RECIPE, checkpoint_steps=5))
+    def __init__(self, data: DataSource, words: Vocabularies, folder: Path) -> None:
+        loop = make_loop(data, words, with_training(RECIPE, checkpoint_steps=5))
         self.reports: list[Report] = []
         self.kept: list[Path] = []
 
@@ -70,13 +68,13 @@ class Uninterrupted:
 
 @pytest.fixture(scope="module")
 def whole(
-    things: DataSource, tokenizer: WordTokenizer, tmp_path_factory: pytest.TempPathFactory
+    things: DataSource, words: Vocabularies, tmp_path_factory: pytest.TempPathFactory
 ) -> Uninterrupted:
-    return Uninterrupted(things, tokenizer, tmp_path_factory.mktemp("whole"))
+    return Uninterrupted(things, words, tmp_path_factory.mktemp("whole"))
 
 
-def resume(data: DataSource, tokenizer: WordTokenizer, recipe: Recipe, folder: Path) -> Checkpoint:
-    loop = make_loop(data, tokenizer, recipe)
+def resume(data: DataSource, words: Vocabularies, recipe: Recipe, folder: Path) -> Checkpoint:
+    loop = make_loop(data, words, recipe)
     loop.restore(Checkpoint.read(folder))
     loop.run()
     return loop.checkpoint()
@@ -86,33 +84,33 @@ def resume(data: DataSource, tokenizer: WordTokenizer, recipe: Recipe, folder: P
 def test_a_stop_and_a_resume_equal_an_uninterrupted_run(
     whole: Uninterrupted,
     things: DataSource,
-    tokenizer: WordTokenizer,
+    words: Vocabularies,
     tmp_path: Path,
     steps_into_the_second_epoch: int,
 ) -> None:
     max_steps = whole.epochs[0].step + steps_into_the_second_epoch
-    part = make_loop(things, tokenizer, with_training(RECIPE, max_steps=max_steps))
+    part = make_loop(things, words, with_training(RECIPE, max_steps=max_steps))
     part.run()
     part.checkpoint().write(tmp_path / "part")
     assert part.progress.step == max_steps
     assert len(part.progress.history) == (1 if steps_into_the_second_epoch else 0)
-    assert_same(resume(things, tokenizer, RECIPE, tmp_path / "part"), whole.end)
+    assert_same(resume(things, words, RECIPE, tmp_path / "part"), whole.end)
 
 
 def test_any_checkpoint_leads_to_the_same_end(
-    whole: Uninterrupted, things: DataSource, tokenizer: WordTokenizer
+    whole: Uninterrupted, things: DataSource, words: Vocabularies
 ) -> None:
     cursors = [Checkpoint.read(folder).progress.cursor for folder in whole.kept]
     in_an_epoch = next(n for n, at in enumerate(cursors) if at.epoch == 2 and at.batch)
     after_an_epoch = next(n for n, at in enumerate(cursors) if at.epoch == 2 and not at.batch)
     for chosen in (in_an_epoch, after_an_epoch):
-        assert_same(resume(things, tokenizer, RECIPE, whole.kept[chosen]), whole.end)
+        assert_same(resume(things, words, RECIPE, whole.kept[chosen]), whole.end)
 
 
 def test_a_finished_training_has_nothing_left_to_do(
-    whole: Uninterrupted, things: DataSource, tokenizer: WordTokenizer
+    whole: Uninterrupted, things: DataSource, words: Vocabularies
 ) -> None:
-    assert_same(resume(things, tokenizer, RECIPE, whole.kept[-1]), whole.end)
+    assert_same(resume(things, words, RECIPE, whole.kept[-1]), whole.end)
 
 
 def test_checkpoints_are_kept_every_few_steps_and_after_each_epoch(whole: Uninterrupted) -> None:
@@ -123,9 +121,9 @@ def test_checkpoints_are_kept_every_few_steps_and_after_each_epoch(whole: Uninte
 
 
 def test_an_epoch_takes_every_batch_once_and_reports_what_it_measured(
-    whole: Uninterrupted, things: DataSource, tokenizer: WordTokenizer
+    whole: Uninterrupted, things: DataSource, words: Vocabularies
 ) -> None:
-    lengths = Dataset(things, "train", tokenizer, 8).lengths
+    lengths = split_of(things, "train", words, 8).lengths
     sampler = BatchSampler(lengths, RECIPE.training.batch_tokens, RECIPE.training.pool_batches, 0)
     batches = [len(sampler.epoch(number)) for number in range(3)]
     assert [report.step for report in whole.epochs] == [sum(batches[: n + 1]) for n in range(3)]
@@ -138,17 +136,17 @@ def test_an_epoch_takes_every_batch_once_and_reports_what_it_measured(
     assert {"train/nats_per_token", "val/nats_per_token", "val/cider", "val/bleu_4"} <= set(figures)
     assert figures["train/nats_per_token"] < history[0]["train/nats_per_token"]
     samples = whole.epochs[-1].samples
-    assert 2 <= len(samples) <= loop_module.NUM_SAMPLES
+    assert 2 <= len(samples) <= NUM_SAMPLES
     assert samples[0].id == "about-item 0"
     assert samples[0].references == ("A red ball.",)
 
 
 def test_the_validation_loss_is_the_mean_over_all_words(
-    whole: Uninterrupted, things: DataSource, tokenizer: WordTokenizer
+    whole: Uninterrupted, things: DataSource, words: Vocabularies
 ) -> None:
-    model = make_loop(things, tokenizer, RECIPE).model
+    model = make_loop(things, words, RECIPE).model
     model.load_state_dict(whole.end.average)
-    val = Dataset(things, "val", tokenizer, 8)
+    val = split_of(things, "val", words, 8)
     batch = val.batch(range(len(val)))
     with torch.inference_mode():
         log_probs = torch.log_softmax(model.eval().logits(model.hidden(batch)), -1)
@@ -159,26 +157,26 @@ def test_the_validation_loss_is_the_mean_over_all_words(
 
 
 def test_another_seed_is_another_training(
-    whole: Uninterrupted, things: DataSource, tokenizer: WordTokenizer
+    whole: Uninterrupted, things: DataSource, words: Vocabularies
 ) -> None:
     first = whole.epochs[0].step
     loops = [
-        make_loop(things, tokenizer, with_training(RECIPE, seed=seed, max_steps=first))
+        make_loop(things, words, with_training(RECIPE, seed=seed, max_steps=first))
         for seed in (0, 0, 1)
     ]
     for loop in loops:
         loop.run()
     one, same, other = (loop.checkpoint() for loop in loops)
     assert_same(one, same)
-    assert not torch.equal(one.weights["bias"], other.weights["bias"])
+    assert not torch.equal(one.weights["words.bias"], other.weights["words.bias"])
 
 
 def test_steps_report_how_far_the_training_is(
-    things: DataSource, tokenizer: WordTokenizer, monkeypatch: pytest.MonkeyPatch
+    things: DataSource, words: Vocabularies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop_module, "REPORT_EVERY_S", 0.0)
     reports: list[Report] = []
-    loop = make_loop(things, tokenizer, with_training(RECIPE, epochs=2))
+    loop = make_loop(things, words, with_training(RECIPE, epochs=2))
     loop.run(reports.append)
     steps = [report for report in reports if isinstance(report, StepReport)]
     assert [report.step for report in steps] == list(range(1, loop.progress.step + 1))
@@ -189,7 +187,7 @@ def test_steps_report_how_far_the_training_is(
 
 
 def test_training_stops_when_it_no_longer_gets_better_and_keeps_its_best(
-    tmp_path: Path, tokenizer: WordTokenizer
+    tmp_path: Path, words: Vocabularies
 ) -> None:
     # In validation red is called green, and so on: the better it learns, the worse it gets.
     swapped = dict(zip(COLOURS, COLOURS[1:] + COLOURS[:1], strict=True))
@@ -208,7 +206,7 @@ def test_training_stops_when_it_no_longer_gets_better_and_keeps_its_best(
         patience=2,
         monitor="nats_per_token",
     )
-    loop = make_loop(data, tokenizer, recipe)
+    loop = make_loop(data, words, recipe)
     weights: list[dict[str, torch.Tensor]] = []
 
     def keep(report: Report) -> None:
@@ -223,85 +221,19 @@ def test_training_stops_when_it_no_longer_gets_better_and_keeps_its_best(
     assert len(values) == progress.best_epoch + 2 < 30
     kept = weights[progress.best_epoch - 1]
     assert all(torch.equal(best[name], kept[name]) for name in kept)
-    assert not torch.equal(best["bias"], weights[-1]["bias"])
+    assert not torch.equal(best["words.bias"], weights[-1]["words.bias"])
 
 
-def test_a_training_that_diverged_is_a_failed_job(
-    things: DataSource, tokenizer: WordTokenizer
-) -> None:
-    loop = make_loop(things, tokenizer, RECIPE)
-    loop.model.bias.data.fill_(torch.nan)
+def test_a_training_that_diverged_is_a_failed_job(things: DataSource, words: Vocabularies) -> None:
+    loop = make_loop(things, words, RECIPE)
+    loop.model.words.bias.data.fill_(torch.nan)
     with pytest.raises(JobError, match=r"train/nats_per_token is nan in epoch 1.*learning_rate"):
         loop.run()
 
 
-# One worker of several: a whole training; then one that stops early, and one that goes on from it.
-WORKER = """
-import json, sys
-from pathlib import Path
-given = json.loads(sys.argv[1])
-sys.path.insert(0, given["here"])
-import torch
-from torch import distributed
-from conftest import make_loop
-from training.checkpoint import Checkpoint
-from training.config import Recipe
-from training.data.dataset import DataSource
-from training.data.tokenizer import WordTokenizer
-from training.loop import Ranks
-
-ranks, out = Ranks(given["rank"], given["world_size"]), Path(given["out"])
-distributed.init_process_group(
-    "gloo", f"file://{out}/rendezvous", rank=ranks.rank, world_size=ranks.world_size
-)
-data, tokenizer = DataSource(**given["data"]), WordTokenizer.from_json(given["tokenizer"])
-
-def run(recipe, name, start=None):
-    loop = make_loop(data, tokenizer, Recipe.model_validate(recipe), ranks)
-    if start:
-        loop.restore(Checkpoint.read(out / start))
-    loop.run(on_checkpoint=lambda: ranks.rank or loop.checkpoint().write(out / name))
-    distributed.barrier()
-
-run(given["recipe"], "whole")
-run(given["stopped"], "part")
-run(given["recipe"], "resumed", "part")
-distributed.destroy_process_group()
-"""
-
-
-def run_workers(
-    data: DataSource, tokenizer: WordTokenizer, recipes: Sequence[Recipe], out: Path
-) -> None:
-    given = {
-        "here": str(Path(__file__).parent),
-        "data": asdict(data),
-        "tokenizer": tokenizer.to_json(),
-        "recipe": recipes[0].model_dump(),
-        "stopped": recipes[1].model_dump(),
-        "out": str(out),
-        "world_size": 2,
-    }
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, json.dumps({**given, "rank": rank})],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        for worker in workers:
-            _, errors = worker.communicate(timeout=120)
-            assert worker.returncode == 0, errors
-    finally:
-        for worker in workers:
-            worker.kill()
-
-
 @pytest.fixture(scope="module")
 def together(
-    things: DataSource, tokenizer: WordTokenizer, tmp_path_factory: pytest.TempPathFactory
+    things: DataSource, words: Vocabularies, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Recipe, Path]:
     """What two workers left of a training without dropout."""
     recipe = small_recipe(
@@ -313,19 +245,19 @@ def together(
         "optimizer.label_smoothing=0.1",
     )
     out = tmp_path_factory.mktemp("together")
-    run_workers(things, tokenizer, (recipe, with_training(recipe, max_steps=10)), out)
+    run_workers(things, words, (recipe, with_training(recipe, max_steps=10)), out)
     return recipe, out
 
 
 def test_two_workers_train_like_one_even_where_one_of_them_has_no_row(
-    together: tuple[Recipe, Path], things: DataSource, tokenizer: WordTokenizer
+    together: tuple[Recipe, Path], things: DataSource, words: Vocabularies
 ) -> None:
     recipe, out = together
-    lengths = Dataset(things, "train", tokenizer, 8).lengths
+    lengths = split_of(things, "train", words, 8).lengths
     sampler = BatchSampler(lengths, 24, recipe.training.pool_batches, 0)
     assert any(len(rows) == 1 for rows in sampler.epoch(0))
 
-    alone = make_loop(things, tokenizer, recipe)
+    alone = make_loop(things, words, recipe)
     alone.run()
     two, one = Checkpoint.read(out / "whole"), alone.checkpoint()
     assert two.progress.step == one.progress.step
@@ -343,3 +275,31 @@ def test_two_workers_resume_as_if_they_had_never_stopped(together: tuple[Recipe,
     for figures, expected in zip(resumed.progress.history, whole.progress.history, strict=True):
         assert figures == pytest.approx(expected, rel=1e-12)
     assert_same(replace(resumed, progress=whole.progress), whole)
+
+
+def test_a_batch_in_parts_is_the_same_step(things: DataSource, words: Vocabularies) -> None:
+    recipe = small_recipe("s2vt", "model.dropout=0", "model.feature_dropout=0")
+    one, other = (
+        make_loop(things, words, with_training(recipe, accumulate=parts, max_steps=6, epochs=1))
+        for parts in (1, 3)
+    )
+    for loop in (one, other):
+        loop.run()
+    expected, found = one.checkpoint().weights, other.checkpoint().weights
+    assert max(float((found[n] - expected[n]).abs().max()) for n in expected) < 1e-5
+
+
+def test_who_is_asked_to_stop_keeps_a_checkpoint_to_go_on_from(
+    whole: Uninterrupted, things: DataSource, words: Vocabularies, tmp_path: Path
+) -> None:
+    loop, asked = make_loop(things, words, RECIPE), iter([False] * 9 + [True])
+    kept: list[int] = []
+
+    def keep() -> None:
+        kept.append(loop.progress.step)
+        loop.checkpoint().write(tmp_path / str(len(kept)))
+
+    loop.run(on_checkpoint=keep, should_stop=lambda: next(asked))
+    assert loop.stopped
+    assert kept[-1] == 9
+    assert_same(resume(things, words, RECIPE, tmp_path / str(len(kept))), whole.end)

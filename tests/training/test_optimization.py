@@ -1,59 +1,35 @@
-"""The loss, its schedule and the running average."""
+"""The optimizer, its schedule and the running average."""
 
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
 
-from training.config import ModelConfig, OptimizerConfig
-from training.data.batch import Batch, make_batch
+from training.config import OptimizerConfig
+from training.data.batch import Batch, Row, make_batch
 from training.models.build import build_model
-from training.models.generator import Generator
-from training.optimization import TeacherForcing, WeightAverage, learning_rate, make_optimizer
+from training.models.generator import Generator, Model, Sizes
+from training.optimization import WeightAverage, learning_rate, make_optimizer
+
+from .conftest import small_recipe
 
 
 @pytest.fixture
 def model() -> Generator[Any]:
     torch.manual_seed(0)
-    sizes = {"embedding_size": 4, "hidden_size": 5}
-    return build_model(ModelConfig(kind="s2vt", **sizes), 3, 9).eval()
+    model = build_model(small_recipe("s2vt").model, Sizes(9, 0, 3)).eval()
+    assert isinstance(model, Generator)
+    return model
 
 
 @pytest.fixture
 def batch() -> Batch:
     rng = np.random.default_rng(0)
     features = [rng.normal(size=(t, 3)).astype(np.float32) for t in (2, 1, 3)]
-    return make_batch(features, [[4, 5, 6], [8], []])
-
-
-@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
-def test_the_loss_is_cross_entropy_over_the_words_that_count(
-    model: Generator[Any], batch: Batch, smoothing: float
-) -> None:
-    loss, nats = TeacherForcing(model, smoothing)(batch)
-    logits = torch.cat(
-        [model.logits(model.hidden(batch))[r, :n] for r, n in enumerate(batch.num_targets)]
-    )
-    words = torch.cat([batch.targets[r, :n] for r, n in enumerate(batch.num_targets)])
-    expected = cross_entropy(logits, words, label_smoothing=smoothing, reduction="sum")
-    assert torch.allclose(loss, expected, rtol=1e-5)
-    assert torch.allclose(nats, cross_entropy(logits, words, reduction="sum"), rtol=1e-5)
-    assert not nats.requires_grad
-
-
-def test_a_row_that_does_not_count_adds_nothing_and_still_reaches_every_parameter(
-    model: Generator[Any], batch: Batch
-) -> None:
-    nothing = replace(batch, num_targets=torch.zeros_like(batch.num_targets))
-    loss, nats = TeacherForcing(model, 0.1)(nothing)
-    loss.backward()
-    assert (loss.item(), nats.item()) == (0, 0)
-    # Workers wait for each other's gradients: a missing one would stop them all.
-    assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
+    rows = zip(features, [[4, 5, 6], [8], []], strict=True)
+    return make_batch([Row(some, (), words) for some, words in rows], sentences=True)
 
 
 def test_the_learning_rate_rises_in_a_line_and_falls_along_a_cosine() -> None:
@@ -82,6 +58,11 @@ def test_matrices_decay_and_biases_do_not(model: Generator[Any]) -> None:
     assert len(decayed["params"]) + len(others["params"]) == len(list(model.parameters()))
 
 
+def bias_of(model: Model) -> torch.Tensor:
+    assert isinstance(model, Generator)
+    return model.words.bias
+
+
 def shift(model: Generator[Any], by: float) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
@@ -89,19 +70,19 @@ def shift(model: Generator[Any], by: float) -> None:
 
 
 def test_the_average_of_weights_moves_as_its_decay_says(model: Generator[Any]) -> None:
-    average, before = WeightAverage(model, 0.9), model.bias.detach().clone()
+    average, before = WeightAverage(model, 0.9), bias_of(model).detach().clone()
     shift(model, 1.0)
     average.update(model, 10_000)
-    assert torch.allclose(average.model.bias, before + 0.1, atol=1e-6)
+    assert torch.allclose(bias_of(average.model), before + 0.1, atol=1e-6)
     average.update(model, 10_000)
-    assert torch.allclose(average.model.bias, before + 0.19, atol=1e-6)
+    assert torch.allclose(bias_of(average.model), before + 0.19, atol=1e-6)
 
 
 def test_the_average_is_short_in_the_beginning(model: Generator[Any]) -> None:
-    average, before = WeightAverage(model, 0.999), model.bias.detach().clone()
+    average, before = WeightAverage(model, 0.999), bias_of(model).detach().clone()
     shift(model, 1.0)
     average.update(model, 2)
-    assert torch.allclose(average.model.bias, before + 1 - 3 / 12, atol=1e-6)
+    assert torch.allclose(bias_of(average.model), before + 1 - 3 / 12, atol=1e-6)
 
 
 def test_the_average_is_a_model_of_its_own_to_evaluate(model: Generator[Any], batch: Batch) -> None:

@@ -8,14 +8,14 @@ import torch
 
 from pipeline.errors import UserError
 from training import trainer
-from training.data.dataset import DataSource
-from training.data.tokenizer import WordTokenizer
+from training.data.source import DataSource
+from training.data.vocabularies import Vocabularies
 from training.experiment import resume, train
-from training.loop import EpochReport, Report
+from training.reports import EpochReport, Report
 from training.tracking.run import RunRef, download, resolve_run
 from training.trainer import TrainingJob, fit
 
-from .conftest import Trained, coloured_things, make_loop, small_recipe, write_data
+from .conftest import Trained, coloured_things, features_of, make_loop, small_recipe, write_data
 
 
 def run_and_metrics(run: RunRef) -> Any:
@@ -35,7 +35,7 @@ def test_a_run_that_stopped_and_went_on_equals_one_that_never_did(
     part = train(
         trained.recipe.model_copy(update={"training": settings}),
         Path(things.corpus),
-        Path(things.features),
+        Path(features_of(things).path),
         workers=1,
         tracking_uri=trained.tracking_uri,
         checkpoints=trained.checkpoints,
@@ -55,14 +55,14 @@ def test_a_run_that_stopped_and_went_on_equals_one_that_never_did(
 
 
 def test_two_workers_train_as_the_loop_does_alone(
-    ray_cluster: None, things: DataSource, tokenizer: WordTokenizer, tmp_path: Path
+    ray_cluster: None, things: DataSource, words: Vocabularies, tmp_path: Path
 ) -> None:
     recipe = small_recipe("s2vt", "model.dropout=0", "model.feature_dropout=0", "training.epochs=1")
     reports: list[Report] = []
-    job = TrainingJob("two", recipe, tokenizer.to_json(), things, tmp_path, 2)
+    job = TrainingJob("two", recipe, words.to_json(), things, tmp_path, 2)
     checkpoint = fit(job, reports.append)
 
-    alone = make_loop(things, tokenizer, recipe)
+    alone = make_loop(things, words, recipe)
     alone.run()
     expected = alone.checkpoint()
     assert checkpoint.progress.step == expected.progress.step
@@ -80,7 +80,7 @@ def test_more_workers_than_cores_are_refused_with_how_many_there_may_be(
         train(
             trained.recipe,
             Path(things.corpus),
-            Path(things.features),
+            Path(features_of(things).path),
             workers=3,
             tracking_uri=trained.tracking_uri,
             checkpoints=trained.checkpoints,
@@ -91,12 +91,12 @@ def test_more_workers_than_cores_are_refused_with_how_many_there_may_be(
 
 
 def test_a_mistake_that_a_worker_finds_is_told_in_its_own_words(
-    ray_cluster: None, tokenizer: WordTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ray_cluster: None, words: Vocabularies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer, "MAX_FAILURES", 0)
     data = write_data(tmp_path, coloured_things(20))
-    (shard,) = Path(data.features, "shards").iterdir()
+    (shard,) = Path(features_of(data).path, "shards").iterdir()
     shard.write_bytes(shard.read_bytes()[:-1])
-    job = TrainingJob("damaged", small_recipe(), tokenizer.to_json(), data, tmp_path / "kept", 1)
+    job = TrainingJob("damaged", small_recipe(), words.to_json(), data, tmp_path / "kept", 1)
     with pytest.raises(UserError, match=rf"{shard.name}: checksum differs"):
         fit(job, lambda _: None)

@@ -1,174 +1,203 @@
-"""A corpus joined with its features: the only module of the training that touches the pipeline."""
+"""A corpus joined with its features, as rows of batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus, Example
 from pipeline.errors import UserError
-from pipeline.files import features_of_file
-from pipeline.location import AnyPath
 from pipeline.store import FeatureStore
-from training.data.batch import Batch, make_batch
-from training.data.tokenizer import WordTokenizer
+from training.config import Recipe
+from training.data.batch import Batch, Row, make_batch
+from training.data.source import DataSource, FeatureSource, lines_of, source_of, targets_of
+from training.data.stream import StreamDataset
+from training.data.task import Task
+from training.data.tokenizer import UNK_ID, Tokenizer
+from training.data.vocabularies import Vocabularies
 
 
-@dataclass(frozen=True, slots=True)
-class DataSource:
-    """Where a training's data lies and what it is.
-
-    Attributes:
-        corpus: the folder.
-        corpus_fingerprint: of every row of it.
-        features: the store.
-        snapshot: of the store.
-        features_fingerprint: what the features are made of, as JSON.
-        feature_dim: D.
-    """
-
-    corpus: str
-    corpus_fingerprint: str
-    features: str
-    snapshot: str
-    features_fingerprint: str
-    feature_dim: int
-
-
-def describe_data(corpus: AnyPath | str, features: AnyPath | str) -> DataSource:
-    """Look at a corpus and a store.
+def open_dataset(
+    source: DataSource, split: str, recipe: Recipe, task: Task, vocabularies: Vocabularies
+) -> Dataset | StreamDataset:
+    """A split as a recipe wants it.
 
     Raises:
-        UserError: one of them is not what it should be.
+        UserError: the data is not what the task needs.
     """
-    store, source = FeatureStore(features), Corpus(corpus)
-    if store.snapshot.fingerprint.features != "pooled":
-        raise UserError(
-            f"{store.path}: {store.snapshot.fingerprint.features} features, allowed: pooled"
-        )
-    return DataSource(
-        corpus=str(source.path.absolute()),
-        corpus_fingerprint=source.fingerprint(),
-        features=str(store.path.absolute()),
-        snapshot=store.snapshot_id,
-        features_fingerprint=store.snapshot.fingerprint.features_json(),
-        feature_dim=store.snapshot.fingerprint.dim,
-    )
-
-
-def check_unchanged(data: DataSource) -> None:
-    """Make sure that a corpus and a store are still what they were when a run began.
-
-    Raises:
-        UserError: one of them has changed.
-    """
-    now = describe_data(data.corpus, data.features)
-    for field in ("corpus_fingerprint", "snapshot", "features_fingerprint"):
-        was, found = getattr(data, field), getattr(now, field)
-        if was != found:
+    if task.tells == "stream":
+        settings = recipe.training
+        if settings.accumulate > 1:
             raise UserError(
-                f"{field} was {was} when the run began and is {found}; "
-                "a training goes on with the data it began with"
+                f"training.accumulate: {settings.accumulate}, allowed: 1 for running text, whose "
+                "lanes are read together"
             )
-
-
-def feature_maker(source: DataSource) -> Callable[[Path], NDArray[np.float32]]:
-    """A function that makes features for a new file as those of a training were made: [T, D].
-
-    Raises:
-        UserError: they can't be made so on this machine; the function: the file can't be decoded.
-    """
-    return features_of_file(source.features_fingerprint)
-
-
-def training_sentences(corpus: AnyPath | str, split: str) -> list[str]:
-    """Every target of a split: what a vocabulary is built from."""
-    return [target for example in Corpus(corpus).examples(split) for target in example.targets]
+        lines = vocabularies.target.encode_all(list(lines_of(source.corpus, split)))
+        return StreamDataset(
+            lines, max(1, settings.batch_tokens // settings.window), settings.window
+        )
+    max_source, max_target = recipe.source_tokenizer.max_tokens, recipe.tokenizer.max_tokens
+    return Dataset(source, split, task, vocabularies, max_source, max_target)
 
 
 class Dataset:
-    """The examples of one split with the features of their items.
+    """The examples of one split, with the features of their items.
 
-    A row is one target of one example: an example with five references is five rows. Examples whose
-    item is in quarantine are left out and counted.
+    A row is one target of one example: an example with five references is five rows. Labels are one
+    row an example. Examples whose item is in quarantine are left out and counted; a row with a
+    label that the vocabulary lacks teaches nothing and is no row, though its example is measured.
 
     Args:
         source: the corpus and the store.
         split: of the corpus.
-        tokenizer: of the targets.
-        max_words: a longer target is cut.
+        task: what is read and told.
+        vocabularies: of the texts.
+        max_source: a longer source is cut.
+        max_target: a longer sentence is cut.
 
     Attributes:
+        task: as given.
+        vocabularies: as given.
         examples: that have features, in the corpus' order.
         num_left_out: examples whose item is in quarantine.
+        lengths: frames, source and target tokens of each row, [rows].
 
     Raises:
-        UserError: an example has no item, or one that the store never saw.
+        UserError: an example lacks what the task needs, or the store never saw its item.
     """
 
     def __init__(
-        self, source: DataSource, split: str, tokenizer: WordTokenizer, max_words: int
+        self,
+        source: DataSource,
+        split: str,
+        task: Task,
+        vocabularies: Vocabularies,
+        max_source: int,
+        max_target: int,
     ) -> None:
-        self._store = FeatureStore(source.features, source.snapshot)
-        found = self._store.snapshot.fingerprint.features_json()
-        if found != source.features_fingerprint:
-            raise UserError(
-                f"{source.features}: features are {found}, "
-                f"the model was trained on {source.features_fingerprint}"
-            )
+        self.task, self.vocabularies = task, vocabularies
         examples = Corpus(source.corpus).examples(split)
-        for example in examples:
-            if example.item_key is None:
-                raise UserError(f"{source.corpus}: example {example.id!r} has no item to look at")
-            if self._store.record(example.item_key) is None:
-                raise UserError(
-                    f"{source.features}: has nothing on item {example.item_key!r} of "
-                    f"{source.corpus}; run `intertitle precompute` again"
-                )
+        self._store = _open_store(source.features) if source.features else None
+        if self._store:
+            for example in examples:
+                _check_item(example, self._store, source.corpus)
+        store = self._store
         self.examples: tuple[Example, ...] = tuple(
-            e for e in examples if str(e.item_key) in self._store
+            e for e in examples if store is None or str(e.item_key) in store
         )
         self.num_left_out = len(examples) - len(self.examples)
         if not self.examples:
             raise UserError(f"{source.corpus}: every item of split {split!r} is in quarantine")
-        owners = [(n, target) for n, e in enumerate(self.examples) for target in e.targets]
-        self._owners = [n for n, _ in owners]
-        self._sentences = [
-            ids[:max_words] for ids in tokenizer.encode_all([target for _, target in owners])
+        self._sources: list[list[int]] = [[] for _ in self.examples]
+        if task.reads:
+            assert vocabularies.source is not None
+            texts = [source_of(example, source.corpus) for example in self.examples]
+            self._sources = [ids[:max_source] for ids in vocabularies.source.encode_all(texts)]
+        self._frames = [self._num_frames(example) for example in self.examples]
+        rows = [
+            (owner, ids)
+            for owner, ids in self._encoded_targets(vocabularies.target, max_target)
+            if task.tells == "sentence" or UNK_ID not in ids
         ]
-        frames = [self._store.num_frames(str(example.item_key)) for example in self.examples]
+        self._owners = [owner for owner, _ in rows]
+        self._targets = [ids for _, ids in rows]
+        self._ends = int(task.tells == "sentence")
         self.lengths: NDArray[np.int64] = np.array(
-            [frames[n] + len(s) + 1 for n, s in zip(self._owners, self._sentences, strict=True)]
+            [
+                self._frames[owner] + len(self._sources[owner]) + len(ids) + self._ends
+                for owner, ids in rows
+            ]
         )
+
+    def _encoded_targets(
+        self, tokenizer: Tokenizer, max_target: int
+    ) -> Iterator[tuple[int, list[int]]]:
+        """The rows: an example's number and the tokens of one of its targets."""
+        owners = [
+            (n, target) for n, e in enumerate(self.examples) for target in targets_of(e, self.task)
+        ]
+        encoded = tokenizer.encode_all([target for _, target in owners])
+        if self.task.tells != "label_per_frame":
+            for (owner, _), ids in zip(owners, encoded, strict=True):
+                yield owner, ids[:max_target]
+            return
+        labels = iter(encoded)
+        for owner, (example, frames) in enumerate(zip(self.examples, self._frames, strict=True)):
+            if len(example.targets) != frames:
+                raise UserError(
+                    f"example {example.id!r} has {len(example.targets)} labels, its item "
+                    f"{frames} frames in the store: one a frame is needed "
+                    "(`intertitle precompute --every 1`)"
+                )
+            yield owner, [next(labels)[0] for _ in range(frames)]
+
+    def _num_frames(self, example: Example) -> int:
+        return self._store.num_frames(str(example.item_key)) if self._store else 0
 
     def __len__(self) -> int:
         """Number of rows."""
-        return len(self._sentences)
+        return len(self._targets)
 
-    def features(self, example: int) -> NDArray[np.float32]:
-        """Of one example's item, [T, D]."""
+    def features(self, example: int) -> NDArray[np.float32] | None:
+        """Of one example's item, [T, D] or [T, cells, D]; None where nothing is seen."""
+        if self._store is None:
+            return None
         return self._store.features(str(self.examples[example].item_key))
 
     def some_features(self, num_examples: int) -> list[NDArray[np.float32]]:
-        """The features of at most so many examples, evenly spaced, [T, D] each."""
+        """The features of at most so many examples, evenly spaced; none where nothing is seen."""
         every = -(-len(self.examples) // num_examples)
-        return [self.features(n) for n in range(0, len(self.examples), every)]
+        some = (self.features(n) for n in range(0, len(self.examples), every))
+        return [features for features in some if features is not None]
 
     def num_targets(self, rows: NDArray[np.int64]) -> int:
-        """Words and <eos> of some rows."""
-        return sum(len(self._sentences[row]) + 1 for row in rows)
+        """Tokens to tell of some rows: words and <eos>, or labels."""
+        return sum(len(self._targets[row]) + self._ends for row in rows)
+
+    def owners(self, rows: NDArray[np.int64]) -> list[int]:
+        """The example that each row is of."""
+        return [self._owners[row] for row in rows]
+
+    def references(self) -> list[list[list[int]]]:
+        """The sentences of each example, as tokens."""
+        references: list[list[list[int]]] = [[] for _ in self.examples]
+        for owner, ids in zip(self._owners, self._targets, strict=True):
+            references[owner].append(ids)
+        return references
 
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> Batch:
         """Rows with their targets, for training."""
-        return make_batch(
-            [self.features(self._owners[row]) for row in rows],
-            [self._sentences[row] for row in rows],
-        )
+        return self._batch([(self._owners[row], self._targets[row]) for row in rows])
 
     def questions(self, examples: Sequence[int] | range) -> Batch:
         """Examples without their targets, for a model to find them."""
-        return make_batch([self.features(n) for n in examples], [() for _ in examples])
+        return self._batch([(n, []) for n in examples])
+
+    def _batch(self, rows: Sequence[tuple[int, list[int]]]) -> Batch:
+        return make_batch(
+            [Row(self.features(n), self._sources[n], ids) for n, ids in rows],
+            sentences=self.task.tells == "sentence",
+        )
+
+
+def _open_store(features: FeatureSource) -> FeatureStore:
+    store = FeatureStore(features.path, features.snapshot)
+    found = store.snapshot.fingerprint.features_json()
+    if found != features.fingerprint:
+        raise UserError(
+            f"{features.path}: features are {found}, the model was trained on "
+            f"{features.fingerprint}"
+        )
+    return store
+
+
+def _check_item(example: Example, store: FeatureStore, corpus: str) -> None:
+    if example.item_key is None:
+        raise UserError(f"{corpus}: example {example.id!r} has no item to look at")
+    if store.record(example.item_key) is None:
+        raise UserError(
+            f"{store.path}: has nothing on item {example.item_key!r} of {corpus}; "
+            "run `intertitle precompute` again"
+        )

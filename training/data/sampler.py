@@ -66,6 +66,24 @@ class BatchSampler:
         yield pool[start:]
 
 
+class StreamSampler:
+    """Batches of running text: in every epoch the same windows in order, each of all lanes.
+
+    Args:
+        windows: the rows of each window.
+    """
+
+    def __init__(self, windows: list[Rows]) -> None:
+        self._windows = windows
+
+    def epoch(self, _: int) -> list[Rows]:
+        """The batches of one epoch: each row is in exactly one of them."""
+        return self._windows
+
+
+Sampler = BatchSampler | StreamSampler
+
+
 def share(rows: Rows, rank: int, world_size: int) -> Rows:
     """A worker's rows of a batch; may be none."""
     return rows[rank::world_size]

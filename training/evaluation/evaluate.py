@@ -1,38 +1,61 @@
-"""A split becomes sentences, and sentences become scores."""
+"""A split becomes answers, and answers become scores: one way for every task."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from training.config import SearchConfig
+from training.config import SearchConfig, TrainingConfig
+from training.data.batch import Batch, Row, make_batch
 from training.data.dataset import Dataset
-from training.data.tokenizer import WordTokenizer
-from training.evaluation.metrics import ALL_METRICS, CaptionScorer, Scores
-from training.evaluation.search import Hypothesis, beam
-from training.models.generator import Generator
+from training.data.stream import StreamDataset
+from training.data.task import Task
+from training.data.tokenizer import EOS_ID, SPECIAL, Tokenizer
+from training.evaluation.answers import AnswerScorer, LabelScorer
+from training.evaluation.likelihood import make_sampler, surprise
+from training.evaluation.metrics import ALL_METRICS, QUICK_METRICS, CaptionScorer, Scores
+from training.evaluation.search import beam, sample
+from training.models.generator import Generator, Model
 
-# Examples searched at once: K times as many rows go through the network together.
-SEARCH_BATCH = 64
+# Examples answered at once: K times as many rows go through the network together.
+ANSWER_BATCH = 64
+# Of running text: pieces to look at, and tokens of each.
+NUM_TEXTS, TEXT_TOKENS = 8, 400
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model tells of one example.
+
+    Attributes:
+        texts: a sentence, a label, or a label for each frame.
+        score: of the search, see `Hypothesis.score`; of labels, the mean log-probability.
+    """
+
+    texts: tuple[str, ...]
+    score: float
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a model said of one example.
+    """An answer beside what it should be.
 
     Attributes:
         id: of the example.
-        item_key: of the item it saw.
-        hypothesis: the sentence.
-        references: what people said.
-        score: of the search, see `Hypothesis.score`.
+        item_key: of the item it is about, or None.
+        source: what was read, or None.
+        hypothesis: the answer; the labels of frames are joined by " | ".
+        references: what people say.
+        score: of the answer.
     """
 
     id: str
-    item_key: str
+    item_key: str | None
+    source: str | None
     hypothesis: str
     references: tuple[str, ...]
     score: float
@@ -44,7 +67,8 @@ class Evaluation:
 
     Attributes:
         split: its name.
-        samples: an entry for each example that has features.
+        samples: an entry for each example that has what it needs; of running text some pieces that
+            the model wrote.
         num_left_out: examples whose item is in quarantine.
         scores: of the whole, with how each was computed.
     """
@@ -55,47 +79,150 @@ class Evaluation:
     scores: Scores
 
 
-def search_examples(
-    model: Generator[Any], dataset: Dataset, examples: Sequence[int] | range, search: SearchConfig
-) -> list[Hypothesis]:
-    """The best sentence for each of some examples."""
+def answer_examples(
+    model: Model, dataset: Dataset, examples: Sequence[int] | range, search: SearchConfig
+) -> list[Answer]:
+    """What a model tells of some examples."""
     device = next(model.parameters()).device
-    found: list[Hypothesis] = []
-    for at in range(0, len(examples), SEARCH_BATCH):
-        batch = dataset.questions(examples[at : at + SEARCH_BATCH]).to(device)
-        rows = beam(model, batch, search.beam_size, search.max_words, search.length_penalty)
-        found.extend(row[0] for row in rows)
-    return found
+    answers: list[Answer] = []
+    for at in range(0, len(examples), ANSWER_BATCH):
+        batch = dataset.questions(examples[at : at + ANSWER_BATCH]).to(device)
+        answers += answer_batch(model, batch, dataset.vocabularies.target, search)
+    return answers
 
 
-def make_samples(
-    dataset: Dataset, hypotheses: Mapping[int, Hypothesis], tokenizer: WordTokenizer
-) -> list[Sample]:
-    """Hypotheses by example, in the examples' order, beside their references."""
+def answer_batch(
+    model: Model, batch: Batch, tokenizer: Tokenizer, search: SearchConfig
+) -> list[Answer]:
+    """What a model tells of a batch's rows."""
+    if isinstance(model, Generator):
+        found = beam(model, batch, search.beam_size, search.max_tokens, search.length_penalty)
+        return [Answer((tokenizer.decode(row[0].token_ids),), row[0].score) for row in found]
+    return _name(model, batch, tokenizer)
+
+
+@torch.inference_mode()
+def _name(model: Model, batch: Batch, tokenizer: Tokenizer) -> list[Answer]:
+    """The likeliest label of each row, or of each of its frames."""
+    logits = model.logits(model.hidden(batch)).float()
+    logits[..., : len(SPECIAL)] = -torch.inf
+    scores, labels = torch.log_softmax(logits, -1).max(-1)
+    one_a_frame = model.task.tells == "label_per_frame"
+    counts = batch.num_frames.tolist() if one_a_frame else [1] * len(batch)
     return [
-        Sample(
-            id=dataset.examples[n].id,
-            item_key=str(dataset.examples[n].item_key),
-            hypothesis=tokenizer.decode(hypotheses[n].token_ids),
-            references=dataset.examples[n].targets,
-            score=hypotheses[n].score,
-        )
-        for n in sorted(hypotheses)
+        Answer(tuple(tokenizer.decode([label]) for label in row[:count]), sum(some[:count]) / count)
+        for row, some, count in zip(labels.tolist(), scores.tolist(), counts, strict=True)
     ]
 
 
+class Scorer(Protocol):
+    """Scores the answers to a fixed set of examples."""
+
+    def score(self, answers: Sequence[Answer], *, quick: bool) -> Scores:
+        """All that there is to say, or what is quickly said."""
+        ...
+
+
+def make_scorer(dataset: Dataset) -> Scorer:
+    """The scorer of a task, for all examples of a split."""
+    references = [example.targets for example in dataset.examples]
+    if dataset.task.tells == "sentence":
+        return _Sentences(references, dataset.task)
+    return _Labels(references, dataset.task)
+
+
+class _Sentences:
+    def __init__(self, references: Sequence[Sequence[str]], task: Task) -> None:
+        self._scorer = CaptionScorer(references)
+        # A translation is measured as such: coco-caption's metrics would read it as English.
+        self._is_translation = task.reads
+
+    def score(self, answers: Sequence[Answer], *, quick: bool) -> Scores:
+        texts = [answer.texts[0] for answer in answers]
+        metrics = QUICK_METRICS if quick else ALL_METRICS
+        return self._scorer.score(texts, ("sacrebleu",) if self._is_translation else metrics)
+
+
+class _Labels:
+    def __init__(self, references: Sequence[Sequence[str]], task: Task) -> None:
+        self._one_a_frame = task.tells == "label_per_frame"
+        self._scorer: Any = (LabelScorer if self._one_a_frame else AnswerScorer)(references)
+
+    def score(self, answers: Sequence[Answer], *, quick: bool) -> Scores:
+        del quick  # all of it is
+        texts = [a.texts if self._one_a_frame else a.texts[0] for a in answers]
+        scores: Scores = self._scorer.score(texts)
+        return scores
+
+
+def make_samples(dataset: Dataset, answers: Mapping[int, Answer]) -> list[Sample]:
+    """Answers by example, in the examples' order, beside their references."""
+    return [
+        Sample(
+            id=dataset.examples[n].id,
+            item_key=dataset.examples[n].item_key,
+            source=dataset.examples[n].source,
+            hypothesis=" | ".join(answers[n].texts),
+            references=dataset.examples[n].targets,
+            score=answers[n].score,
+        )
+        for n in sorted(answers)
+    ]
+
+
+def write_texts(model: Generator[Any], tokenizer: Tokenizer, seed: int) -> list[Sample]:
+    """Running text of a model's own, drawn at random."""
+    device = next(model.parameters()).device
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        batch = make_batch([Row() for _ in range(NUM_TEXTS)], sentences=True).to(device)
+        rows = sample(model, batch, TEXT_TOKENS, through_ends=True)
+    return [
+        Sample(f"text {n}", None, None, _lines(row, tokenizer), (), 0.0)
+        for n, row in enumerate(rows, start=1)
+    ]
+
+
+def _lines(token_ids: Sequence[int], tokenizer: Tokenizer) -> str:
+    """Running text, a line at each <eos>."""
+    lines: list[list[int]] = [[]]
+    for token in token_ids:
+        if token == EOS_ID:
+            lines.append([])
+        else:
+            lines[-1].append(token)
+    return "\n".join(tokenizer.decode(line) for line in lines)
+
+
 def evaluate(
-    model: Generator[Any],
-    tokenizer: WordTokenizer,
-    dataset: Dataset,
+    model: Model,
+    tokenizer: Tokenizer,
+    dataset: Dataset | StreamDataset,
     split: str,
     search: SearchConfig,
-    metrics: Collection[str] = ALL_METRICS,
+    settings: TrainingConfig,
 ) -> Evaluation:
-    """Search a whole split, and score what was found."""
-    with torch.inference_mode():
-        found = search_examples(model, dataset, range(len(dataset.examples)), search)
-    samples = make_samples(dataset, dict(enumerate(found)), tokenizer)
-    scorer = CaptionScorer([sample.references for sample in samples])
-    scores = scorer.score([sample.hypothesis for sample in samples], metrics)
-    return Evaluation(split, tuple(samples), dataset.num_left_out, scores)
+    """Answer a whole split, and score the answers; of running text, the surprise alone."""
+    batches = make_sampler(dataset, settings).epoch(0)
+    nats, tokens = surprise(model, dataset, batches, len(tokenizer))
+    surprised = _surprise_scores(nats / max(1, tokens), tokenizer, dataset)
+    if isinstance(dataset, StreamDataset):
+        assert isinstance(model, Generator)
+        return Evaluation(split, tuple(write_texts(model, tokenizer, 0)), 0, surprised)
+    answers = answer_examples(model, dataset, range(len(dataset.examples)), search)
+    scores = make_scorer(dataset).score(answers, quick=False)
+    samples = make_samples(dataset, dict(enumerate(answers)))
+    both = Scores(
+        scores.values | surprised.values,
+        scores.signatures | surprised.signatures,
+        scores.per_example,
+    )
+    return Evaluation(split, tuple(samples), dataset.num_left_out, both)
+
+
+def _surprise_scores(nats: float, tokenizer: Tokenizer, dataset: Dataset | StreamDataset) -> Scores:
+    what = f"tokens:{tokenizer.kind}|vocabulary:{len(tokenizer)}"
+    if isinstance(dataset, StreamDataset):
+        what += f"|lanes:{dataset.num_lanes}"
+    values = {"nats_per_token": nats, "perplexity": math.exp(nats)}
+    return Scores(values, {name: f"{name}|{what}" for name in values}, {})

@@ -1,4 +1,4 @@
-"""Finding sentences, batched, over the one interface of generators: greedy and beam."""
+"""Finding sentences, batched, over the one interface of generators: greedy, beam, sampling."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from torch import Tensor
 from training.data.batch import Batch
 from training.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from training.models.generator import Generator
+
+NEVER_WRITTEN = [PAD_ID, BOS_ID, UNK_ID]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,48 @@ class Hypothesis:
 
 
 @torch.inference_mode()
+def sample(
+    model: Generator[Any], batch: Batch, max_tokens: int, *, through_ends: bool = False
+) -> list[list[int]]:
+    """Draw a sentence for each row from the model's own distribution, with torch's generator.
+
+    Args:
+        model: any generator.
+        batch: B rows to look at.
+        max_tokens: of a sentence; it is cut there.
+        through_ends: write on after <eos>, as running text does: all rows get `max_tokens` tokens,
+            <eos> among them.
+
+    Returns:
+        Tokens of each row; without <eos>, unless the text runs on.
+    """
+    device = batch.targets.device
+    state = model.start(batch)
+    tokens = torch.full((len(batch),), BOS_ID, device=device)
+    drawn: list[Tensor] = []
+    going = torch.ones(len(batch), dtype=torch.bool, device=device)
+    for _ in range(max_tokens):
+        log_probs, state = model.step(state, tokens)
+        log_probs[:, NEVER_WRITTEN] = -torch.inf
+        tokens = torch.multinomial(log_probs.exp(), 1)[:, 0]
+        drawn.append(tokens)
+        if through_ends:
+            tokens = tokens.masked_fill(tokens == EOS_ID, BOS_ID)
+            continue
+        going &= tokens != EOS_ID
+        if not going.any():
+            break
+    rows: list[list[int]] = torch.stack(drawn, 1).tolist()
+    return rows if through_ends else [_before_end(row) for row in rows]
+
+
+def _before_end(row: list[int]) -> list[int]:
+    return row[: row.index(EOS_ID)] if EOS_ID in row else row
+
+
+@torch.inference_mode()
 def beam(
-    model: Generator[Any], batch: Batch, beam_size: int, max_words: int, length_penalty: float
+    model: Generator[Any], batch: Batch, beam_size: int, max_tokens: int, length_penalty: float
 ) -> list[list[Hypothesis]]:
     """Beam search over all rows of a batch at once.
 
@@ -46,13 +88,13 @@ def beam(
         model: in evaluation mode.
         batch: B rows to look at.
         beam_size: K.
-        max_words: after so many a sentence has to end.
+        max_tokens: after so many a sentence has to end.
         length_penalty: see `Hypothesis.score`.
 
     Returns:
         For each row at most K hypotheses, best first.
     """
-    num_rows, device = len(batch), batch.features.device
+    num_rows, device = len(batch), batch.targets.device
     state = model.start(batch)
     tokens = torch.full((num_rows,), BOS_ID, device=device)
     # What each row's unfinished sentences are worth and hold; the first step has one a row.
@@ -61,13 +103,13 @@ def beam(
     alive = torch.arange(num_rows, device=device)
     finished: list[list[Hypothesis]] = [[] for _ in range(num_rows)]
 
-    for length in range(1, max_words + 2):
+    for length in range(1, max_tokens + 2):
         log_probs, state = model.step(state, tokens)
-        log_probs[:, [PAD_ID, BOS_ID, UNK_ID]] = -torch.inf
+        log_probs[:, NEVER_WRITTEN] = -torch.inf
         vocabulary = log_probs.shape[1]
         width = totals.shape[1]
-        # After max_words words only <eos> is left to say.
-        if length == max_words + 1:
+        # After max_tokens words only <eos> is left to say.
+        if length == max_tokens + 1:
             log_probs[:, :EOS_ID] = log_probs[:, EOS_ID + 1 :] = -torch.inf
         extended = totals[..., None] + log_probs.view(len(alive), width, vocabulary)
         # 2K, of which at most K can end here: K go on.
@@ -86,7 +128,7 @@ def beam(
             ],
             2,
         )
-        keep = _undone(finished, alive, totals, beam_size, max_words, length_penalty)
+        keep = _undone(finished, alive, totals, beam_size, max_tokens, length_penalty)
         if not len(keep):
             break
         flat = (keep[:, None] * width + origins[keep]).flatten()
@@ -122,12 +164,12 @@ def _undone(
     alive: Tensor,
     totals: Tensor,
     beam_size: int,
-    max_words: int,
+    max_tokens: int,
     length_penalty: float,
 ) -> Tensor:
     """Indices of the rows in which an unfinished sentence may still be among the K best."""
     # A log-probability only falls: at best it stays, over the longest sentence there can be.
-    hopes = (totals[:, 0] / (max_words + 1) ** length_penalty).tolist()
+    hopes = (totals[:, 0] / (max_tokens + 1) ** length_penalty).tolist()
     undone = []
     for at, (row, hope) in enumerate(zip(alive.tolist(), hopes, strict=True)):
         scores = sorted((h.score for h in finished[row]), reverse=True)[:beam_size]

@@ -1,4 +1,8 @@
-"""Captioners that see one vector: a photograph's feature, or the mean over a video's frames."""
+"""What captioners share, and the two that see one vector once, before their first word.
+
+The vector is a photograph's feature, or the mean over a video's frames. Those that see it at every
+word are in `every_word`.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from training.data.batch import Batch
-from training.data.tokenizer import PAD_ID
-from training.models.cells import LSTM, LSTMState
+from training.data.task import Task
+from training.models.cells import CellKind, CellState, Recurrent
 from training.models.generator import Generator, S
+from training.models.words import Words
 
 
 class Standardize(nn.Module):
@@ -38,54 +42,57 @@ class Standardize(nn.Module):
 
 
 class Captioner(Generator[S]):
-    """What captioners share: frames are standardised and projected, words embedded, and a word is
-    told from the last layer's output by its likeness to the words' embeddings (tied weights, Press
-    & Wolf 2017).
+    """What captioners share: frames are standardised and projected, words tied.
 
     Args:
         feature_dim: D.
         vocabulary: V.
+        cell: of the recurrent layers.
+        num_layers: of them.
         embedding_size: E, of a word, and of a projected frame.
         hidden_size: H.
         dropout: on both embeddings, between the layers and on the output.
         feature_dropout: on the features themselves.
+        told_size: of what words are told from, if that is not one recurrent layer's output.
     """
+
+    task = Task("pooled", reads=False, tells="sentence")
 
     def __init__(
         self,
         feature_dim: int,
         vocabulary: int,
+        *,
+        cell: CellKind,
+        num_layers: int,
         embedding_size: int,
         hidden_size: int,
         dropout: float,
         feature_dropout: float,
+        told_size: int | None = None,
     ) -> None:
         super().__init__()
         self.standardize = Standardize(feature_dim)
         self.projection = nn.Sequential(
             nn.Dropout(feature_dropout), nn.Linear(feature_dim, embedding_size)
         )
-        self.embedding = nn.Embedding(vocabulary, embedding_size, padding_idx=PAD_ID)
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
-        self.likeness = nn.Linear(hidden_size, embedding_size)
-        self.bias = nn.Parameter(torch.zeros(vocabulary))
+        self.words = Words(vocabulary, embedding_size, told_size or hidden_size, dropout)
         self.dropout = nn.Dropout(dropout)
         self.embedding_size = embedding_size
         self.hidden_size = hidden_size
+        self._stack: dict[str, Any] = {"cell": cell, "num_layers": num_layers, "dropout": dropout}
+
+    def recurrent(self, input_size: int) -> Recurrent:
+        """A stack of the model's cells."""
+        return Recurrent(input_size=input_size, hidden_size=self.hidden_size, **self._stack)
 
     def measure(self, examples: Sequence[Tensor]) -> None:
-        self.standardize.measure(torch.cat(list(examples)))
+        self.standardize.measure(torch.cat(list(examples)).flatten(0, -2))
 
     def look(self, features: Tensor) -> Tensor:
         """Project features, [..., D] -> [..., E]."""
-        return self.dropout(self.projection(self.standardize(features)))  # type: ignore[no-any-return]
-
-    def read(self, token_ids: Tensor) -> Tensor:
-        """Embed words, [...] -> [..., E]."""
-        return self.dropout(self.embedding(token_ids))  # type: ignore[no-any-return]
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        return linear(self.likeness(self.dropout(hidden)), self.embedding.weight, self.bias)
+        seen: Tensor = self.dropout(self.projection(self.standardize(features)))
+        return seen
 
 
 def mean_over_frames(batch: Batch) -> Tensor:
@@ -93,7 +100,7 @@ def mean_over_frames(batch: Batch) -> Tensor:
     return batch.features.sum(1) / batch.num_frames[:, None].to(batch.features.dtype)
 
 
-class ShowAndTell(Captioner[LSTMState]):
+class ShowAndTell(Captioner[CellState]):
     """The image as the first word (Vinyals et al. 2015, "Show and Tell", equations 10-12).
 
     Arguments as of `Captioner`.
@@ -101,78 +108,66 @@ class ShowAndTell(Captioner[LSTMState]):
 
     def __init__(self, **sizes: Any) -> None:
         super().__init__(**sizes)
-        self.lstm = LSTM(self.embedding_size, self.hidden_size)
+        self.stack = self.recurrent(self.embedding_size)
 
     def _image(self, batch: Batch) -> Tensor:
         """The first word, [B, 1, E]."""
         return self.look(mean_over_frames(batch))[:, None]
 
     def hidden(self, batch: Batch) -> Tensor:
-        words = self.read(batch.inputs)
-        outputs, _ = self.lstm(torch.cat([self._image(batch), words], 1))
+        words = self.words(batch.inputs)
+        outputs, _ = self.stack(torch.cat([self._image(batch), words], 1))
         told: Tensor = outputs[:, 1:]
         return told
 
-    def start(self, batch: Batch) -> LSTMState:
-        _, state = self.lstm(self._image(batch))
+    def start(self, batch: Batch) -> CellState:
+        _, state = self.stack(self._image(batch))
         return state  # type: ignore[no-any-return]
 
-    def advance(self, state: LSTMState, token_ids: Tensor) -> tuple[Tensor, LSTMState]:
-        words = self.read(token_ids)[:, None]
-        outputs, state = self.lstm(words, state)
+    def advance(self, state: CellState, token_ids: Tensor) -> tuple[Tensor, CellState]:
+        words = self.words(token_ids)[:, None]
+        outputs, state = self.stack(words, state)
         return outputs[:, 0], state
 
 
 @dataclass(frozen=True, slots=True)
-class FactoredState:
-    """The states of the language layer and of the layer above it, and what was seen, [B, E]."""
+class NeuralTalkState:
+    """The state of the stack, and what is added to the next word, [B, E]: nothing after the first
+    one."""
 
-    seen: Tensor
-    language: LSTMState
-    fused: LSTMState
+    bias: Tensor
+    cells: CellState
 
-    def select(self, rows: Tensor) -> FactoredState:
-        return FactoredState(
-            self.seen.index_select(0, rows),
-            self.language.select(rows),
-            self.fused.select(rows),
-        )
+    def select(self, rows: Tensor) -> NeuralTalkState:
+        return NeuralTalkState(self.bias.index_select(0, rows), self.cells.select(rows))
 
 
-class MeanPoolVideo(Captioner[FactoredState]):
-    """The mean over the frames at every step (Venugopalan et al., NAACL 2015), given to the second
-    of two layers ("factored", Donahue et al. 2015): the first reads words alone.
+class NeuralTalk(Captioner[NeuralTalkState]):
+    """The image as a bias at the first word alone (Karpathy & Fei-Fei 2015, "Deep Visual-Semantic
+    Alignments for Generating Image Descriptions", equations 13-15).
 
-    The order of the frames is lost. Arguments as of `Captioner`.
+    The paper adds the image to the cell's input; here it is added to the word, which that input is
+    a linear function of. So the image and <bos> are read in one step, where `ShowAndTell` takes
+    two.
+
+    Arguments as of `Captioner`.
     """
 
     def __init__(self, **sizes: Any) -> None:
         super().__init__(**sizes)
-        self.language = LSTM(self.embedding_size, self.hidden_size)
-        self.fused = LSTM(self.hidden_size + self.embedding_size, self.hidden_size)
-
-    def _run(
-        self, words: Tensor, seen: Tensor, state: FactoredState | None
-    ) -> tuple[Tensor, FactoredState]:
-        """Both layers over words [B, L, E] beside what was seen [B, E]."""
-        spoken, language = self.language(words, state and state.language)
-        beside = seen[:, None].expand(-1, words.shape[1], -1)
-        outputs, fused = self.fused(
-            torch.cat([self.dropout(spoken), beside], 2), state and state.fused
-        )
-        return outputs, FactoredState(seen, language, fused)
+        self.stack = self.recurrent(self.embedding_size)
 
     def hidden(self, batch: Batch) -> Tensor:
-        words = self.read(batch.inputs)
-        return self._run(words, self.look(mean_over_frames(batch)), None)[0]
+        words = self.words(batch.inputs)
+        bias = self.look(mean_over_frames(batch))[:, None]
+        outputs: Tensor = self.stack(torch.cat([words[:, :1] + bias, words[:, 1:]], 1))[0]
+        return outputs
 
-    def start(self, batch: Batch) -> FactoredState:
-        seen = self.look(mean_over_frames(batch))
-        zeros = seen.new_zeros(1, len(seen), self.hidden_size)
-        nothing = LSTMState(zeros, zeros)
-        return FactoredState(seen, nothing, nothing)
+    def start(self, batch: Batch) -> NeuralTalkState:
+        bias = self.look(mean_over_frames(batch))
+        return NeuralTalkState(bias, self.stack.zero_state(len(batch), bias))
 
-    def advance(self, state: FactoredState, token_ids: Tensor) -> tuple[Tensor, FactoredState]:
-        words = self.read(token_ids)[:, None]
-        outputs, state = self._run(words, state.seen, state)
-        return outputs[:, 0], state
+    def advance(self, state: NeuralTalkState, token_ids: Tensor) -> tuple[Tensor, NeuralTalkState]:
+        words = self.words(token_ids) + state.bias
+        outputs, cells = self.stack(words[:, None], state.cells)
+        return outputs[:, 0], NeuralTalkState(torch.zeros_like(state.bias), cells)

@@ -1,4 +1,4 @@
-"""The interface that every model which writes words shares.
+"""The interface that every model shares, and that of those which write.
 
 Training reads whole sequences (`hidden`, then `logits`); search goes word by word (`start`, `step`
 and the state's `select`). The two must agree: a test holds each model to it.
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Generic, Protocol, Self, TypeVar
+from dataclasses import dataclass
+from typing import ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from training.data.batch import Batch
+from training.data.task import Task
+from training.models.words import BY_WORD, Words
 
 
 class State(Protocol):
@@ -27,24 +30,75 @@ class State(Protocol):
 S = TypeVar("S", bound=State)
 
 
-class Generator(nn.Module, ABC, Generic[S]):
-    """A model that writes a sentence, word by word, about what a batch shows."""
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What the data says of a model's size.
 
-    @abstractmethod
+    Attributes:
+        vocabulary: V, of what is told.
+        source_vocabulary: of what is read; 0 where nothing is.
+        feature_dim: D; 0 where nothing is seen.
+    """
+
+    vocabulary: int
+    source_vocabulary: int = 0
+    feature_dim: int = 0
+
+
+class Model(nn.Module, ABC):
+    """A model that tells something about what a batch holds: words, labels, a word of running text.
+
+    Attributes:
+        task: what it reads and tells.
+    """
+
+    task: ClassVar[Task]
+
     def measure(self, examples: Sequence[Tensor]) -> None:
-        """Learn the scale of the features from some training examples, [T, D] each; called once."""
+        """Learn the scale of the features from some training examples, [T, D] or [T, cells, D]
+        each; called once, before training."""
 
     @abstractmethod
     def hidden(self, batch: Batch) -> Tensor:
-        """What each next word is told from, given the right words before it: [B, L, H]."""
+        """What each target is told from, given the right words before it: [B, L, H]."""
 
     @abstractmethod
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., H] -> [..., V], before the softmax."""
 
+    def penalty(self, batch: Batch, hidden: Tensor) -> Tensor | None:
+        """What the loss has beside the words, summed over the tokens that count; or nothing.
+
+        Args:
+            batch: as of `hidden`.
+            hidden: what that returned.
+        """
+        return None
+
+    @abstractmethod
+    def vocabulary_parameters(self) -> dict[str, Literal["source", "target"]]:
+        """The parameters with a row for each token, by name, and whose tokens they are."""
+
+
+class Generator(Model, Generic[S]):
+    """A model that writes, word by word.
+
+    Attributes:
+        words: that it reads and tells.
+    """
+
+    words: Words
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return self.words.logits(hidden)
+
+    def vocabulary_parameters(self) -> dict[str, Literal["source", "target"]]:
+        mine = {f"words.{name}" for name in BY_WORD}
+        return {name: "target" for name, _ in self.named_parameters() if name in mine}
+
     @abstractmethod
     def start(self, batch: Batch) -> S:
-        """Look at the batch's frames; its sentences are not read. State of B rows."""
+        """Look at the batch; its sentences are not read. State of B rows."""
 
     @abstractmethod
     def advance(self, state: S, token_ids: Tensor) -> tuple[Tensor, S]:

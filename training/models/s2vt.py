@@ -16,15 +16,15 @@ from torch.nn.functional import pad
 
 from training.data.batch import Batch
 from training.models.captioner import Captioner, Standardize
-from training.models.cells import LSTM, LSTMState
+from training.models.cells import CellState
 
 
 @dataclass(frozen=True, slots=True)
 class S2VTState:
     """The states of the layer that sees frames and of the layer that writes."""
 
-    watching: LSTMState
-    writing: LSTMState
+    watching: CellState
+    writing: CellState
 
     def select(self, rows: Tensor) -> S2VTState:
         return S2VTState(self.watching.select(rows), self.writing.select(rows))
@@ -47,8 +47,8 @@ class S2VT(Captioner[S2VTState]):
         super().__init__(**sizes)
         self.scale_changes = Standardize(sizes["feature_dim"])
         self.project_changes = nn.Linear(sizes["feature_dim"], self.embedding_size)
-        self.watching = LSTM(self.embedding_size, self.hidden_size)
-        self.writing = LSTM(self.hidden_size + self.embedding_size, self.hidden_size)
+        self.watching = self.recurrent(self.embedding_size)
+        self.writing = self.recurrent(self.hidden_size + self.embedding_size)
 
     def measure(self, examples: Sequence[Tensor]) -> None:
         super().measure(examples)
@@ -63,7 +63,7 @@ class S2VT(Captioner[S2VTState]):
 
     def hidden(self, batch: Batch) -> Tensor:
         frames = self._watch(batch.features)
-        words = self.read(batch.inputs)
+        words = self.words(batch.inputs)
         rows, num_words, size = words.shape
         num_steps = frames.shape[1] + num_words
         # Frame steps are those before a row's own number of frames; its words come right after.
@@ -89,7 +89,7 @@ class S2VT(Captioner[S2VTState]):
         return S2VTState(watching, writing)
 
     def advance(self, state: S2VTState, token_ids: Tensor) -> tuple[Tensor, S2VTState]:
-        words = self.read(token_ids)[:, None]
+        words = self.words(token_ids)[:, None]
         no_frame = words.new_zeros(len(words), 1, self.embedding_size)
         watched, watching = self.watching(no_frame, state.watching)
         outputs, writing = self.writing(torch.cat([self.dropout(watched), words], 2), state.writing)

@@ -1,13 +1,15 @@
-"""The pictures of a run: how it learned, and how long its sentences are."""
+"""The pictures of a run: how it learned, how long its sentences are, how far gradients reach."""
 
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 _LOSS = "nats_per_token"
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")  # told apart by the colour-blind too
@@ -88,6 +90,28 @@ def length_histogram(
             axes.hist(counts, bins=edges, weights=shares, label=label, **style)
     axes.set_title("Sentence length", pad=20)
     axes.set(xlabel="Words in a sentence", ylabel="Share of sentences (%)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _finish(axes)
+    return figure
+
+
+def gradient_flow_plot(flows: Mapping[str, Sequence[float] | NDArray[np.float64]]) -> Figure:
+    """How gradients fade with the distance that they go back, a line a cell, on a log scale.
+
+    Args:
+        flows: norms of gradients by the name of a line; the index is the distance t - k. A norm
+            of zero is not drawn.
+    """
+    figure = Figure(figsize=(7.2, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_yscale("log", nonpositive="mask")
+    axes.set_prop_cycle(color=_COLOURS)
+    for name, norms in flows.items():
+        axes.plot(range(len(norms)), norms, linewidth=2, label=name)
+    axes.set_title("Gradients back through time", pad=20)
+    axes.set(
+        xlabel="Steps back (t - k)", ylabel=r"$\|\partial\,\mathrm{loss}_t\,/\,\partial h_k\|$"
+    )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _finish(axes)
     return figure

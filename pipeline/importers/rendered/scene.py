@@ -13,7 +13,7 @@ from typing import Literal, TypeVar, get_args
 import numpy as np
 
 Motion = Literal["left", "right", "up", "down", "grows", "shrinks", "turns", "still"]
-Kind = Literal["left/right", "up/down", "grows/shrinks", "then", "two", "turns", "still"]
+Kind = Literal["left/right", "up/down", "grows/shrinks", "then", "two", "turns", "still", "switch"]
 Shape = Literal["circle", "square", "triangle"]
 Colour = Literal["red", "green", "blue", "black"]
 Size = Literal["small", "large"]
@@ -40,6 +40,8 @@ _STEP: dict[Motion, tuple[int, int]] = {
     "up": (0, -1),
     "down": (0, 1),
 }
+# The least steps, from a frame to the next, of each motion beside a switch.
+MIN_STEPS = 8
 # A directed motion and a rest, in either order: none reads the same backwards, and there are few
 # enough of them for a small corpus to show each one often.
 SEQUENCES: tuple[tuple[Motion, Motion], ...] = tuple(
@@ -76,7 +78,8 @@ class Actor:
     Attributes:
         shape, colour: what it looks like.
         size: "small" or "large", or None where it changes.
-        motions: what it does, one after the other, each for an equal part of the clip.
+        motions: what it does, one after the other, each for an equal part of the clip; of a scene
+            with a `switch`, the second from there on.
         poses: one for each of the `NUM_FRAMES` frames.
     """
 
@@ -95,11 +98,14 @@ class Scene:
         kind: the family that the scene was drawn from.
         background: red, green and blue, 0 to 255.
         actors: one or two; of two the large one comes first, also in captions.
+        switch: the frame from which on an actor does the second of its two motions; None where
+            it does all of them for equal parts of the clip.
     """
 
     kind: Kind
     background: tuple[int, int, int]
     actors: tuple[Actor, ...]
+    switch: int | None = None
 
     @property
     def motions(self) -> tuple[Motion, ...]:
@@ -116,6 +122,7 @@ def reverse(scene: Scene) -> Scene:
     """The scene that the same frames show when they are played backwards."""
     return replace(
         scene,
+        switch=None if scene.switch is None else NUM_FRAMES - 1 - scene.switch,
         actors=tuple(
             replace(
                 actor,
@@ -127,12 +134,27 @@ def reverse(scene: Scene) -> Scene:
     )
 
 
+def motions_by_frame(scene: Scene) -> tuple[Motion, ...]:
+    """What happens between each frame and the next, in a scene with a switch.
+
+    So the label of a frame hangs on two frames alone and none is in between: the frame of the
+    switch has the new motion. The last frame, which has no next, has its predecessor's.
+    """
+    assert scene.switch is not None
+    before, after = scene.motions
+    return (before,) * scene.switch + (after,) * (NUM_FRAMES - scene.switch)
+
+
 def draw_scene(kind: Kind, rng: np.random.Generator) -> Scene:
     """Draw a scene of a kind; the same generator state gives the same scene."""
     shade = rng.integers(218, 246)
     red, green, blue = (int(shade + tint) for tint in rng.integers(-8, 9, size=3))
-    actors = _draw_two(rng) if kind == "two" else (_draw_one(_draw_motions(kind, rng), rng),)
-    return Scene(kind, (red, green, blue), actors)
+    background = (red, green, blue)
+    if kind == "two":
+        return Scene(kind, background, _draw_two(rng))
+    motions = _draw_motions(kind, rng)
+    switch = int(rng.integers(MIN_STEPS, NUM_FRAMES - MIN_STEPS)) if kind == "switch" else None
+    return Scene(kind, background, (_draw_one(motions, switch, rng),), switch)
 
 
 def _draw_motions(kind: Kind, rng: np.random.Generator) -> tuple[Motion, ...]:
@@ -149,15 +171,18 @@ def _draw_motions(kind: Kind, rng: np.random.Generator) -> tuple[Motion, ...]:
             return ("turns",)
         case "still":
             return ("still",)
+        case "switch":
+            before = _pick(get_args(Motion), rng)
+            return before, _pick([motion for motion in get_args(Motion) if motion != before], rng)
         case "two":
             raise ValueError("two actors have their motions drawn together")
 
 
-def _draw_one(motions: tuple[Motion, ...], rng: np.random.Generator) -> Actor:
+def _draw_one(motions: tuple[Motion, ...], switch: int | None, rng: np.random.Generator) -> Actor:
     size = None if {"grows", "shrinks"} & set(motions) else _pick(get_args(Size), rng)
     shape = _draw_shape(motions, rng)
     colour: Colour = _pick(get_args(Colour), rng)
-    return Actor(shape, colour, size, motions, _poses(motions, size, _WHOLE, rng))
+    return Actor(shape, colour, size, motions, _poses(motions, size, _WHOLE, rng, switch))
 
 
 def _draw_two(rng: np.random.Generator) -> tuple[Actor, Actor]:
@@ -191,9 +216,13 @@ def _draw_shape(
 
 
 def _poses(
-    motions: tuple[Motion, ...], size: Size | None, box: _Box, rng: np.random.Generator
+    motions: tuple[Motion, ...],
+    size: Size | None,
+    box: _Box,
+    rng: np.random.Generator,
+    switch: int | None = None,
 ) -> tuple[Pose, ...]:
-    """Follow the motions at a constant pace, and lay the whole path somewhere inside the box."""
+    """Follow each motion at a constant pace, and lay the whole path somewhere inside the box."""
     turn = rng.choice((-1, 1)) * math.radians(rng.uniform(170, 210)) / len(motions)
     small, large = rng.uniform(12, 16), rng.uniform(34, 39)
     if size is not None:
@@ -213,10 +242,10 @@ def _poses(
         radius = {"grows": large, "shrinks": small}.get(motion, radius)
         angle += turn if motion == "turns" else 0.0
         keys.append((x + dx * travel_x, y + dy * travel_y, radius, angle))
-    key_times = np.linspace(0, 1, len(keys))
+    times = np.linspace(0, 1, NUM_FRAMES)
+    key_times = np.linspace(0, 1, len(keys)) if switch is None else times[[0, switch, -1]]
     xs, ys, radii, angles = (
-        np.interp(np.linspace(0, 1, NUM_FRAMES), key_times, column)
-        for column in zip(*keys, strict=True)
+        np.interp(times, key_times, column) for column in zip(*keys, strict=True)
     )
     xs = xs + rng.uniform(left + room - min(xs), right - room - max(xs))
     ys = ys + rng.uniform(top + room - min(ys), bottom - room - max(ys))

@@ -4,6 +4,8 @@ Clips come in pairs. The two clips of an order-only pair are twins: one scene, p
 backwards, in the same split. Every frame is coded on its own with the same quantiser, so the
 decoded frames of twins are the same to the bit, in opposite order. A model that ignores order must
 say the same of both, and is right about half of them at most.
+
+Clips with labels have no twins: in each one shape does one thing, and from some frame on another.
 """
 
 from __future__ import annotations
@@ -27,7 +29,14 @@ from pipeline.corpus import Example, Item, write_corpus
 from pipeline.errors import UserError
 from pipeline.importers.rendered.captions import draw_references
 from pipeline.importers.rendered.draw import draw
-from pipeline.importers.rendered.scene import Kind, Scene, draw_scene, reverse
+from pipeline.importers.rendered.scene import (
+    NUM_FRAMES,
+    Kind,
+    Scene,
+    draw_scene,
+    motions_by_frame,
+    reverse,
+)
 from pipeline.importers.report import ImportReport, report_import
 
 Split = Literal["train", "val", "test"]
@@ -72,12 +81,12 @@ SCENE_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One clip before it is drawn."""
+    """One clip before it is drawn; its targets are captions, or a label for each frame."""
 
     key: str
     split: Split
     scene: Scene
-    references: tuple[str, ...]
+    targets: tuple[str, ...]
 
 
 def plan_clip(seed: int, index: int) -> Clip:
@@ -91,8 +100,15 @@ def plan_clip(seed: int, index: int) -> Clip:
             if scene.order_only
             else draw_scene(_KINDS[place], np.random.default_rng((seed, index)))
         )
-    references = draw_references(scene, np.random.default_rng((seed, index, 1)))
-    return Clip(f"clip-{index:05d}", _SPLITS[(cycle + place) % len(_SPLITS)], scene, references)
+    captions = draw_references(scene, np.random.default_rng((seed, index, 1)))
+    return Clip(f"clip-{index:05d}", _SPLITS[(cycle + place) % len(_SPLITS)], scene, captions)
+
+
+def plan_labelled_clip(seed: int, index: int) -> Clip:
+    """As `plan_clip`, of a clip with a label for each frame."""
+    scene = draw_scene("switch", np.random.default_rng((seed, index)))
+    split = _SPLITS[index % len(_SPLITS)]
+    return Clip(f"clip-{index:05d}", split, scene, motions_by_frame(scene))
 
 
 def encode(frames: npt.NDArray[np.uint8], path: Path) -> None:
@@ -117,10 +133,11 @@ def render_corpus(
     *,
     num_clips: int,
     seed: int = 0,
+    frame_labels: bool = False,
     num_processes: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ImportReport:
-    """Draw clips of moving shapes with captions; the same seed gives the same files.
+    """Draw clips of moving shapes; the same seed gives the same files.
 
     Writes `clips/<key>.mp4`, the corpus, and `scenes.parquet`, the truth: what each clip shows, and
     what the same frames show backwards.
@@ -129,6 +146,8 @@ def render_corpus(
         out: the folder of the corpus.
         num_clips: how many; an even number leaves no order-only clip without its twin.
         seed: 0 or more.
+        frame_labels: in each clip the motion changes midway, and its targets are a label for each
+            frame, see `motions_by_frame`; otherwise they are captions.
         num_processes: None takes every core; more than one starts Python anew in each, so a script
             needs the usual `if __name__ == "__main__"`.
         on_progress: called with (clips done, clips in all) after each clip.
@@ -142,7 +161,8 @@ def render_corpus(
         raise UserError(f"seed: {seed}, allowed: 0 or more")
     (out / "clips").mkdir(parents=True, exist_ok=True)
     clips = []
-    for clip in _render_all(out, seed, num_clips, num_processes or os.cpu_count() or 1):
+    render = partial(_render, out, plan_labelled_clip if frame_labels else plan_clip, seed)
+    for clip in _render_all(render, num_clips, num_processes or os.cpu_count() or 1):
         clips.append(clip)
         if on_progress:
             on_progress(len(clips), num_clips)
@@ -151,14 +171,20 @@ def render_corpus(
     corpus = write_corpus(
         out,
         [Item(clip.key, _uri(clip), "video") for clip in clips],
-        [Example(clip.key, clip.split, clip.key, None, clip.references) for clip in clips],
+        [Example(clip.key, clip.split, clip.key, None, clip.targets) for clip in clips],
     )
     num_order_only = sum(clip.scene.order_only for clip in clips)
-    return report_import(corpus, notes=[f"order-only: {num_order_only} clips"])
+    note = (
+        f"a label for each of a clip's {NUM_FRAMES} frames: `intertitle precompute --every 1`"
+        if frame_labels
+        else f"order-only: {num_order_only} clips"
+    )
+    return report_import(corpus, notes=[note])
 
 
-def _render_all(out: Path, seed: int, num_clips: int, num_processes: int) -> Iterator[Clip]:
-    render = partial(_render, out, seed)
+def _render_all(
+    render: Callable[[int], Clip], num_clips: int, num_processes: int
+) -> Iterator[Clip]:
     # A process takes about a second to start, the time of some fifty clips.
     num_processes = min(num_processes, num_clips // 50)
     if num_processes < 2:
@@ -169,8 +195,8 @@ def _render_all(out: Path, seed: int, num_clips: int, num_processes: int) -> Ite
         yield from pool.map(render, range(num_clips), chunksize=8)
 
 
-def _render(out: Path, seed: int, index: int) -> Clip:
-    clip = plan_clip(seed, index)
+def _render(out: Path, plan: Callable[[int, int], Clip], seed: int, index: int) -> Clip:
+    clip = plan(seed, index)
     encode(draw(clip.scene), out / _uri(clip))
     return clip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import decord
@@ -17,13 +17,20 @@ from pipeline.corpus import Corpus
 from pipeline.errors import UserError
 from pipeline.importers.rendered import judge_order, parse_motions, render_corpus
 from pipeline.importers.rendered.draw import draw
-from pipeline.importers.rendered.scene import SEQUENCES, reverse
-from pipeline.importers.rendered.write import MIN_CLIPS, plan_clip
+from pipeline.importers.rendered.scene import (
+    BACKWARDS,
+    SEQUENCES,
+    Pose,
+    motions_by_frame,
+    reverse,
+)
+from pipeline.importers.rendered.write import MIN_CLIPS, plan_clip, plan_labelled_clip
 
 # Enough for two processes to be started; five times round the circle of kinds.
 NUM_CLIPS = 120
 
 clips = st.builds(plan_clip, st.integers(0, 2**32), st.integers(0, 10_000))
+labelled_clips = st.builds(plan_labelled_clip, st.integers(0, 2**32), st.integers(0, 10_000))
 
 
 @pytest.fixture(scope="module")
@@ -159,8 +166,8 @@ def test_unusable_arguments_are_named(
 @settings(max_examples=200, deadline=None)
 @given(clips)
 def test_every_reference_states_every_motion_and_no_two_are_alike(clip) -> None:
-    assert len(set(clip.references)) == len(clip.references) >= 4
-    for reference in clip.references:
+    assert len(set(clip.targets)) == len(clip.targets) >= 4
+    for reference in clip.targets:
         assert parse_motions(reference) == clip.scene.motions
         assert reference == " ".join(reference.lower().split())
         assert " a orange" not in f" {reference}"
@@ -197,7 +204,7 @@ def test_reversing_twice_changes_nothing() -> None:
 
 
 def test_the_vocabulary_is_small() -> None:
-    words = {w for i in range(1000) for r in plan_clip(0, i).references for w in r.split()}
+    words = {w for i in range(1000) for r in plan_clip(0, i).targets for w in r.split()}
     assert 40 < len(words) <= 60
 
 
@@ -220,3 +227,61 @@ def test_captions_are_judged_by_their_order() -> None:
     assert judge_order("a star", moves_and_stops) == "neither"
     # What looks the same backwards is right either way.
     assert judge_order("a star spins", {"motions": ["turns"], "backwards": ["turns"]}) == "right"
+
+
+def motion_between(one: Pose, other: Pose) -> str:
+    """What two poses show, seen without knowing how they were made."""
+    changes = {
+        "left": one.x - other.x,
+        "right": other.x - one.x,
+        "up": one.y - other.y,
+        "down": other.y - one.y,
+        "grows": other.radius - one.radius,
+        "shrinks": one.radius - other.radius,
+        "turns": abs(other.angle - one.angle),
+    }
+    seen = [motion for motion, change in changes.items() if change > 1e-6]
+    assert len(seen) <= 1
+    return seen[0] if seen else "still"
+
+
+@settings(max_examples=200, deadline=None)
+@given(labelled_clips)
+def test_the_label_of_a_frame_is_what_happens_until_the_next(clip) -> None:
+    (actor,) = clip.scene.actors
+    seen = [motion_between(*pair) for pair in pairwise(actor.poses)]
+    assert clip.targets == (*seen, seen[-1])
+    # Each of two motions lasts for a third of the clip at least, and no circle turns.
+    assert sorted(Counter(seen).values())[0] >= 8 and set(seen) == set(actor.motions)
+    assert not (actor.shape == "circle" and "turns" in seen)
+    for pose in actor.poses:
+        assert pose.radius <= min(pose.x, pose.y)
+        assert max(pose.x, pose.y) <= 160 - pose.radius
+
+
+@settings(max_examples=50, deadline=None)
+@given(labelled_clips)
+def test_backwards_every_step_has_the_opposite_label(clip) -> None:
+    backwards = motions_by_frame(reverse(clip.scene))
+    assert backwards[:-1] == tuple(BACKWARDS[motion] for motion in clip.targets[-2::-1])
+
+
+def test_labelled_clips_show_every_motion_in_every_split_and_switch_at_many_frames() -> None:
+    planned = [plan_labelled_clip(0, index) for index in range(200)]
+    assert Counter(clip.split for clip in planned) == {"train": 140, "val": 30, "test": 30}
+    for split in ("train", "val", "test"):
+        part = [clip for clip in planned if clip.split == split]
+        assert {label for clip in part for label in clip.targets} == set(BACKWARDS)
+        assert {clip.scene.switch for clip in part} == set(range(8, 16))
+
+
+def test_a_labelled_corpus_has_a_label_for_each_frame_of_the_files(tmp_path: Path) -> None:
+    report = render_corpus(tmp_path, num_clips=MIN_CLIPS, seed=3, frame_labels=True)
+    corpus = Corpus(tmp_path)
+    for index, example in enumerate(corpus.examples()):
+        assert example.targets == plan_labelled_clip(3, index).targets
+        assert len(decode(tmp_path / "clips" / f"{example.item_key}.mp4")) == len(example.targets)
+    assert set(corpus.splits()) == {"train", "val", "test"}
+    assert report.notes[-1] == (
+        "a label for each of a clip's 24 frames: `intertitle precompute --every 1`"
+    )

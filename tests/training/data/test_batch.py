@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.data.batch import make_batch
+from training.data.batch import Row, make_batch
 from training.data.tokenizer import BOS_ID, EOS_ID, PAD_ID
 
 words = st.lists(st.integers(4, 99), max_size=6)
@@ -14,7 +14,8 @@ rows = st.lists(st.tuples(st.integers(1, 5), words), min_size=1, max_size=5)
 
 def test_each_target_is_the_word_after_its_input() -> None:
     frames = [np.ones((2, 3), np.float32), np.full((1, 3), 2, np.float32)]
-    batch = make_batch(frames, [[7, 8], [9]])
+    rows = [Row(frames[0], (), [7, 8]), Row(frames[1], (), [9])]
+    batch = make_batch(rows, sentences=True)
     assert batch.inputs.tolist() == [[BOS_ID, 7, 8], [BOS_ID, 9, PAD_ID]]
     assert batch.targets.tolist() == [[7, 8, EOS_ID], [9, EOS_ID, PAD_ID]]
     assert batch.num_targets.tolist() == [3, 2]
@@ -29,7 +30,9 @@ def test_every_row_is_in_its_batch_whole_and_the_rest_is_padding(
     rng = np.random.default_rng(seed)
     features = [rng.normal(size=(t, 3)).astype(np.float32) + 1 for t, _ in rows]
     sentences = [sentence for _, sentence in rows]
-    batch = make_batch(features, sentences)
+    batch = make_batch(
+        [Row(f, (), s) for f, s in zip(features, sentences, strict=True)], sentences=True
+    )
 
     assert len(batch) == len(rows)
     assert batch.features.shape == (len(rows), max(t for t, _ in rows), 3)
@@ -45,8 +48,26 @@ def test_every_row_is_in_its_batch_whole_and_the_rest_is_padding(
 
 
 def test_a_batch_holds_what_a_network_takes() -> None:
-    batch = make_batch([np.zeros((2, 3), np.float32)], [()]).to(torch.device("cpu"))
+    batch = make_batch([Row(np.zeros((2, 3), np.float32))], sentences=True).to(torch.device("cpu"))
     assert batch.features.dtype == torch.float32
     whole = (batch.num_frames, batch.inputs, batch.targets, batch.num_targets)
     assert {tensor.dtype for tensor in whole} == {torch.int64}
     assert batch.inputs.tolist() == [[BOS_ID]]
+
+
+def test_labels_have_neither_a_beginning_nor_an_end() -> None:
+    rows = [Row(None, [5, 6], [9]), Row(None, [7], [8])]
+    batch = make_batch(rows, sentences=False)
+    assert batch.targets.tolist() == [[9], [8]]
+    assert batch.inputs.shape == (2, 0)
+    assert batch.source.tolist() == [[5, 6], [7, PAD_ID]]
+    assert batch.num_source.tolist() == [2, 1]
+    assert batch.features.shape == (2, 0, 0)
+    assert batch.weights.tolist() == [1, 1]
+
+
+def test_a_grid_is_padded_by_whole_frames() -> None:
+    grids = [np.ones((2, 4, 3), np.float32), np.ones((1, 4, 3), np.float32)]
+    batch = make_batch([Row(grid, (), [5]) for grid in grids], sentences=True)
+    assert batch.features.shape == (2, 2, 4, 3)
+    assert batch.features.sum((2, 3)).tolist() == [[12, 12], [12, 0]]

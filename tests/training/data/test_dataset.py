@@ -10,28 +10,35 @@ from pipeline.corpus import Corpus, Example, Item, write_corpus
 from pipeline.errors import UserError
 from pipeline.snapshot import ItemRecord, publish, table_of
 from pipeline.store import FeatureStore
-from training.data.dataset import (
-    Dataset,
-    DataSource,
-    check_unchanged,
-    describe_data,
-    training_sentences,
-)
-from training.data.tokenizer import EOS_ID, UNK_ID, WordTokenizer
+from training.data.dataset import Dataset, open_dataset
+from training.data.source import DataSource, check_unchanged, describe_data, lines_of, texts_of
+from training.data.stream import StreamDataset
+from training.data.task import Sees, Task
+from training.data.tokenizer import EOS_ID, UNK_ID, Tokenizer
+from training.data.vocabularies import Vocabularies
 
-from ..conftest import DIM, coloured_things, write_data, write_features
+from ..conftest import (
+    DIM,
+    SEEN,
+    coloured_things,
+    features_of,
+    small_recipe,
+    split_of,
+    write_data,
+    write_features,
+)
 
 
 def test_a_row_is_one_target_with_the_features_of_its_item(
-    things: DataSource, tokenizer: WordTokenizer
+    things: DataSource, words: Vocabularies
 ) -> None:
-    dataset = Dataset(things, "train", tokenizer, 30)
+    dataset = split_of(things, "train", words, 30)
     shown = [one for one in coloured_things(60) if one.split == "train"]
     wanted = [(s.features, target) for s in shown for target in s.targets]
     assert len(dataset) == len(wanted) > len(shown) == len(dataset.examples)
     for row, (features, target) in enumerate(wanted):
         batch = dataset.batch([row])
-        ids = tokenizer.encode(target)
+        ids = words.target.encode(target)
         assert np.array_equal(batch.features[0], features)
         assert batch.targets[0].tolist() == [*ids, EOS_ID]
         assert dataset.lengths[row] == len(features) + len(ids) + 1
@@ -39,86 +46,82 @@ def test_a_row_is_one_target_with_the_features_of_its_item(
 
 
 def test_a_question_shows_the_item_and_not_the_answer(
-    things: DataSource, tokenizer: WordTokenizer
+    things: DataSource, words: Vocabularies
 ) -> None:
-    dataset = Dataset(things, "val", tokenizer, 30)
+    dataset = split_of(things, "val", words, 30)
     batch = dataset.questions(range(3))
     assert batch.num_targets.tolist() == [1, 1, 1]
     assert np.array_equal(batch.features[2, : batch.num_frames[2]], dataset.features(2))
 
 
-def test_some_features_are_spread_over_the_split(
-    things: DataSource, tokenizer: WordTokenizer
-) -> None:
-    dataset = Dataset(things, "train", tokenizer, 30)
+def test_some_features_are_spread_over_the_split(things: DataSource, words: Vocabularies) -> None:
+    dataset = split_of(things, "train", words, 30)
     few = dataset.some_features(5)
     assert 1 <= len(few) <= 5
     assert np.array_equal(few[0], dataset.features(0))
     assert len(dataset.some_features(10_000)) == len(dataset.examples)
 
 
-def test_a_long_target_is_cut_and_still_ends(things: DataSource, tokenizer: WordTokenizer) -> None:
-    dataset = Dataset(things, "train", tokenizer, 2)
+def test_a_long_target_is_cut_and_still_ends(things: DataSource, words: Vocabularies) -> None:
+    dataset = split_of(things, "train", words, 2)
     batch = dataset.batch(range(len(dataset)))
     assert set(batch.num_targets.tolist()) == {3}
     assert set(batch.targets[:, 2].tolist()) == {EOS_ID}
 
 
-def test_quarantined_items_are_left_out_and_counted(
-    tmp_path: Path, tokenizer: WordTokenizer
-) -> None:
+def test_quarantined_items_are_left_out_and_counted(tmp_path: Path, words: Vocabularies) -> None:
     data = write_data(tmp_path, coloured_things(20), quarantined=("item 1", "item 3", "item 5"))
-    train, val = (Dataset(data, split, tokenizer, 30) for split in ("train", "val"))
+    train, val = (split_of(data, split, words, 30) for split in ("train", "val"))
     assert (train.num_left_out, val.num_left_out) == (2, 1)
     assert len(train.examples) == 16 - 2
     assert not {e.item_key for e in train.examples} & {"item 1", "item 3"}
 
 
-def test_a_split_that_is_all_in_quarantine_is_refused(
-    tmp_path: Path, tokenizer: WordTokenizer
-) -> None:
+def test_a_split_that_is_all_in_quarantine_is_refused(tmp_path: Path, words: Vocabularies) -> None:
     gone = [f"item {n}" for n in range(0, 20, 5)]
     data = write_data(tmp_path, coloured_things(20), quarantined=gone)
     with pytest.raises(UserError, match="split 'val' is in quarantine"):
-        Dataset(data, "val", tokenizer, 30)
+        split_of(data, "val", words, 30)
 
 
 def test_an_item_that_the_store_never_saw_is_refused_by_name(
-    tmp_path: Path, tokenizer: WordTokenizer
+    tmp_path: Path, words: Vocabularies
 ) -> None:
     data = write_data(tmp_path, coloured_things(20))
     fewer = write_features(tmp_path / "fewer", coloured_things(19))
     with pytest.raises(UserError, match=r"fewer.*'item 19'.*precompute"):
-        Dataset(describe_data(data.corpus, fewer), "train", tokenizer, 30)
+        split_of(describe_data(data.corpus, fewer, "pooled"), "train", words)
 
 
-def test_features_of_another_make_are_refused(tmp_path: Path, tokenizer: WordTokenizer) -> None:
+def test_features_of_another_make_are_refused(tmp_path: Path, words: Vocabularies) -> None:
     data = write_data(tmp_path, coloured_things(20))
     other = write_features(tmp_path / "other", coloured_things(20), weights="f")
     with pytest.raises(UserError, match=rf"other: features are .*{'f' * 64}.*{'0' * 64}"):
-        now = describe_data(data.corpus, other)
-        now = replace(now, features_fingerprint=data.features_fingerprint)
-        Dataset(now, "train", tokenizer, 30)
+        make = replace(
+            features_of(describe_data(data.corpus, other, "pooled")),
+            fingerprint=features_of(data).fingerprint,
+        )
+        split_of(replace(data, features=make), "train", words)
 
 
 def test_a_store_that_has_changed_since_is_read_as_it_was_and_told_apart(
-    tmp_path: Path, tokenizer: WordTokenizer
+    tmp_path: Path, words: Vocabularies
 ) -> None:
     data = write_data(tmp_path, coloured_things(20))
     check_unchanged(data)
-    store = FeatureStore(data.features)
+    store = FeatureStore(features_of(data).path)
     first, *rest = store.snapshot.records()
     gone = ItemRecord(first.key, first.source, first.view, stage="decode", error="missing")
     publish(store.path, replace(store.snapshot, table=table_of([gone, *rest])))
-    now = describe_data(data.corpus, data.features)
-    assert Dataset(data, "val", tokenizer, 30).num_left_out == 0
-    assert Dataset(now, "val", tokenizer, 30).num_left_out == 1
-    with pytest.raises(UserError, match=f"snapshot was {data.snapshot}"):
+    now = describe_data(data.corpus, features_of(data).path, "pooled")
+    assert split_of(data, "val", words, 30).num_left_out == 0
+    assert split_of(now, "val", words, 30).num_left_out == 1
+    with pytest.raises(UserError, match=f"snapshot was {features_of(data).snapshot}"):
         check_unchanged(data)
 
 
 def test_an_example_without_an_item_is_refused_by_name(
-    tmp_path: Path, things: DataSource, tokenizer: WordTokenizer
+    tmp_path: Path, things: DataSource, words: Vocabularies
 ) -> None:
     write_corpus(
         tmp_path,
@@ -129,30 +132,119 @@ def test_an_example_without_an_item_is_refused_by_name(
         ],
     )
     with pytest.raises(UserError, match=r"example 'read' has no item"):
-        Dataset(replace(things, corpus=str(tmp_path)), "train", tokenizer, 30)
+        split_of(replace(things, corpus=str(tmp_path)), "train", words)
 
 
 def test_a_split_that_is_not_there_is_refused_with_those_that_are(
-    things: DataSource, tokenizer: WordTokenizer
+    things: DataSource, words: Vocabularies
 ) -> None:
     with pytest.raises(UserError, match=r"'test'.*val.*train"):
-        Dataset(things, "test", tokenizer, 30)
+        split_of(things, "test", words, 30)
 
 
 def test_the_vocabulary_knows_the_training_split_alone(tmp_path: Path) -> None:
     shown = coloured_things(20)
     shown[0] = replace(shown[0], targets=("a violet ball",))
     data = write_data(tmp_path, shown)
-    sentences = training_sentences(data.corpus, "train")
+    sentences, sources = texts_of(data.corpus, "train", SEEN)
+    assert sources is None
     assert len(sentences) == sum(len(s.targets) for s in shown if s.split == "train")
-    words = WordTokenizer.train(sentences, 1)
-    val = Dataset(data, "val", words, 30)
+    val = split_of(data, "val", Vocabularies(Tokenizer.captions(sentences, min_count=1)))
     assert val.batch([0]).targets[0].tolist()[1] == UNK_ID
 
 
 def test_data_is_described_by_what_it_is(things: DataSource) -> None:
-    described = describe_data(things.corpus, things.features)
+    described = describe_data(things.corpus, features_of(things).path, "pooled")
     assert described == things
     assert described.feature_dim == DIM
     assert described.corpus_fingerprint == Corpus(things.corpus).fingerprint()
-    assert '"weights_sha256": "000' in described.features_fingerprint
+    assert '"weights_sha256": "000' in features_of(described).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("sees", "store", "named"),
+    [
+        ("nothing", "features", "reads text alone"),
+        ("pooled", None, "--features: missing"),
+        ("grid", "features", "pooled features, this recipe sees grid ones"),
+    ],
+)
+def test_features_that_a_recipe_does_not_want_are_refused(
+    things: DataSource, sees: Sees, store: str | None, named: str
+) -> None:
+    with pytest.raises(UserError, match=named):
+        describe_data(things.corpus, store and features_of(things).path, sees)
+
+
+def write_texts(folder: Path, *rows: tuple[str, str | None, tuple[str, ...]]) -> DataSource:
+    """A corpus of text: each row an id, a source and targets; all of them "train"."""
+    write_corpus(folder, [], [Example(name, "train", None, *texts) for name, *texts in rows])
+    return describe_data(folder, None, "nothing")
+
+
+NAMED = Task("nothing", reads=True, tells="label")
+
+
+def test_a_label_is_one_row_and_the_commonest_answer(tmp_path: Path) -> None:
+    data = write_texts(
+        tmp_path, ("1", "what is it", ("cat", "dog", "dog")), ("2", "is it", ("yes",))
+    )
+    texts, sources = texts_of(data.corpus, "train", NAMED)
+    assert (texts, sources) == (["dog", "yes"], ["what is it", "is it"])
+    vocabularies = Vocabularies(
+        Tokenizer.labels(["dog", "dog"], size=1),
+        Tokenizer.words(sources, min_count=1, lowercase=True),
+    )
+    dataset = Dataset(data, "train", NAMED, vocabularies, 2, 30)
+    # "yes" is no label that is known: there is nothing to learn from it, but it is measured.
+    assert (len(dataset), len(dataset.examples)) == (1, 2)
+    batch = dataset.batch([0])
+    assert vocabularies.target.decode(batch.targets[0].tolist()) == "dog"
+    assert vocabularies.source is not None
+    assert vocabularies.source.decode(batch.source[0].tolist()) == "what is"
+    assert dataset.lengths.tolist() == [3]
+
+
+def test_an_example_without_a_source_is_refused_by_name(tmp_path: Path) -> None:
+    data = write_texts(tmp_path, ("mute", None, ("yes",)))
+    with pytest.raises(UserError, match="example 'mute' has no source"):
+        texts_of(data.corpus, "train", NAMED)
+
+
+TAGGED = Task("pooled", reads=False, tells="label_per_frame")
+
+
+@pytest.mark.parametrize("num_labels", [4, 3])
+def test_tags_are_one_label_a_frame_and_nothing_else(tmp_path: Path, num_labels: int) -> None:
+    shown = replace(
+        coloured_things(2)[1],
+        features=np.ones((4, DIM), np.float32),
+        targets=("up", "up", "down", "up")[:num_labels],
+    )
+    data = write_data(tmp_path, [shown])
+    tags = Vocabularies(Tokenizer.labels(["up", "down"], size=2))
+    if num_labels == 3:
+        with pytest.raises(UserError, match=r"3 labels, its item 4 frames.*--every 1"):
+            split_of(data, "train", tags, task=TAGGED)
+        return
+    dataset = split_of(data, "train", tags, task=TAGGED)
+    told = [tags.target.decode([label]) for label in dataset.batch([0]).targets[0].tolist()]
+    assert told == ["up", "up", "down", "up"]
+    assert dataset.num_targets(np.array([0])) == 4
+
+
+def test_running_text_has_the_blank_lines_of_its_file(tmp_path: Path) -> None:
+    data = write_texts(
+        tmp_path,
+        ("a.txt:000000002", None, ("one",)),
+        ("a.txt:000000005", None, ("two",)),
+        ("b.txt:000000009", None, ("three",)),
+    )
+    assert list(lines_of(data.corpus, "train")) == ["one", "", "", "two", "three"]
+    recipe = small_recipe("char_lm")
+    spelled = Vocabularies(Tokenizer.characters(["one two three"], min_count=1))
+    dataset = open_dataset(
+        data, "train", recipe, Task("nothing", reads=False, tells="stream"), spelled
+    )
+    assert isinstance(dataset, StreamDataset)
+    assert int(dataset.lengths.sum()) == len("one\n\n\ntwo\nthree\n")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from training.config import ModelConfig
-from training.data.batch import Batch, make_batch
+from training.data.batch import Batch, Row, make_batch
 from training.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID
-from training.evaluation.search import Hypothesis, beam
+from training.evaluation.search import Hypothesis, beam, sample
 from training.models.build import build_model
-from training.models.generator import Generator
+from training.models.config import CaptionerConfig
+from training.models.generator import Generator, Sizes
 
 DIM = 3
 NEVER = [PAD_ID, BOS_ID, UNK_ID]
@@ -20,12 +20,14 @@ NEVER = [PAD_ID, BOS_ID, UNK_ID]
 
 def make_model(vocabulary: int, seed: int = 0, **bias: float) -> Generator[Any]:
     torch.manual_seed(seed)
-    sizes = {"embedding_size": 4, "hidden_size": 5, "dropout": 0.0}
-    model: Any = build_model(ModelConfig(kind="s2vt", **sizes), DIM, vocabulary)
+    config = CaptionerConfig(kind="s2vt", embedding_size=4, hidden_size=5, dropout=0.0)
+    model: Any = build_model(config, Sizes(vocabulary, 0, DIM))
     for parameter in model.parameters():
         parameter.data.mul_(4)
     for word, value in bias.items():
-        model.bias.data[{"pad": PAD_ID, "bos": BOS_ID, "eos": EOS_ID, "unk": UNK_ID}[word]] = value
+        model.words.bias.data[
+            {"pad": PAD_ID, "bos": BOS_ID, "eos": EOS_ID, "unk": UNK_ID}[word]
+        ] = value
     return model.eval()
 
 
@@ -35,7 +37,7 @@ def films(num: int) -> list[np.ndarray]:
 
 
 def questions(num: int) -> Batch:
-    return make_batch(films(num), [()] * num)
+    return make_batch([Row(film) for film in films(num)], sentences=True)
 
 
 @torch.no_grad()
@@ -43,7 +45,7 @@ def log_probs(
     model: Generator[Any], film: np.ndarray, sentences: list[tuple[int, ...]]
 ) -> list[float]:
     """Of whole sentences with their <eos>, by the path that training takes."""
-    batch = make_batch([film] * len(sentences), sentences)
+    batch = make_batch([Row(film, (), ids) for ids in sentences], sentences=True)
     of_all = torch.log_softmax(model.logits(model.hidden(batch)).double(), -1)
     of_words = of_all.gather(2, batch.targets[..., None])[..., 0]
     at = torch.arange(of_words.shape[1]) < batch.num_targets[:, None]
@@ -87,7 +89,7 @@ def likeliest_words(model: Generator[Any], batch: Batch, max_words: int) -> list
     """Greedy search, a row at a time, as anyone would write it."""
     told = []
     for row in range(len(batch)):
-        state = model.start(make_batch([films(len(batch))[row]], [()]))
+        state = model.start(make_batch([Row(films(len(batch))[row])], sentences=True))
         words, word = [], BOS_ID
         while len(words) < max_words:
             probs, state = model.step(state, torch.tensor([word]))
@@ -114,7 +116,7 @@ def test_a_row_is_told_the_same_alone_and_among_others(beam_size: int) -> None:
     model = make_model(12, eos=1.0)
     together = beam(model, questions(9), beam_size, 6, 0.7)
     for film, among in zip(films(9), together, strict=True):
-        (alone,) = beam(model, make_batch([film], [()]), beam_size, 6, 0.7)
+        (alone,) = beam(model, make_batch([Row(film)], sentences=True), beam_size, 6, 0.7)
         assert ranked(alone) == ranked(among)
         assert [h.score for h in alone] == pytest.approx([h.score for h in among], abs=1e-5)
 
@@ -140,3 +142,23 @@ def test_a_model_that_says_nothing_gives_one_empty_sentence_first(
 ) -> None:
     for found in beam(make_model(vocabulary, eos=eos), questions(5), 3, 4, 0.7):
         assert found[0].token_ids == ()
+
+
+def test_sentences_are_drawn_as_often_as_they_are_likely() -> None:
+    # With two words and at most one of them there are three sentences: "", "4" and "5", cut.
+    model, batch = make_model(6), make_batch([Row(films(1)[0])] * 4000, sentences=True)
+    torch.manual_seed(0)
+    drawn = [tuple(ids) for ids in sample(model, batch, 1)]
+    with torch.inference_mode():
+        log_probs, _ = model.step(model.start(batch), torch.full((4000,), BOS_ID))
+    probabilities = log_probs[0, [EOS_ID, 4, 5]].softmax(-1).tolist()
+    for ids, probability in zip([(), (4,), (5,)], probabilities, strict=True):
+        assert drawn.count(ids) / 4000 == pytest.approx(probability, abs=0.03)
+
+
+def test_running_text_goes_on_after_an_end() -> None:
+    torch.manual_seed(0)
+    texts = sample(make_model(6, eos=2.0), questions(5), 30, through_ends=True)
+    assert {len(text) for text in texts} == {30}
+    assert any(EOS_ID in text[:-1] for text in texts)
+    assert not {PAD_ID, BOS_ID, UNK_ID} & {token for text in texts for token in text}

@@ -6,42 +6,94 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch.nn.functional import pad
 
-from training.config import ModelConfig
-from training.data.batch import Batch, make_batch
+from training.data.batch import Batch, Row, make_batch
+from training.data.task import Task
 from training.models.build import build_model
-from training.models.generator import Generator
-from training.optimization import TeacherForcing
+from training.models.config import ModelConfig
+from training.models.generator import Generator, Sizes
+from training.objectives import TeacherForcing
 
-DIM, VOCABULARY = 5, 11
-KINDS = ("show_and_tell", "mean_pool_video", "s2vt")
+DIM, NUM_CELLS, VOCABULARY, SOURCE_VOCABULARY = 5, 3, 11, 9
 SENTENCES = ([4, 5, 6], [7], [], [10, 4, 4, 8, 9])
 NUM_FRAMES = (3, 1, 4, 2)
+SHAPES: dict[str, tuple[int, ...]] = {"pooled": (DIM,), "grid": (NUM_CELLS, DIM)}
+SOURCES = ([4, 5, 4, 8], [6], [], [7, 8])
+
+SEEING = {
+    "show_and_tell": {"kind": "show_and_tell"},
+    "neuraltalk": {"kind": "neuraltalk", "cell": "gru", "num_layers": 2},
+    "m_rnn": {"kind": "m_rnn", "cell": "rnn"},
+    "lrcn": {"kind": "lrcn", "num_layers": 2},
+    "recurrent_visual": {"kind": "recurrent_visual"},
+    "mean_pool_video": {"kind": "mean_pool_video"},
+    "s2vt": {"kind": "s2vt"},
+    "attend_and_tell": {"kind": "attend_and_tell", "num_layers": 2, "attention_size": 4},
+}
+READING = {
+    "seq2seq": {"kind": "seq2seq", "num_layers": 2},
+    "seq2seq reversed": {"kind": "seq2seq", "reversed": True, "cell": "gru"},
+    "seq2seq both ways": {"kind": "seq2seq", "bidirectional": True, "num_layers": 2},
+    "seq2seq multiplicative": {"kind": "seq2seq", "attention": "multiplicative"},
+    "seq2seq additive": {
+        "kind": "seq2seq",
+        "cell": "rnn",
+        "bidirectional": True,
+        "attention": "additive",
+    },
+}
+MODELS: dict[str, dict[str, Any]] = {
+    **{name: {"feature_dropout": 0.2, **section} for name, section in SEEING.items()},
+    **READING,
+}
 
 
-def frames(seed: int = 0) -> list[np.ndarray]:
+def rows_of(task: Task, seed: int = 0) -> list[Row]:
+    """Four examples with all that a task sees and reads; another seed, other examples."""
     rng = np.random.default_rng(seed)
-    return [rng.normal(1, 3, (t, DIM)).astype(np.float32) for t in NUM_FRAMES]
+    features: list[Any] = [None] * len(SENTENCES)
+    if task.sees != "nothing":
+        shape = SHAPES[task.sees]
+        features = [rng.normal(1, 3, (t, *shape)).astype(np.float32) for t in NUM_FRAMES]
+    sources = SOURCES[seed:] + SOURCES[:seed] if task.reads else [()] * len(SENTENCES)
+    return [Row(*parts) for parts in zip(features, sources, SENTENCES, strict=True)]
+
+
+def batch_of(rows: list[Row]) -> Batch:
+    return make_batch(rows, sentences=True)
 
 
 @pytest.fixture
-def batch() -> Batch:
-    return make_batch(frames(), SENTENCES)
+def batch(model: Generator[Any]) -> Batch:
+    return batch_of(rows_of(model.task))
 
 
-def make_model(kind: str, **changes: Any) -> Generator[Any]:
+def make_model(name: str) -> Generator[Any]:
     torch.manual_seed(0)
-    sizes = {"embedding_size": 6, "hidden_size": 7, "dropout": 0.3, "feature_dropout": 0.2}
-    model = build_model(ModelConfig(kind=kind, **(sizes | changes)), DIM, VOCABULARY)
-    model.measure([torch.tensor(f) for f in frames(1)])
+    sizes = {"embedding_size": 6, "hidden_size": 7, "dropout": 0.3}
+    config = TypeAdapter(ModelConfig).validate_python({**sizes, **MODELS[name]})
+    model = build_model(config, Sizes(VOCABULARY, SOURCE_VOCABULARY, DIM))
+    assert isinstance(model, Generator)
+    if model.task.sees != "nothing":
+        model.measure(seen(rows_of(model.task, 1)))
     # Fresh weights say nearly the same of everything: these are far from it.
     for parameter in model.parameters():
         parameter.data.mul_(3)
     return model.eval()
 
 
-@pytest.fixture(params=KINDS)
+def seen(rows: list[Row]) -> list[torch.Tensor]:
+    return [torch.tensor(row.features) for row in rows]
+
+
+def shown(rows: list[Row], scale: float, offset: float) -> list[Row]:
+    """The same examples with other features."""
+    return [replace(row, features=scale * row.features + offset) for row in rows]
+
+
+@pytest.fixture(params=MODELS)
 def model(request: pytest.FixtureRequest) -> Generator[Any]:
     return make_model(request.param)
 
@@ -78,16 +130,17 @@ def test_a_row_is_told_the_same_alone_and_among_others(
     model: Generator[Any], batch: Batch, how: Any
 ) -> None:
     together = how(model, batch)
-    for row, (feature, sentence) in enumerate(zip(frames(), SENTENCES, strict=True)):
-        alone = how(model, make_batch([feature], [sentence]))[0]
-        assert torch.allclose(together[row, : len(alone)], alone, atol=1e-5)
+    for n, row in enumerate(rows_of(model.task)):
+        alone = how(model, batch_of([row]))[0]
+        assert torch.allclose(together[n, : len(alone)], alone, atol=1e-5)
 
 
 @pytest.mark.parametrize("how", [forced, stepped])
 def test_more_padding_changes_nothing(model: Generator[Any], batch: Batch, how: Any) -> None:
     padded = replace(
         batch,
-        features=pad(batch.features, (0, 0, 0, 2)),
+        features=torch.cat([batch.features, torch.zeros_like(batch.features[:, :2])], 1),
+        source=pad(batch.source, (0, 2)),
         inputs=pad(batch.inputs, (0, 3)),
         targets=pad(batch.targets, (0, 3)),
     )
@@ -109,26 +162,29 @@ def test_a_state_of_chosen_rows_goes_on_as_those_rows(model: Generator[Any], bat
 
 
 def test_every_parameter_learns(model: Generator[Any], batch: Batch) -> None:
-    loss, _ = TeacherForcing(model.train(), 0.1)(batch)
+    loss, _, _ = TeacherForcing(model.train(), VOCABULARY, 0.1).train()(batch)
     loss.backward()
     still = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert still == []
 
 
-def test_features_of_another_scale_are_the_same_to_it_once_measured(
-    model: Generator[Any], batch: Batch
-) -> None:
-    expected = forced(model, batch)
-    model.measure([torch.tensor(1000 * f + 7) for f in frames(1)])
-    scaled = make_batch([1000 * f + 7 for f in frames()], SENTENCES)
-    at = counts(batch)
+@pytest.mark.parametrize("name", SEEING)
+def test_features_of_another_scale_are_the_same_to_it_once_measured(name: str) -> None:
+    model = make_model(name)
+    rows = rows_of(model.task)
+    expected = forced(model, batch_of(rows))
+    model.measure(seen(shown(rows_of(model.task, 1), 1000, 7)))
+    scaled = batch_of(shown(rows, 1000, 7))
+    at = counts(scaled)
     assert torch.allclose(forced(model, scaled)[at], expected[at], atol=1e-3)
 
 
-def test_a_feature_that_never_changes_is_not_blown_up(model: Generator[Any]) -> None:
-    same = [np.ones((2, DIM), np.float32)] * 3
-    model.measure([torch.tensor(f) for f in same])
-    assert forced(model, make_batch(same, [[4]] * 3)).isfinite().all()
+@pytest.mark.parametrize("name", SEEING)
+def test_a_feature_that_never_changes_is_not_blown_up(name: str) -> None:
+    model = make_model(name)
+    same = shown(rows_of(model.task), 0, 1)
+    model.measure(seen(same))
+    assert forced(model, batch_of(same)).isfinite().all()
 
 
 def test_dropout_acts_in_training_alone(model: Generator[Any], batch: Batch) -> None:
@@ -137,15 +193,16 @@ def test_dropout_acts_in_training_alone(model: Generator[Any], batch: Batch) -> 
     assert not torch.equal(forced(model, batch), forced(model, batch))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_only_s2vt_sees_in_which_order_frames_come(kind: str) -> None:
-    model, film = make_model(kind), frames()[0]
-    forward, backward = (
-        forced(model, make_batch([f], [[4, 5]])) for f in (film, film[::-1].copy())
-    )
-    assert torch.allclose(forward, backward, atol=1e-5) == (kind != "s2vt")
+@pytest.mark.parametrize("name", SEEING)
+def test_only_s2vt_sees_in_which_order_frames_come(name: str) -> None:
+    model = make_model(name)
+    film = rows_of(model.task)[0]
+    assert film.features is not None
+    backwards = replace(film, features=film.features[::-1].copy())
+    one, other = (forced(model, batch_of([row])) for row in (film, backwards))
+    assert torch.allclose(one, other, atol=1e-5) == (name != "s2vt")
 
 
-def test_the_frames_are_seen_at_all(model: Generator[Any]) -> None:
-    one, other = (forced(model, make_batch([f], [[4]])) for f in (frames()[0], frames(2)[0]))
+def test_what_it_is_about_is_seen_or_read_at_all(model: Generator[Any]) -> None:
+    one, other = (forced(model, batch_of(rows_of(model.task, seed)[:1])) for seed in (0, 3))
     assert not torch.allclose(one, other, atol=1e-2)

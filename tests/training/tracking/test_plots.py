@@ -2,10 +2,11 @@
 
 from io import BytesIO
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from training.tracking.plots import learning_curves, length_histogram
+from training.tracking.plots import gradient_flow_plot, learning_curves, length_histogram
 
 HISTORY = [
     {"epoch": 1, "train/nats_per_token": 4.0, "val/nats_per_token": 3.9, "lr": 0.1},
@@ -69,3 +70,22 @@ def test_lengths_are_shares_of_their_own_number() -> None:
 @pytest.mark.parametrize("hypotheses", [[], [""], ["word " * 500]])
 def test_odd_lengths_are_drawn(hypotheses: list[str]) -> None:
     assert drawn(length_histogram(hypotheses, []))
+
+
+def test_gradients_fade_on_a_log_scale_a_line_a_cell() -> None:
+    figure = gradient_flow_plot({"rnn": [1.0, 1e-3, 1e-9], "lstm": np.array([1.0, 0.5, 0.2, 0.1])})
+    axes = figure.axes[0]
+    assert axes.get_yscale() == "log"
+    assert axes.get_xlabel() == "Steps back (t - k)"
+    assert legend(figure) == ["rnn", "lstm"]
+    rnn, lstm = axes.get_lines()
+    assert list(rnn.get_ydata()) == [1.0, 1e-3, 1e-9]
+    assert list(lstm.get_xdata()) == [0, 1, 2, 3]
+    assert rnn.get_color() != lstm.get_color()
+    assert drawn(figure)
+
+
+@pytest.mark.filterwarnings("ignore:Data has no positive values")
+@pytest.mark.parametrize("flows", [{}, {"rnn": []}, {"rnn": [0.0, 0.0]}])
+def test_gradients_that_are_nowhere_are_no_error(flows: dict[str, list[float]]) -> None:
+    assert drawn(gradient_flow_plot(flows))

@@ -4,32 +4,29 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from pipeline.corpus import Corpus
 from pipeline.errors import UserError
-from training.captioning import caption_files
-from training.checkpoint import TrainedModel
-from training.data.dataset import Dataset, DataSource, describe_data, training_sentences
-from training.data.tokenizer import WordTokenizer
-from training.evaluation.evaluate import search_examples
-from training.loop import Ranks, TrainingLoop
+from training.data.source import DataSource, describe_data, texts_of
+from training.data.vocabularies import train_vocabularies
+from training.evaluation.evaluate import answer_examples
+from training.models.build import task_of
+from training.prediction import predict
+from training.trained import TrainedModel
 
-from .conftest import small_recipe
+from .conftest import make_loop, small_recipe, split_of
 
 
 @pytest.fixture(scope="module")
 def captioner(clips: Path, clip_features: Path) -> TrainedModel:
     """Two steps old."""
-    data = describe_data(clips, clip_features)
-    tokenizer = WordTokenizer.train(training_sentences(clips, "train"), 1)
+    data = describe_data(clips, clip_features, "pooled")
     recipe = small_recipe("s2vt", "training.max_steps=2")
-    train, val = (Dataset(data, split, tokenizer, 8) for split in ("train", "val"))
-    device = torch.device("cpu")
-    loop = TrainingLoop(recipe, tokenizer, train, val, data.feature_dim, device, Ranks())
+    words = train_vocabularies(recipe, *texts_of(clips, "train", task_of(recipe.model)))
+    loop = make_loop(data, words, recipe)
     loop.run()
-    return TrainedModel(loop.model.eval(), tokenizer, recipe, data, step=1)
+    return TrainedModel(loop.model.eval(), words, recipe, data, step=1)
 
 
 @pytest.fixture
@@ -41,12 +38,12 @@ def photo(tmp_path: Path) -> Path:
 def test_a_file_is_told_what_its_item_of_the_corpus_is_told(
     captioner: TrainedModel, clips: Path
 ) -> None:
-    dataset = Dataset(captioner.data, "val", captioner.tokenizer, 8)
+    dataset = split_of(captioner.data, "val", captioner.vocabularies)
     items = {item.key: item for item in Corpus(clips).items()}
     item = items[str(dataset.examples[0].item_key)]
-    (expected,) = search_examples(captioner.model, dataset, [0], captioner.recipe.search)
-    (caption,) = caption_files(captioner, [Corpus(clips).locate(item)])
-    assert caption.text == captioner.tokenizer.decode(expected.token_ids)
+    (expected,) = answer_examples(captioner.model, dataset, [0], captioner.recipe.search)
+    (caption,) = predict(captioner, [Corpus(clips).locate(item)])
+    assert (caption.text,) == expected.texts
     assert caption.score == pytest.approx(expected.score, abs=1e-3)
 
 
@@ -56,10 +53,12 @@ def test_videos_and_photographs_are_told_in_the_order_given(
     corpus = Corpus(clips)
     film = corpus.locate(corpus.items()[0])
     told: list[tuple[int, int]] = []
-    captions = caption_files(captioner, [photo, film], 1, lambda *done: told.append(done))
-    assert [caption.file for caption in captions] == [photo, film]
+    captions = predict(
+        captioner, [photo, film], beam_size=1, on_progress=lambda *done: told.append(done)
+    )
+    assert [caption.input for caption in captions] == [str(photo), str(film)]
     assert told == [(1, 2), (2, 2)]
-    assert captions[1] == caption_files(captioner, [film], 1)[0]
+    assert captions[1] == predict(captioner, [film], beam_size=1)[0]
     assert all(caption.score < 0 for caption in captions)
 
 
@@ -78,11 +77,20 @@ def test_a_file_that_cannot_be_seen_is_refused_by_name(
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=named):
-        caption_files(captioner, [tmp_path / name])
+        predict(captioner, [tmp_path / name])
 
 
 def test_a_model_of_features_that_cannot_be_made_here_is_refused(
     captioner: TrainedModel, things: DataSource, photo: Path
 ) -> None:
     with pytest.raises(UserError, match="synthetic"):
-        caption_files(replace(captioner, data=things), [photo])
+        predict(replace(captioner, data=things), [photo])
+
+
+def test_what_a_task_does_not_read_or_lacks_is_refused(
+    captioner: TrainedModel, photo: Path
+) -> None:
+    with pytest.raises(UserError, match="--text: of no use: s2vt does not read it"):
+        predict(captioner, [photo], "a dog")
+    with pytest.raises(UserError, match="FILE: missing; s2vt reads it"):
+        predict(captioner)

@@ -1,0 +1,137 @@
+"""The recipes that answer with labels, made small, learn what they should and not what they can't."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.corpus import Example, Item, write_corpus
+from training.config import load_recipe
+from training.data.source import DataSource, describe_data, texts_of
+from training.data.vocabularies import train_vocabularies
+from training.models.build import task_of
+
+from ..training.conftest import (
+    COLOURS,
+    DIM,
+    SHAPES,
+    Shown,
+    features_of,
+    make_loop,
+    write_data,
+)
+
+
+def train(data: DataSource, name: str, *settings: str) -> float:
+    """The best accuracy on val, in percent, of a recipe learned from some data."""
+    recipe = load_recipe(
+        name,
+        [
+            "model.embedding_size=32",
+            "model.hidden_size=32",
+            "model.dropout=0.1",
+            "optimizer.learning_rate=1e-2",
+            "optimizer.average_decay=0",
+            "training.batch_tokens=256",
+            *settings,
+        ],
+    )
+    assert recipe.training.monitor == "accuracy"
+    words = train_vocabularies(recipe, *texts_of(data.corpus, "train", task_of(recipe.model)))
+    loop = make_loop(data, words, recipe)
+    loop.run()
+    assert loop.progress.best_value is not None
+    return loop.progress.best_value
+
+
+def opinions(num_sentences: int) -> list[Example]:
+    """Sentences about films, good or bad; "not" before the adjective turns it round."""
+    rng = np.random.default_rng(0)
+    liked = {"good": True, "clever": True, "moving": True, "dull": False, "bad": False}
+    examples = []
+    for n in range(num_sentences):
+        word = str(rng.choice(list(liked)))
+        negated = bool(rng.integers(2))
+        before = "this film is" if n % 3 else "for all its long hours and its cast , the film is"
+        label = "pos" if liked[word] != negated else "neg"
+        text = f"{before} {'not ' if negated else ''}{word} ."
+        examples.append(Example(f"{n}", "val" if n % 5 == 0 else "train", None, text, (label,)))
+    return examples
+
+
+def test_sentiment_hangs_on_more_than_one_word(tmp_path: Path) -> None:
+    write_corpus(tmp_path, [], opinions(500))
+    data = describe_data(tmp_path, None, "nothing")
+    assert train(data, "sentiment", "training.epochs=4") >= 97
+
+
+def films_that_rise_or_fall(num_films: int) -> list[Shown]:
+    """Films that rise, fall or stay from each frame to the next; the label says which."""
+    rng = np.random.default_rng(0)
+    way = rng.normal(size=DIM)
+    steps = {"rises": 1, "falls": -1, "stays": 0}
+    shown = []
+    for n in range(num_films):
+        labels = [str(label) for label in rng.choice(list(steps), rng.integers(3, 9))]
+        heights = np.cumsum([rng.normal(), *(steps[label] for label in labels)])
+        noise = rng.normal(scale=0.05, size=(len(heights), DIM))
+        frames = (heights[:, None] * way + noise).astype(np.float32)
+        # Nothing comes after the last frame, which has the label of the one before it.
+        targets = (*labels, labels[-1])
+        shown.append(Shown(f"film {n}", "train" if n % 5 else "val", frames, targets))
+    return shown
+
+
+@pytest.mark.parametrize(("bidirectional", "least", "most"), [(True, 95, 100), (False, 30, 60)])
+def test_a_tagger_that_reads_both_ways_knows_what_a_frame_leads_to(
+    bidirectional: bool, least: float, most: float, tmp_path: Path
+) -> None:
+    data = write_data(tmp_path, films_that_rise_or_fall(400))
+    both = f"model.bidirectional={str(bidirectional).lower()}"
+    assert least <= train(data, "frame_tagger", both, "training.epochs=6") <= most
+
+
+def questions_about_things(folder: Path, num_items: int) -> DataSource:
+    """Pictures of a coloured thing; what colour, what shape, and whether it is one that is named.
+
+    Asked by halves and by heart, "yes" and "no" are as likely for any picture and any question.
+    """
+    rng = np.random.default_rng(0)
+    looks = {word: rng.normal(size=DIM) for word in (*COLOURS, *SHAPES)}
+    things, examples = list(product(COLOURS, SHAPES)), []
+    shown = []
+    for n in range(num_items):
+        colour, shape = things[n % len(things)]
+        noise = rng.normal(scale=0.2, size=(1, DIM))
+        features = (looks[colour] + looks[shape] + noise).astype(np.float32)
+        split = "train" if n % 5 else "val"
+        shown.append(Shown(f"item {n}", split, features, (colour,)))
+        other = str(rng.choice([c for c in COLOURS if c != colour]))
+        for question, answer in (
+            ("what colour is it?", colour),
+            ("what shape is the thing?", shape),
+            (f"is it {colour}?", "yes"),
+            (f"is it {other}?", "no"),
+        ):
+            key = f"item {n}"
+            examples.append(Example(f"{key} {question}", split, key, question, (answer,)))
+    features_path = features_of(write_data(folder, shown)).path
+    items = [Item(one.key, f"{one.key}.mp4", "video") for one in shown]
+    write_corpus(folder / "corpus", items, examples)
+    return describe_data(folder / "corpus", Path(features_path), "pooled")
+
+
+@pytest.mark.parametrize(
+    ("uses", "least", "most"), [("both", 97, 100), ("question", 40, 60), ("image", 20, 40)]
+)
+def test_only_question_and_image_together_answer(
+    uses: str, least: float, most: float, tmp_path: Path
+) -> None:
+    # The question alone guesses a colour and a shape, and one of yes and no; the image alone must
+    # say the same of all four questions.
+    data = questions_about_things(tmp_path, 300)
+    settings = ["model.fused_size=64", "training.epochs=8", f"model.uses={uses}"]
+    assert least <= train(data, "vqa_lstm", *settings) <= most

@@ -1,0 +1,40 @@
+"""Running text in lanes and windows."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.data.stream import StreamDataset
+from training.data.tokenizer import BOS_ID, EOS_ID, PAD_ID
+
+lines = st.lists(st.lists(st.integers(4, 99), max_size=6), min_size=1, max_size=9)
+
+
+def test_a_line_follows_the_one_before_as_a_sentence_of_its_own() -> None:
+    stream = StreamDataset([[7, 8], [], [9]], num_lanes=1, window=4)
+    one, other = (stream.batch([row]) for row in range(2))
+    assert one.inputs.tolist() == [[BOS_ID, 7, 8, BOS_ID]]
+    assert one.targets.tolist() == [[7, 8, EOS_ID, EOS_ID]]
+    assert other.inputs.tolist() == [[BOS_ID, 9, PAD_ID, PAD_ID]]
+    assert other.targets.tolist() == [[9, EOS_ID, PAD_ID, PAD_ID]]
+    assert other.num_targets.tolist() == [2]
+
+
+@given(lines, st.integers(1, 5), st.integers(1, 7))
+def test_every_token_is_told_once_and_in_order(
+    text: list[list[int]], num_lanes: int, window: int
+) -> None:
+    stream = StreamDataset(text, num_lanes, window)
+    expected = [token for line in text for token in (*line, EOS_ID)]
+    windows = [stream.batch(rows) for rows in stream.windows()]
+    for batch in windows:
+        inside = np.arange(window) < batch.num_targets.numpy()[:, None]
+        assert ((batch.targets.numpy() != PAD_ID) == inside).all()
+    lanes = np.concatenate([batch.targets.numpy() for batch in windows], 1)
+    assert lanes[lanes != PAD_ID].tolist() == expected
+    inputs = np.concatenate([batch.inputs.numpy() for batch in windows], 1)
+    before = [BOS_ID, *(BOS_ID if token == EOS_ID else token for token in expected[:-1])]
+    assert inputs[lanes != PAD_ID].tolist() == before
+    rows = np.concatenate(stream.windows())
+    assert sorted(rows.tolist()) == list(range(len(stream)))
+    assert stream.num_targets(rows) == len(expected)

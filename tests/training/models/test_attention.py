@@ -1,0 +1,72 @@
+"""Attention against the papers' formulas, written out place by place."""
+
+import pytest
+import torch
+
+from training.models.attention import AdditiveAttention, Attention, MultiplicativeAttention
+
+QUERY, MEMORY, SIZE = 3, 4, 5
+LENGTHS = torch.tensor([3, 1, 6])
+
+
+def multiplicative() -> MultiplicativeAttention:
+    torch.manual_seed(0)
+    return MultiplicativeAttention(QUERY, MEMORY)
+
+
+def additive() -> AdditiveAttention:
+    torch.manual_seed(0)
+    return AdditiveAttention(QUERY, MEMORY, SIZE)
+
+
+@pytest.fixture(params=[multiplicative, additive])
+def attention(request: pytest.FixtureRequest) -> Attention:
+    made: Attention = request.param()
+    return made
+
+
+def queries() -> torch.Tensor:
+    return torch.randn(3, 2, QUERY, generator=torch.Generator().manual_seed(1))
+
+
+def places() -> torch.Tensor:
+    return torch.randn(3, 6, MEMORY, generator=torch.Generator().manual_seed(2))
+
+
+def score(attention: Attention, query: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+    if isinstance(attention, MultiplicativeAttention):
+        return query @ attention.to_memory.weight.T @ place / MEMORY**0.5
+    assert isinstance(attention, AdditiveAttention)
+    between = attention.of_query(query) + attention.of_memory(place)
+    return attention.to_score.weight[0] @ torch.tanh(between)
+
+
+@torch.no_grad()
+def test_it_is_the_formula_for_each_query_over_the_places_that_count(attention: Attention) -> None:
+    found, weights = attention(queries(), attention.remember(places(), LENGTHS))
+    assert found.shape == (3, 2, MEMORY)
+    for row, length in enumerate(LENGTHS.tolist()):
+        own = places()[row, :length]
+        for at, query in enumerate(queries()[row]):
+            expected = torch.stack([score(attention, query, place) for place in own]).softmax(0)
+            assert torch.allclose(weights[row, at, :length], expected, atol=1e-6)
+            assert torch.allclose(found[row, at], expected @ own, atol=1e-6)
+            assert not weights[row, at, length:].any()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rows", [[2, 0, 2, 1], [1, 0, 2], [0, 1, 2]])
+def test_chosen_rows_look_at_their_own_memory(attention: Attention, rows: list[int]) -> None:
+    chosen = torch.tensor(rows)
+    memory = attention.remember(places(), LENGTHS)
+    found, _ = attention(queries(), memory)
+    again, _ = attention(queries()[chosen], memory.select(chosen))
+    assert torch.allclose(again, found[chosen], atol=1e-6)
+
+
+@torch.no_grad()
+def test_rows_that_share_a_memory_change_places_without_a_copy(attention: Attention) -> None:
+    beams = attention.remember(places(), LENGTHS).select(torch.tensor([0, 0, 0, 2, 2, 2]))
+    assert beams.select(torch.tensor([1, 1, 0, 5, 3, 4])) is beams
+    # As many rows, but not the same: one of the first beam's is done.
+    assert beams.select(torch.tensor([1, 0, 3, 4, 5, 5])) is not beams

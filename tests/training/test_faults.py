@@ -1,0 +1,375 @@
+"""A training that is killed, stopped, damaged or moved to other workers ends as if nothing had
+happened: the same bytes, each example once an epoch, and a word to the person who started it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from jobs import train as train_command
+from pipeline import failpoints
+from pipeline.errors import JobError, Stopped, UserError
+from training import trainer
+from training.checkpoint import Checkpoint, Checkpoints, Progress
+from training.config import Recipe
+from training.data.sampler import Cursor
+from training.data.source import DataSource
+from training.data.vocabularies import Vocabularies
+from training.reports import EpochReport, FellBack, Report
+from training.trainer import TrainingJob, fit
+
+from .conftest import coloured_things, features_of, make_loop, small_recipe, words_of
+
+SETTINGS = ("training.epochs=2", "training.checkpoint_steps=5", "training.monitor=nats_per_token")
+
+
+def with_training(recipe: Recipe, **changes: object) -> Recipe:
+    settings = recipe.training.model_copy(update=changes)
+    return recipe.model_copy(update={"training": settings})
+
+
+def job_of(data: DataSource, folder: Path, workers: int, recipe: Recipe) -> TrainingJob:
+    words = words_of(coloured_things(60))
+    return TrainingJob("run", recipe, words.to_json(), data, folder, workers)
+
+
+def tensors_of(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    groups = ("weights", "average", "best", "optimizer")
+    return {f"{g}/{n}": t for g in groups for n, t in getattr(checkpoint, g).items()}
+
+
+def assert_equal(one: Checkpoint, other: Checkpoint) -> None:
+    """Bit for bit."""
+    assert one.progress == other.progress
+    tensors, others = tensors_of(one), tensors_of(other)
+    assert tensors.keys() == others.keys()
+    for name, tensor in tensors.items():
+        assert torch.equal(tensor, others[name]), name
+
+
+def no_report(_: Report) -> None:
+    pass
+
+
+@pytest.fixture(autouse=True)
+def quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray looks after its workers every two seconds; a test need not wait for that."""
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    ray_cluster: None, things: DataSource, tmp_path_factory: pytest.TempPathFactory
+) -> Checkpoint:
+    """Where two workers get when nothing happens."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return fit(job_of(things, folder, 2, small_recipe("s2vt", *SETTINGS)), no_report)
+
+
+# Workers that die
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "train-step@7-1=kill",
+        pytest.param("train-step@7-0=term", marks=pytest.mark.chaos),
+        pytest.param(
+            "write-folder@checkpoint_00000_000000010/optimizer.safetensors=kill",
+            marks=pytest.mark.chaos,
+        ),
+    ],
+)
+def test_a_worker_that_dies_is_replaced_and_the_end_is_the_same(
+    fault: str,
+    undisturbed: Checkpoint,
+    things: DataSource,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "once").mkdir()
+    monkeypatch.setenv(failpoints.VARIABLE, fault)
+    monkeypatch.setenv(failpoints.ONCE, str(tmp_path / "once"))
+    epochs: list[int] = []
+
+    def hear(report: Report) -> None:
+        if isinstance(report, EpochReport):
+            epochs.append(report.epoch)
+
+    end = fit(job_of(things, tmp_path, 2, small_recipe("s2vt", *SETTINGS)), hear)
+    assert len(list((tmp_path / "once").iterdir())) == 1
+    assert_equal(end, undisturbed)
+    assert epochs == [1, 2]
+
+
+def test_half_a_checkpoint_is_never_read(
+    undisturbed: Checkpoint, things: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = job_of(things, tmp_path, 2, small_recipe("s2vt", *SETTINGS))
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "MAX_FAILURES", 0)
+        half = "checkpoint_00000_000000010"
+        patch.setenv(failpoints.VARIABLE, f"write-folder@{half}/optimizer.safetensors=kill")
+        with pytest.raises(JobError):
+            fit(job, no_report)
+    assert Checkpoints(tmp_path / "run").names() == ["checkpoint_00000_000000005"]
+    assert {path.name for path in (tmp_path / "run" / f".{half}.writing").iterdir()} >= {
+        "progress.json",
+        "weights.safetensors",
+    }
+    assert_equal(fit(job, no_report), undisturbed)
+
+
+# Checkpoints that are damaged
+
+
+def flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("damage", [flip, cut, Path.unlink], ids=["flipped", "cut", "missing"])
+@pytest.mark.parametrize("file", ["weights.safetensors", "progress.json", "manifest.json"])
+def test_the_newest_whole_checkpoint_serves(
+    damage: Callable[[Path], object], file: str, tmp_path: Path
+) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.newest_whole() == (None, ())
+    for step in (5, 10, 15):
+        progress = Progress(cursor=Cursor(0, step), step=step)
+        checkpoints.keep(Checkpoint(progress, {"weight": torch.full((9,), float(step))}))
+    older, newest = "checkpoint_00000_000000010", "checkpoint_00000_000000015"
+    assert checkpoints.names() == [newest, older]
+
+    damage(tmp_path / newest / file)
+    name, damages = checkpoints.newest_whole()
+    assert name == older
+    assert len(damages) == 1
+    assert newest in damages[0]
+    assert checkpoints.read(older).progress.step == 10
+    # Told once; kept to be looked at, and not counted any more.
+    assert checkpoints.newest_whole() == (older, ())
+    assert (tmp_path / f"damaged_{newest}").is_dir()
+
+    damage(tmp_path / older / file)
+    with pytest.raises(UserError, match=f"no checkpoint is whole: .*{older}"):
+        checkpoints.newest_whole()
+
+
+def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(
+    undisturbed: Checkpoint, things: DataSource, tmp_path: Path
+) -> None:
+    recipe = small_recipe("s2vt", *SETTINGS)
+    fit(job_of(things, tmp_path, 2, with_training(recipe, max_steps=7)), no_report)
+    checkpoints = Checkpoints(tmp_path / "run")
+    newest, older = checkpoints.names()
+    flip(tmp_path / "run" / newest / "weights.safetensors")
+
+    reports: list[Report] = []
+    assert_equal(fit(job_of(things, tmp_path, 2, recipe), reports.append), undisturbed)
+    (fell_back,) = [report for report in reports if isinstance(report, FellBack)]
+    assert fell_back.used == older
+    assert newest in fell_back.damages[0]
+
+    for name in checkpoints.names():
+        flip(tmp_path / "run" / name / "weights.safetensors")
+    with pytest.raises(UserError, match=r"no checkpoint is whole: .*; "):
+        fit(job_of(things, tmp_path, 2, recipe), no_report)
+
+
+# Two workers become one
+
+# One of two workers: what it learned from, step by step, beside the checkpoint of both.
+WORKER = """
+import json, sys
+from pathlib import Path
+given = json.loads(sys.argv[1])
+sys.path.insert(0, given["here"])
+from torch import distributed
+from conftest import make_loop
+from training.config import Recipe
+from training.data.dataset import Dataset
+from training.data.source import DataSource
+from training.data.vocabularies import Vocabularies
+from training.ranks import Ranks
+
+ranks, out = Ranks(given["rank"], 2), Path(given["out"])
+distributed.init_process_group("gloo", f"file://{out}/rendezvous", rank=ranks.rank, world_size=2)
+data, words = DataSource.from_dict(given["data"]), Vocabularies.from_json(given["words"])
+loop = make_loop(data, words, Recipe.model_validate(given["recipe"]), ranks)
+rows, batch = [], Dataset.batch
+Dataset.batch = lambda self, some: rows.extend(map(int, some)) or batch(self, some)
+loop.run(on_checkpoint=lambda: ranks.rank or loop.checkpoint().write(out / "checkpoint"))
+(out / f"rows-{ranks.rank}.json").write_text(json.dumps(rows))
+distributed.barrier()
+distributed.destroy_process_group()
+"""
+
+
+def test_a_training_begun_by_two_workers_and_ended_by_one_sees_each_example_once(
+    things: DataSource, words: Vocabularies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_dropout = ("model.dropout=0", "model.feature_dropout=0", "training.epochs=1")
+    recipe = small_recipe("s2vt", *no_dropout)
+    given = {
+        "here": str(Path(__file__).parent),
+        "data": asdict(things),
+        "words": words.to_json(),
+        "recipe": with_training(recipe, max_steps=6).model_dump(),
+        "out": str(tmp_path),
+    }
+    workers = [
+        subprocess.Popen([sys.executable, "-c", WORKER, json.dumps({**given, "rank": rank})])
+        for rank in range(2)
+    ]
+    try:
+        assert [worker.wait(timeout=240) for worker in workers] == [0, 0]
+    finally:
+        for worker in workers:
+            worker.kill()
+    seen: Counter[int] = Counter()
+    for rank in range(2):
+        seen.update(json.loads((tmp_path / f"rows-{rank}.json").read_text()))
+    assert seen
+
+    alone = make_loop(things, words, recipe)
+    alone.run()
+
+    resumed = make_loop(things, words, recipe)
+    resumed.restore(Checkpoint.read(tmp_path / "checkpoint"))
+    learn = resumed.train_step
+    monkeypatch.setattr(
+        resumed,
+        "train_step",
+        lambda rows, epochs: seen.update(rows.tolist()) or learn(rows, epochs),
+    )
+    resumed.run()
+    num_rows = sum(len(shown.targets) for shown in coloured_things(60) if shown.split == "train")
+    assert seen == Counter(range(num_rows))
+    (figures,), (expected,) = resumed.progress.history, alone.progress.history
+    assert figures == pytest.approx(expected, abs=1e-4)
+
+
+# Told to stop
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """This process's own, back at the end."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_the_first_sigterm_asks_and_the_second_ends(handlers: None) -> None:
+    asked: list[bool] = []
+    with pytest.raises(Stopped) as stopped, trainer._stopping(lambda: asked.append(True)) as told:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert told.is_set()
+        assert asked == [True]
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stopped.value.exit_code == 75
+    assert asked == [True]
+
+
+def test_workers_that_do_not_stop_in_time_are_not_waited_for(
+    handlers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "GRACE_S", 0.05)
+    with pytest.raises(Stopped), trainer._stopping(lambda: None):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_training_has_begun_ends_the_command(
+    number: signal.Signals,
+    intertitle: Callable[..., Any],
+    handlers: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(train_command, "cluster", lambda _: os.kill(os.getpid(), number))
+    ended = intertitle("train", "s2vt", "--corpus", "c", "--features", "f")
+    assert ended.code == (75 if number == signal.SIGTERM else 130)
+
+
+def test_a_stopped_command_says_how_to_go_on_and_a_resumed_one_what_was_damaged(
+    things: DataSource, tmp_path: Path
+) -> None:
+    program = Path(sys.executable).with_name("intertitle")
+    settings = ("model.embedding_size=12", "model.hidden_size=16", "training.batch_tokens=64")
+    begin = [
+        *("train", "s2vt", "--corpus", things.corpus, "--features", features_of(things).path),
+        *("--name", "a run", "--workers", "2", "--set", "training.epochs=100000"),
+        *("--set", "training.patience=100000", "--set", "training.checkpoint_steps=5"),
+        *(part for setting in settings for part in ("--set", setting)),
+    ]
+    environment = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
+        "RAY_OVERRIDE_RESOURCES": '{"CPU": 2, "GPU": 0}',
+    }
+    told = tmp_path / "told"
+    with told.open("w") as err:
+        command = subprocess.Popen([program, *begin], cwd=tmp_path, env=environment, stderr=err)
+    try:
+        deadline = time.monotonic() + 300
+        while len(kept := list(tmp_path.glob("checkpoints/*/checkpoint_*"))) < 2:
+            assert command.poll() is None, told.read_text()
+            assert time.monotonic() < deadline, told.read_text()
+            time.sleep(0.1)
+        asked = time.monotonic()
+        command.terminate()
+        assert command.wait(timeout=120) == 75
+    finally:
+        command.kill()
+    print(f"from SIGTERM to the exit: {time.monotonic() - asked:.1f} s")
+    assert told.read_text().splitlines()[-1] == (
+        "intertitle: stopped; to go on: intertitle train --resume 'a run'"
+    )
+    checkpoints = Checkpoints(kept[0].parent)
+    newest, older = checkpoints.names()
+    # A step of its own, if it was not by chance one of those that are kept anyway.
+    step = int(newest[-9:])
+    assert checkpoints.read(newest).progress.step == step
+    client = MlflowClient(environment["MLFLOW_TRACKING_URI"])
+    run = client.get_run(kept[0].parent.name)
+    assert run.info.status == "KILLED"
+    assert run.data.tags["error"] == "Stopped: SIGTERM"
+
+    flip(checkpoints.folder / newest / "weights.safetensors")
+    resumed = subprocess.run(
+        [program, "train", "--resume", "a run", "--set", f"training.max_steps={step + 1}"],
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=300,
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert re.search(rf"^WARNING: .*{newest}.*; going on from {older}$", resumed.stderr, re.M)
+    assert client.get_run(run.info.run_id).info.status == "FINISHED"
+    (note,) = client.list_artifacts(run.info.run_id, "fell_back")
+    assert note.path == f"fell_back/{older}.txt"

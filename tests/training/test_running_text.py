@@ -1,0 +1,126 @@
+"""A model of running text carries its state: through stops, and over workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.corpus import Example, write_corpus
+from training.checkpoint import Checkpoint
+from training.config import Recipe
+from training.data.source import DataSource, describe_data, texts_of
+from training.data.vocabularies import Vocabularies, train_vocabularies
+from training.evaluation.likelihood import surprise
+from training.models.build import task_of
+from training.models.language_model import LanguageModel
+
+from .conftest import make_loop, small_recipe
+from .workers import run_workers
+
+RECIPE = small_recipe(
+    "char_lm",
+    "model.dropout=0",
+    "model.embedding_dropout=0",
+    "model.num_layers=2",
+    "optimizer.average_decay=0",
+    "training.epochs=2",
+    "training.batch_tokens=48",
+    "training.window=12",
+)
+# In the second epoch, where states have been carried, some windows before its end.
+STOPPED = RECIPE.model_copy(
+    update={"training": RECIPE.training.model_copy(update={"max_steps": 30})}
+)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> DataSource:
+    """Lines that count, so that what comes next hangs on what was long before."""
+    folder = tmp_path_factory.mktemp("text")
+    lines = [f"{n} and {n + 1} make {2 * n + 1}" for n in range(60)]
+    write_corpus(
+        folder,
+        [],
+        [
+            Example(f"sums.txt:{n:09}", "val" if n >= 50 else "train", None, None, (line,))
+            for n, line in enumerate(lines)
+        ],
+    )
+    return describe_data(folder, None, "nothing")
+
+
+@pytest.fixture(scope="module")
+def spelled(text: DataSource) -> Vocabularies:
+    return train_vocabularies(RECIPE, *texts_of(text.corpus, "train", task_of(RECIPE.model)))
+
+
+@pytest.fixture(scope="module")
+def alone(text: DataSource, spelled: Vocabularies) -> Checkpoint:
+    """What one worker comes to that is never stopped."""
+    loop = make_loop(text, spelled, RECIPE)
+    loop.run()
+    assert loop.progress.step == 38
+    return loop.checkpoint()
+
+
+def difference(one: Checkpoint, other: Checkpoint) -> float:
+    assert one.progress.step == other.progress.step
+    return max(float((one.weights[n] - w).abs().max()) for n, w in other.weights.items())
+
+
+def go_on(text: DataSource, spelled: Vocabularies, folder: Path) -> Checkpoint:
+    loop = make_loop(text, spelled, RECIPE)
+    loop.restore(Checkpoint.read(folder))
+    loop.run()
+    return loop.checkpoint()
+
+
+def stop(recipe: Recipe, text: DataSource, spelled: Vocabularies, folder: Path) -> Checkpoint:
+    loop = make_loop(text, spelled, recipe)
+    loop.run()
+    loop.checkpoint().write(folder)
+    return loop.checkpoint()
+
+
+def test_a_stop_between_two_windows_loses_nothing(
+    text: DataSource, spelled: Vocabularies, alone: Checkpoint, tmp_path: Path
+) -> None:
+    part = stop(STOPPED, text, spelled, tmp_path / "part")
+    assert part.carried["h"].shape == (2, 4, 16)
+    assert part.carried["h"].any()
+    assert difference(go_on(text, spelled, tmp_path / "part"), alone) == 0
+
+
+def test_two_workers_read_as_one_does_and_can_become_one(
+    text: DataSource, spelled: Vocabularies, alone: Checkpoint, tmp_path: Path
+) -> None:
+    run_workers(text, spelled, (RECIPE, STOPPED), tmp_path)
+    whole, resumed = (Checkpoint.read(tmp_path / name) for name in ("whole", "resumed"))
+    assert difference(whole, alone) < 1e-5
+    assert difference(resumed, whole) == 0
+    assert difference(go_on(text, spelled, tmp_path / "part"), alone) < 1e-5
+    for figures, expected in zip(whole.progress.history, alone.progress.history, strict=True):
+        assert figures == pytest.approx(expected, abs=1e-4)
+
+
+def test_what_was_read_before_tells_what_comes_next(
+    text: DataSource, spelled: Vocabularies, alone: Checkpoint
+) -> None:
+    loop = make_loop(text, spelled, RECIPE)
+    model, val = loop.model, loop._val
+    assert isinstance(model, LanguageModel)
+    model.load_state_dict(alone.weights)
+    windows = val.windows()
+    nats, tokens = surprise(model.eval(), val, windows, len(spelled.target))
+    # The whole of each lane at once, from nothing: the same.
+    inputs, targets = (
+        torch.cat([getattr(val.batch(rows), name) for rows in windows], 1)
+        for name in ("inputs", "targets")
+    )
+    with torch.inference_mode():
+        outputs, _ = model.stack(model.words(inputs))
+        log_probs = torch.log_softmax(model.logits(outputs), -1)
+    told = -log_probs.gather(2, targets[..., None])[..., 0][targets != 0]
+    assert (len(told), float(told.sum())) == (tokens, pytest.approx(nats, rel=1e-5))

@@ -1,0 +1,196 @@
+"""What a training takes over from another one."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.errors import UserError
+from training.config import Recipe
+from training.data.source import DataSource, FeatureSource
+from training.data.tokenizer import SPECIAL, Tokenizer
+from training.data.vocabularies import Vocabularies
+from training.experiment import train
+from training.models.build import build_model
+from training.models.generator import Model
+from training.tracking.run import download
+from training.trained import TrainedModel, sizes_of
+from training.transfer import Transfer, transfer
+
+from .conftest import Trained, coloured_things, features_of, small_recipe, write_features
+
+MAKE = {"backbone": "one", "sampling": "uniform:8", "weights_sha256": "0"}
+FEATURES = {"standardize.mean", "standardize.deviation", "projection.1.weight", "projection.1.bias"}
+CHANGES = {
+    "scale_changes.mean",
+    "scale_changes.deviation",
+    "project_changes.weight",
+    "project_changes.bias",
+}
+BY_TOKEN = {"words.embedding.weight", "words.bias"}
+
+
+def seen(**changes: str) -> DataSource:
+    return DataSource("c", "f", FeatureSource("s", "n", json.dumps(MAKE | changes), 6))
+
+
+def saying(*words: str) -> Vocabularies:
+    return Vocabularies(Tokenizer.captions(words, min_count=1))
+
+
+def drawn(recipe: Recipe, vocabularies: Vocabularies, data: DataSource, seed: int) -> Model:
+    torch.manual_seed(seed)
+    model = build_model(recipe.model, sizes_of(vocabularies, data))
+    for tensor in model.state_dict().values():
+        tensor.normal_()
+    return model
+
+
+def moved(
+    old: tuple[Recipe, Vocabularies, DataSource], new: tuple[Recipe, Vocabularies, DataSource]
+) -> tuple[Transfer, dict[str, Any], dict[str, Any]]:
+    """A transfer, and the tensors of the old and the new model."""
+    before, after = drawn(*old, 0), drawn(*new, 1)
+    recipe, vocabularies, data = old
+    found = transfer(after, *new[1:], TrainedModel(before, vocabularies, recipe, data, 1))
+    return found, before.state_dict(), after.state_dict()
+
+
+S2VT = small_recipe("s2vt")
+WORDS = saying("a red ball")
+
+
+def test_a_model_takes_all_of_one_like_it() -> None:
+    found, old, new = moved((S2VT, WORDS, seen()), (S2VT, WORDS, seen()))
+    assert found.left == {}
+    assert set(found.taken) == old.keys() - BY_TOKEN
+    assert found.mapped == dict.fromkeys(BY_TOKEN, (7, 7))
+    assert found.tensors.keys() == new.keys()
+    assert all(torch.equal(old[name], tensor) for name, tensor in found.tensors.items())
+
+
+@pytest.mark.parametrize("said", [("the red cube", "a ball"), ("ball red",), ("dog",)])
+def test_words_keep_what_they_mean_in_another_vocabulary(said: Sequence[str]) -> None:
+    words = saying(*said)
+    found, old, new = moved((S2VT, WORDS, seen()), (S2VT, words, seen()))
+    then, now = WORDS.target.tokens(), words.target.tokens()
+    shared = set(then) & set(now)
+    assert shared >= set(SPECIAL)
+    for name in BY_TOKEN:
+        assert found.mapped[name] == (len(shared), len(now))
+        for row, token in enumerate(now):
+            expected = old[name][then.index(token)] if token in shared else new[name][row]
+            assert torch.equal(found.tensors[name][row], expected), token
+    assert set(found.taken) == old.keys() - BY_TOKEN
+
+
+def test_tokens_of_another_kind_are_not_mapped() -> None:
+    pieces = Vocabularies(Tokenizer.words(["a red ball"], min_count=1, lowercase=True))
+    found, _, _ = moved((S2VT, WORDS, seen()), (S2VT, pieces, seen()))
+    assert found.left == dict.fromkeys(BY_TOKEN, "tokens are captions, not words")
+    assert found.mapped == {}
+
+
+def test_a_larger_model_takes_what_has_kept_its_size() -> None:
+    larger = small_recipe("s2vt", "model.hidden_size=20")
+    found, old, _ = moved((S2VT, WORDS, seen()), (larger, WORDS, seen()))
+    assert set(found.taken) == FEATURES | CHANGES | {"words.likeness.bias"}
+    assert found.mapped.keys() == BY_TOKEN
+    assert found.left["words.likeness.weight"] == "size [12, 16], not [12, 20]"
+    assert found.tensors.keys() | found.left.keys() == old.keys()
+    assert not found.tensors.keys() & found.left.keys()
+
+
+def test_what_meets_features_is_left_if_they_are_of_another_make() -> None:
+    data = seen(backbone="another")
+    found, old, _ = moved((S2VT, WORDS, seen()), (S2VT, WORDS, data))
+    assert found.left == dict.fromkeys(FEATURES | CHANGES, "features of another make")
+    assert found.tensors.keys() == old.keys() - FEATURES - CHANGES
+
+
+def test_features_of_other_frames_are_of_the_same_make() -> None:
+    found, _, _ = moved((S2VT, WORDS, seen()), (S2VT, WORDS, seen(sampling="fps:2")))
+    assert found.left == {}
+
+
+def test_a_model_takes_its_words_from_one_of_another_kind() -> None:
+    stream = small_recipe("char_lm", "tokenizer.kind=captions")
+    found, _, new = moved((stream, WORDS, DataSource("c", "f")), (S2VT, WORDS, seen()))
+    assert found.mapped.keys() == BY_TOKEN
+    assert found.taken == ()
+    assert found.left == dict.fromkeys(new.keys() - BY_TOKEN, "the old model has none")
+
+
+def test_a_transfer_tells_what_it_took_and_what_it_left() -> None:
+    larger = small_recipe("s2vt", "model.hidden_size=20")
+    found, _, _ = moved((S2VT, WORDS, seen()), (larger, saying("a dog"), seen(backbone="b")))
+    lines = found.describe()
+    assert lines[0] == "taken: words.likeness.bias"
+    assert "taken by token: words.bias, 5 of 6 rows" in lines
+    assert any(
+        line.startswith("left as drawn, features of another make: standardize.mean, ")
+        for line in lines
+    )
+    assert json.loads(found.to_json()) == {
+        "taken": ["words.likeness.bias"],
+        "mapped": {name: [5, 6] for name in BY_TOKEN},
+        "left": found.left,
+    }
+
+
+def begin(trained: Trained, things: DataSource, name: str, *settings: str, **how: Any) -> Any:
+    # A rate at which nothing moves: what the run keeps is what it began with.
+    recipe = small_recipe("s2vt", "training.epochs=1", "optimizer.learning_rate=1e-30", *settings)
+    return train(
+        recipe,
+        Path(things.corpus),
+        Path(features_of(things).path),
+        workers=1,
+        tracking_uri=trained.tracking_uri,
+        checkpoints=trained.checkpoints,
+        name=name,
+        init_from="first",
+        **how,
+    )
+
+
+def test_a_run_begins_with_the_weights_of_another(trained: Trained, things: DataSource) -> None:
+    from mlflow import MlflowClient
+
+    told: list[Transfer] = []
+    # The average of weights that never move is what they are.
+    average = "optimizer.average_decay=0.9"
+    result = begin(trained, things, "second", average, on_transfer=told.append)
+    one, other = (
+        TrainedModel.read(download(run, "model")).model.state_dict()
+        for run in (trained.result.run, result.run)
+    )
+    assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
+    assert [found.left for found in told] == [{}]
+    assert result.evaluation.scores.values == pytest.approx(
+        trained.result.evaluation.scores.values, rel=1e-3
+    )
+    run = MlflowClient(trained.tracking_uri).get_run(result.run.run_id)
+    assert run.data.tags["init_from"] == trained.result.run.run_id
+    kept = json.loads(download(result.run, "transfer.json").read_text())
+    assert kept == json.loads(told[0].to_json())
+
+
+def test_a_run_of_which_nothing_fits_is_refused(
+    trained: Trained, things: DataSource, tmp_path: Path
+) -> None:
+    store = write_features(tmp_path, coloured_things(60), weights="f")
+    other = replace(things, features=replace(features_of(things), path=str(store)))
+    settings = ("model.embedding_size=9", "model.hidden_size=9", "tokenizer.kind=words")
+    with pytest.raises(UserError, match="--init-from first: nothing of its model fits s2vt"):
+        begin(trained, other, "third", *settings)
+
+
+def test_a_run_goes_on_with_what_it_began_with(intertitle: Callable[..., Any]) -> None:
+    ended = intertitle("train", "--resume", "one", "--init-from", "other")
+    assert (ended.code, ended.out) == (2, "")
+    assert "--resume: a run goes on with the recipe and the data it began with" in ended.err

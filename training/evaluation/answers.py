@@ -1,0 +1,194 @@
+"""How good systems are that answer with a label: one for a question, or one for each frame."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from pipeline.errors import UserError
+from training.evaluation.metrics import Scores
+
+NUM_VQA_ANSWERS = 10
+"""How many people answered each question of VQA; its accuracy is defined for no other number."""
+
+# What the official code of VQA does to an answer, with what it does by mistake, because published
+# figures have it: vqaEval.py of https://github.com/GT-Vision-Lab/VQA as of a013f00, 2021.
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+_COMMA_IN_NUMBER = re.compile("[0-9],[0-9]")
+_PERIOD = re.compile(r"\.(?![0-9])")
+_MAX_PERIODS = 32  # there re.UNICODE, which is 32, stands where `sub` takes a count
+_NUMBER_WORDS = "zero one two three four five six seven eight nine ten"
+_NUMBERS = {word: str(n) for n, word in enumerate(_NUMBER_WORDS.split())} | {"none": "0"}
+_ARTICLES = frozenset(("a", "an", "the"))
+_CONTRACTIONS = """
+ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't
+haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am might've mightn't
+mightn't've must've mustn't needn't not've o'clock oughtn't 'ow's'at shan't she'd've should've
+shouldn't shouldn't've somebody'd've somebody'll somebody's someone'd someone'd've someone'll
+someone's something'd something'd've something'll that's there'd there'd've there're there's they'd
+they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're what's what've
+when's where'd where's where've who'd who'd've who'll who's who've why'll why're why's won't
+would've wouldn't wouldn't've y'all y'all'd've y'all'll you'd you'd've you'll you're you've
+"""
+# Each is put right where one apostrophe is missing. The last is the wrong way round there too.
+_APOSTROPHES = {
+    word[:at] + word[at + 1 :]: word
+    for word in _CONTRACTIONS.split()
+    for at, character in enumerate(word)
+    if character == "'"
+} | {"somebody'd": "somebodyd"}
+
+
+def vqa_accuracy(answers: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
+    """The accuracy, from 0 to 1, of each of B answers against those of ten people.
+
+    Antol et al., "VQA: Visual Question Answering", 2015: the mean, over the ten ways to leave one
+    person out, of min(1, how many of the other nine agree / 3). As in the official code, texts are
+    normalized only where the ten are not all the same.
+
+    Raises:
+        UserError: another number of answers than of examples, or an example without ten references.
+    """
+    _check_number(answers, references)
+    for index, group in enumerate(references):
+        if len(group) != NUM_VQA_ANSWERS:
+            raise UserError(
+                f"references: example {index} has {len(group)}; "
+                f"VQA's accuracy needs {NUM_VQA_ANSWERS}"
+            )
+    return [
+        _accuracy_of_one(answer, group) for answer, group in zip(answers, references, strict=True)
+    ]
+
+
+def _accuracy_of_one(answer: str, references: Sequence[str]) -> float:
+    answer, *references = (_on_one_line(text) for text in (answer, *references))
+    if len(set(references)) > 1:
+        answer, *references = (_normalize(text) for text in (answer, *references))
+    # What the mean over the ten comes to for 0, 1, 2, 3 and more who agree: 0, 0.3, 0.6, 0.9, 1.
+    return min(1.0, 3 * references.count(answer) / NUM_VQA_ANSWERS)
+
+
+def _on_one_line(text: str) -> str:
+    return text.replace("\n", " ").replace("\t", " ").strip()
+
+
+def _normalize(text: str) -> str:
+    spaced = text
+    in_number = _COMMA_IN_NUMBER.search(text) is not None
+    for mark in _PUNCTUATION:
+        at_a_space = f"{mark} " in text or f" {mark}" in text
+        spaced = spaced.replace(mark, "" if at_a_space or in_number else " ")
+    spaced = _PERIOD.sub("", spaced, count=_MAX_PERIODS)
+    words = (_NUMBERS.get(word, word) for word in spaced.lower().split())
+    return " ".join(_APOSTROPHES.get(word, word) for word in words if word not in _ARTICLES)
+
+
+class AnswerScorer:
+    """Scores one answer for each of B questions against one fixed set of references.
+
+    | name | what it is |
+    | --- | --- |
+    | `accuracy` | the share that equals the commonest reference, letter by letter |
+    | `vqa_accuracy` | `vqa_accuracy`; only where every example has ten references |
+    """
+
+    def __init__(self, references: Sequence[Sequence[str]]) -> None:
+        """Takes, for each of B examples, one reference or more; of equally common ones the first.
+
+        Raises:
+            UserError: there is no example, or one without a reference or with an empty one.
+        """
+        _check_references(references)
+        self._references = [list(group) for group in references]
+        self._commonest = [Counter(group).most_common(1)[0][0] for group in references]
+        sizes = {len(group) for group in references}
+        self._nrefs = sizes.pop() if len(sizes) == 1 else "var"
+
+    def score(self, hypotheses: Sequence[str]) -> Scores:
+        """Scores B answers, from 0 to 100. An empty one is legal.
+
+        Raises:
+            UserError: another number of hypotheses than of examples.
+        """
+        _check_number(hypotheses, self._references)
+        equal = [one == other for one, other in zip(hypotheses, self._commonest, strict=True)]
+        per_example = {"accuracy": _percent(equal)}
+        signatures = {"accuracy": f"accuracy|ref:majority|nrefs:{self._nrefs}"}
+        if self._nrefs == NUM_VQA_ANSWERS:
+            per_example["vqa_accuracy"] = _percent(vqa_accuracy(hypotheses, self._references))
+            signatures["vqa_accuracy"] = f"vqa_accuracy|nrefs:{self._nrefs}|norm:vqaEval-a013f00"
+        return Scores(
+            {name: sum(scores) / len(scores) for name, scores in per_example.items()},
+            signatures,
+            per_example,
+        )
+
+
+class LabelScorer:
+    """Scores taggers, which give each frame of N sequences a label, against one reference each.
+
+    | name | what it is |
+    | --- | --- |
+    | `accuracy` | the share of all frames whose label is right; long sequences weigh more |
+    | `exact_match` | the share of sequences whose labels are all right |
+    """
+
+    def __init__(self, references: Sequence[Sequence[str]]) -> None:
+        """Takes, for each of N sequences, the labels of its frames.
+
+        Raises:
+            UserError: there is no example, or one without a reference or with an empty one.
+        """
+        _check_references(references)
+        self._references = [list(labels) for labels in references]
+
+    def score(self, hypotheses: Sequence[Sequence[str]]) -> Scores:
+        """Scores the labels of N sequences, from 0 to 100; `per_example` has `accuracy` alone.
+
+        Raises:
+            UserError: another number of hypotheses than of examples, or one of another length than
+                its reference.
+        """
+        _check_number(hypotheses, self._references)
+        right: list[int] = []
+        for index, (labels, reference) in enumerate(zip(hypotheses, self._references, strict=True)):
+            if len(labels) != len(reference):
+                raise UserError(
+                    f"hypotheses: example {index} has {len(labels)} labels for "
+                    f"{len(reference)} frames; exactly one for each is needed"
+                )
+            right.append(sum(one == other for one, other in zip(labels, reference, strict=True)))
+        frames = [len(reference) for reference in self._references]
+        shares = [count / size for count, size in zip(right, frames, strict=True)]
+        return Scores(
+            values={
+                "accuracy": 100 * sum(right) / sum(frames),
+                "exact_match": 100 * sum(share == 1 for share in shares) / len(shares),
+            },
+            signatures={"accuracy": "accuracy|unit:frame", "exact_match": "exact_match"},
+            per_example={"accuracy": _percent(shares)},
+        )
+
+
+def _check_references(references: Sequence[Sequence[str]]) -> None:
+    if not references:
+        raise UserError("references: 0 examples; at least 1 is needed")
+    for index, group in enumerate(references):
+        if isinstance(group, str):
+            raise UserError(f"references: example {index} is one string; a list is needed")
+        if not group:
+            raise UserError(f"references: example {index} has none; at least 1 is needed")
+        if not all(reference.strip() for reference in group):
+            raise UserError(f"references: example {index} has an empty one; text is needed")
+
+
+def _check_number(hypotheses: Sequence[object], references: Sequence[object]) -> None:
+    if len(hypotheses) != len(references):
+        raise UserError(
+            f"hypotheses: {len(hypotheses)} for {len(references)} examples; "
+            "exactly one for each is needed"
+        )
+
+
+def _percent(shares: Iterable[float]) -> tuple[float, ...]:
+    return tuple(100.0 * share for share in shares)

@@ -1,0 +1,56 @@
+"""What models that answer with labels share: the layer that tells them, and words that are read."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from training.data.batch import Batch
+from training.data.tokenizer import PAD_ID
+from training.models.generator import Model
+
+
+class LabelModel(Model):
+    """A model whose labels are told by one linear layer.
+
+    Args:
+        vocabulary: V, of the labels.
+        hidden_size: of what they are told from.
+        dropout: on that.
+    """
+
+    def __init__(self, vocabulary: int, hidden_size: int, dropout: float) -> None:
+        super().__init__()
+        self.output = nn.Linear(hidden_size, vocabulary)
+        self.output_dropout = nn.Dropout(dropout)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        told: Tensor = self.output(self.output_dropout(hidden))
+        return told
+
+    def vocabulary_parameters(self) -> dict[str, Literal["source", "target"]]:
+        sides: dict[str, Literal["source", "target"]] = {
+            "embedding.weight": "source",
+            "output.weight": "target",
+            "output.bias": "target",
+        }
+        return {name: sides[name] for name, _ in self.named_parameters() if name in sides}
+
+
+def word_embedding(vocabulary: int, size: int) -> nn.Embedding:
+    """Of words that are read; zero for padding."""
+    embedding = nn.Embedding(vocabulary, size, padding_idx=PAD_ID)
+    nn.init.uniform_(embedding.weight, -0.1, 0.1)
+    with torch.no_grad():
+        embedding.weight[PAD_ID].zero_()
+    return embedding
+
+
+def source_steps(batch: Batch) -> tuple[Tensor, Tensor]:
+    """What is read, [B, S], and the steps of each row, [B]; a source without a token, which
+    recurrent cells could not read, is one step of padding."""
+    source = batch.source if batch.source.shape[1] else pad(batch.source, (0, 1), value=PAD_ID)
+    return source, batch.num_source.clamp_min(1)

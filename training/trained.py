@@ -1,0 +1,77 @@
+"""A model to use, with all that it needs: what a run keeps."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors.torch import load
+
+from training.checkpoint import read_folder, save_tensors, write_folder
+from training.config import Recipe, parse_recipe
+from training.data.source import DataSource
+from training.data.task import Task
+from training.data.vocabularies import Vocabularies
+from training.models.build import build_model, task_of
+from training.models.generator import Model, Sizes
+
+
+def sizes_of(vocabularies: Vocabularies, data: DataSource) -> Sizes:
+    """What the data says of a model's size."""
+    source = vocabularies.source
+    return Sizes(len(vocabularies.target), len(source) if source else 0, data.feature_dim)
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model to use, with all that it needs: what a run keeps.
+
+    Attributes:
+        model: in evaluation mode.
+        vocabularies: of its texts.
+        recipe: it was trained by.
+        data: it was trained on; features of another make are refused.
+        step: the optimizer's steps that its training took.
+    """
+
+    model: Model
+    vocabularies: Vocabularies
+    recipe: Recipe
+    data: DataSource
+    step: int
+
+    @property
+    def task(self) -> Task:
+        """What the model reads and tells."""
+        return task_of(self.recipe.model)
+
+    def write(self, folder: Path) -> None:
+        """Write it, all or nothing."""
+        write_folder(
+            folder,
+            {
+                "model.safetensors": save_tensors(self.model.state_dict()),
+                "vocabularies.json": self.vocabularies.to_json().encode(),
+                "recipe.json": self.recipe.model_dump_json(indent=1).encode(),
+                "training.json": json.dumps(
+                    {"data": asdict(self.data), "step": self.step}, indent=1
+                ).encode(),
+            },
+        )
+
+    @classmethod
+    def read(cls, folder: Path) -> TrainedModel:
+        """The inverse of `write`.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        files = read_folder(folder)
+        vocabularies = Vocabularies.from_json(files["vocabularies.json"].decode())
+        recipe = parse_recipe(json.loads(files["recipe.json"]), f"{folder}/recipe.json")
+        training = json.loads(files["training.json"])
+        data = DataSource.from_dict(training["data"])
+        model = build_model(recipe.model, sizes_of(vocabularies, data))
+        model.load_state_dict(load(files["model.safetensors"]))
+        return cls(model.eval(), vocabularies, recipe, data, training["step"])

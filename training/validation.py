@@ -1,0 +1,84 @@
+"""How good a model is on the validation split, measured by all workers together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from training.config import Recipe, SearchConfig
+from training.data.dataset import Dataset
+from training.data.stream import StreamDataset
+from training.data.tokenizer import Tokenizer
+from training.evaluation.evaluate import (
+    Sample,
+    Scorer,
+    answer_examples,
+    make_samples,
+    make_scorer,
+    write_texts,
+)
+from training.evaluation.likelihood import make_sampler, shares, surprise
+from training.models.generator import Generator, Model
+from training.ranks import Ranks
+
+NUM_SAMPLES = 8
+
+
+class Validator:
+    """Measures models on one split.
+
+    Args:
+        recipe: of the training.
+        dataset: the split.
+        tokenizer: of what is told.
+        ranks: this worker among its fellows.
+    """
+
+    def __init__(
+        self, recipe: Recipe, dataset: Dataset | StreamDataset, tokenizer: Tokenizer, ranks: Ranks
+    ) -> None:
+        self._recipe, self._dataset = recipe, dataset
+        self._tokenizer, self._ranks = tokenizer, ranks
+        self._scorer: Scorer | None = None
+
+    def measure(self, model: Model) -> tuple[dict[str, float], tuple[Sample, ...]]:
+        """Figures by name, and some samples; the same on every worker.
+
+        Args:
+            model: in evaluation mode.
+        """
+        nats = self._nats(model)
+        if not math.isfinite(nats):
+            # Nothing can be searched with it; the loop says what has happened.
+            return {"nats_per_token": nats}, ()
+        dataset = self._dataset
+        if isinstance(dataset, StreamDataset):
+            assert isinstance(model, Generator)
+            texts = write_texts(model, self._tokenizer, self._recipe.training.seed)
+            # Too large a number to write says no more than infinity.
+            perplexity = math.exp(nats) if nats < 100 else math.inf
+            return {"nats_per_token": nats, "perplexity": perplexity}, _some(texts)
+        mine = range(len(dataset.examples))[self._ranks.rank :: self._ranks.world_size]
+        search = SearchConfig(beam_size=1, max_tokens=self._recipe.search.max_tokens)
+        found = answer_examples(model, dataset, mine, search)
+        parts = self._ranks.gather(dict(zip(mine, found, strict=True)))
+        scored: tuple[dict[str, float], tuple[Sample, ...]] | None = None
+        if self._ranks.rank == 0:
+            answers = {n: answer for part in parts for n, answer in part.items()}
+            self._scorer = self._scorer or make_scorer(dataset)
+            scores = self._scorer.score([answers[n] for n in sorted(answers)], quick=True)
+            scored = (scores.values, _some(make_samples(dataset, answers)))
+        scored = self._ranks.from_first(scored)
+        assert scored is not None
+        return {"nats_per_token": nats} | scored[0], scored[1]
+
+    def _nats(self, model: Model) -> float:
+        """-log p of a target, over all workers."""
+        batches = make_sampler(self._dataset, self._recipe.training).epoch(0)
+        mine = shares(batches, self._ranks.rank, self._ranks.world_size)
+        sums = self._ranks.gather(surprise(model, self._dataset, mine, len(self._tokenizer)))
+        return sum(nats for nats, _ in sums) / max(1, sum(tokens for _, tokens in sums))
+
+
+def _some(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    return tuple(samples[:: max(1, len(samples) // NUM_SAMPLES)][:NUM_SAMPLES])
