@@ -209,12 +209,12 @@ def _train(
 ) -> TrainingResult:
     """Train, measure the best weights, and log all of it."""
 
-    logged: set[int] = set()
+    # What was told before a stop, but after the last checkpoint, is told again.
+    logged = run.logged_steps("val/nats_per_token")
 
     def log(report: Report) -> None:
-        # A worker that died after it told of an epoch, before its checkpoint, tells of it again.
-        if isinstance(report, EpochReport) and report.epoch not in logged:
-            logged.add(report.epoch)
+        if isinstance(report, EpochReport) and report.step not in logged:
+            logged.add(report.step)
             run.metrics(report.figures, report.step)
             rows = [{"epoch": report.epoch, **sample_row(sample)} for sample in report.samples]
             run.table("samples_by_epoch", rows)

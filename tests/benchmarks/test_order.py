@@ -14,7 +14,8 @@ from pipeline.importers.rendered import judge_order, render_corpus
 from pipeline.precompute import PrecomputeOptions, precompute
 from pipeline.sampling import Uniform
 from training.config import load_recipe
-from training.experiment import evaluate_run, train
+from training.experiment import train
+from training.scoring import evaluate_run
 
 NUM_CLIPS = 1000
 

@@ -1,13 +1,14 @@
-"""Training `show_and_tell` against a bare `nn.LSTM` loop on the same batches, one worker.
+"""Training `show_and_tell` against what else a user might run, one worker, the same batches:
 
-The bare loop has its batches ready in memory; ours reads features, pads, averages weights and
-counts as it goes.
+a bare `nn.LSTM` loop whose batches are ready in memory; the same over packed sequences; the same as
+a loop over the steps; and our own loop over batches of random lengths.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from pipeline.corpus import Example, Item, write_corpus
 from pipeline.fingerprint import Fingerprint
@@ -23,13 +25,18 @@ from pipeline.shards import ItemFeatures, write_shard
 from pipeline.snapshot import ItemRecord, Snapshot, publish, table_of
 from training.config import load_recipe
 from training.data.batch import Batch
-from training.data.dataset import Dataset, DataSource, describe_data
-from training.data.sampler import BatchSampler
+from training.data.dataset import Dataset, open_dataset
+from training.data.sampler import BatchSampler, Rows
+from training.data.source import DataSource, describe_data
 from training.data.tokenizer import PAD_ID, Tokenizer
-from training.loop import Ranks, TrainingLoop
+from training.data.vocabularies import Vocabularies
+from training.loop import TrainingLoop
+from training.models.build import task_of
+from training.ranks import Ranks
+from training.trained import sizes_of
 
 NUM_PHOTOGRAPHS, NUM_WORDS, DIM = 2000, 2500, 1280
-STEPS, ROUNDS = 15, 6
+STEPS, ROUNDS = 12, 5
 
 
 def make_data(folder: Path) -> DataSource:
@@ -63,13 +70,17 @@ def make_data(folder: Path) -> DataSource:
         "none", "pooled", "", "", "float32", "uniform:1", 1, (DIM,), "float32", "arrow"
     )
     publish(location(store), Snapshot(fingerprint, {shard.name: shard}, table_of(records)))
-    return describe_data(corpus.path, store)
+    return describe_data(corpus.path, store, "pooled")
 
 
 class Bare(nn.Module):
-    """The same arithmetic, and nothing else."""
+    """The same arithmetic, and nothing else.
 
-    def __init__(self, vocabulary: int, embedding: int, hidden: int) -> None:
+    Args:
+        how: "whole" sequences in one call, "packed" ones, or a loop of "steps".
+    """
+
+    def __init__(self, vocabulary: int, embedding: int, hidden: int, how: str) -> None:
         super().__init__()
         self.image = nn.Linear(DIM, embedding)
         self.words = nn.Embedding(vocabulary, embedding, padding_idx=PAD_ID)
@@ -77,58 +88,105 @@ class Bare(nn.Module):
         self.likeness = nn.Linear(hidden, embedding)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
         self.dropout = nn.Dropout(0.5)
+        self.how = how
 
     def forward(self, batch: Batch) -> torch.Tensor:
         image = self.dropout(self.image(batch.features[:, 0]))[:, None]
         words = self.dropout(self.words(batch.inputs))
-        outputs, _ = self.lstm(torch.cat([image, words], 1))
+        outputs = self._run(torch.cat([image, words], 1), batch.num_targets + 1)
         counts = batch.targets != PAD_ID
         told = self.likeness(self.dropout(outputs[:, 1:][counts]))
         logits = nn.functional.linear(told, self.words.weight, self.bias)
         return cross_entropy(logits, batch.targets[counts], label_smoothing=0.1)
 
+    def _run(self, inputs: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        if self.how == "whole":
+            return self.lstm(inputs)[0]
+        if self.how == "packed":
+            packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
+            return pad_packed_sequence(
+                self.lstm(packed)[0], batch_first=True, total_length=inputs.shape[1]
+            )[0]
+        state, outputs = None, []
+        for step in range(inputs.shape[1]):
+            output, state = self.lstm(inputs[:, step : step + 1], state)
+            outputs.append(output)
+        return torch.cat(outputs, 1)
 
-@pytest.mark.bench
-def test_training_against_a_bare_lstm_loop(tmp_path: Path) -> None:
-    torch.set_num_threads(os.cpu_count() or 1)
-    recipe = load_recipe("show_and_tell")
-    source = make_data(tmp_path)
-    corpus_words = [" ".join(f"w{w}" for w in range(NUM_WORDS))]
-    tokenizer = Tokenizer.captions(corpus_words, min_count=1)
-    train, val = (Dataset(source, split, tokenizer, 30) for split in ("train", "val"))
-    settings = recipe.training
-    sampler = BatchSampler(train.lengths, settings.batch_tokens, settings.pool_batches, 0)
-    rows = sampler.epoch(0)[: STEPS * ROUNDS]
-    ready = [train.batch(some) for some in rows]
 
-    loop = TrainingLoop(recipe, tokenizer, train, val, DIM, torch.device("cpu"), Ranks())
-    loop.model.train()
-    bare = Bare(len(tokenizer), recipe.model.embedding_size, recipe.model.hidden_size)
-    optimizer = torch.optim.AdamW(bare.parameters(), lr=1e-3, fused=True)
+def bare_step(model: Bare, batches: list[Batch]) -> Callable[[int], None]:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
 
-    def ours(step: int) -> None:
-        loop.train_step(rows[step], 0.5)
-
-    def theirs(step: int) -> None:
+    def step(number: int) -> None:
         optimizer.zero_grad(set_to_none=True)
-        loss = bare(ready[step])
+        loss = model(batches[number])
         loss.backward()
-        nn.utils.clip_grad_norm_(bare.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         loss.item()
 
-    seconds = {ours: 0.0, theirs: 0.0}
+    return step
+
+
+def random_batches(lengths: Rows, batch_tokens: int, like: list[Rows]) -> list[Rows]:
+    """Batches of rows as they come, as large as memory allows: as many padded tokens each."""
+    rng = np.random.default_rng(1)
+    order = rng.permutation(len(lengths))
+    batches, start = [], 0
+    for _ in like:
+        end = start + 1
+        while (end + 1 - start) * lengths[order[start : end + 1]].max() <= batch_tokens:
+            end += 1
+        batches.append(order[start:end])
+        start = end
+    return batches
+
+
+@pytest.mark.bench
+def test_training_against_other_loops(tmp_path: Path) -> None:
+    torch.set_num_threads(os.cpu_count() or 1)
+    recipe = load_recipe("show_and_tell")
+    source = make_data(tmp_path)
+    words = Vocabularies(
+        Tokenizer.captions([" ".join(f"w{w}" for w in range(NUM_WORDS))], min_count=1)
+    )
+    task = task_of(recipe.model)
+    train, val = (open_dataset(source, split, recipe, task, words) for split in ("train", "val"))
+    assert isinstance(train, Dataset)
+    settings = recipe.training
+    sampler = BatchSampler(train.lengths, settings.batch_tokens, settings.pool_batches, 0)
+    rows = sampler.epoch(0)[: STEPS * ROUNDS]
+    others = random_batches(train.lengths, settings.batch_tokens, rows)
+    ready = [train.batch(some) for some in rows]
+
+    loop = TrainingLoop(
+        recipe, words, train, val, sizes_of(words, source), torch.device("cpu"), Ranks()
+    )
+    loop.model.train()
+    size = (len(words.target), recipe.model.embedding_size, recipe.model.hidden_size)
+    ways: dict[str, tuple[Callable[[int], object], list[Rows]]] = {
+        "ours": (lambda step: loop.train_step(rows[step], 0.5), rows),
+        "our loop, random batches": (lambda step: loop.train_step(others[step], 0.5), others),
+        "loading alone": (lambda step: train.batch(rows[step]), rows),
+        **{
+            f"bare nn.LSTM, {how}": (bare_step(Bare(*size, how), ready), rows)
+            for how in ("whole", "packed", "steps")
+        },
+    }
+    seconds = dict.fromkeys(ways, 0.0)
     for part in range(ROUNDS):
-        for step_of in (ours, theirs):
-            for step in range(3):
+        for name, (step_of, _) in ways.items():
+            for step in range(2):
                 step_of(step)
             began = time.perf_counter()
             for step in range(part * STEPS, (part + 1) * STEPS):
                 step_of(step)
-            seconds[step_of] += time.perf_counter() - began
-    words = sum(train.num_targets(some) for some in rows)
-    fast, limit = words / seconds[ours], words / seconds[theirs]
-    print(
-        f"\ntraining show_and_tell: {fast:.0f} words/s, a bare nn.LSTM loop {limit:.0f}: "
-        f"{fast / limit:.2f} x"
-    )
+            seconds[name] += time.perf_counter() - began
+    rates = {
+        name: sum(train.num_targets(some) for some in batches) / seconds[name]
+        for name, (_, batches) in ways.items()
+    }
+    print()
+    for name, rate in rates.items():
+        print(f"{name}: {rate:.0f} words/s; ours is {rates['ours'] / rate:.2f} x")
+    print(f"loading takes {100 * seconds['loading alone'] / seconds['ours']:.1f} % of a step")

@@ -38,7 +38,7 @@ class AttendAndTell(Captioner[AttendState]):
 
     The stack reads the mean over the image as the first word (Vinyals et al. 2015), then the words.
     Each of its outputs asks for a mean over the image's cells, and the next word is told from both
-    (the paper's equation 7, without the word before). In the paper the stack also reads what was
+    (the paper's deep output layer, without the word before). In the paper the stack also reads what was
     found for the word before, which would take a loop over the words. A video's frames are one
     image of all of their cells.
 

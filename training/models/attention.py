@@ -79,7 +79,7 @@ class Attention(nn.Module, ABC):
 
 class MultiplicativeAttention(Attention):
     """Scores q W k, the "general" ones of Luong et al. 2015, "Effective Approaches to
-    Attention-based Neural Machine Translation", equation 8; divided by the root of M (Vaswani et
+    Attention-based Neural Machine Translation", section 3.1; divided by the root of M (Vaswani et
     al. 2017), so that they begin as small whatever M is.
 
     The queries are brought to the memory, which is compared as it is: where it holds many more

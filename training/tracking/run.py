@@ -146,6 +146,11 @@ class TrackedRun:
                 tags.append(RunTag(f"non_finite.{name}", f"{value} at step {step}"))
         self._write(self._client.log_batch, metrics=kept, tags=tags)
 
+    def logged_steps(self, name: str) -> set[int]:
+        """The steps at which a metric has been logged."""
+        history = self._client.get_metric_history(self.run_id, name)
+        return {metric.step for metric in history}
+
     def table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Log `<name>.json`, a table that MLflow's page shows; the same name again adds rows."""
         columns = dict.fromkeys(column for row in rows for column in row)

@@ -1,0 +1,75 @@
+"""Every recipe that comes with the project, as it is, takes a step, is measured and answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.corpus import Example, write_corpus
+from training.config import Recipe, load_recipe, recipe_names
+from training.data.source import DataSource, describe_data, texts_of
+from training.data.task import Task
+from training.data.vocabularies import train_vocabularies
+from training.models.build import task_of
+from training.reports import EpochReport, Report
+from training.scoring import measure
+from training.trained import TrainedModel
+
+from ..training.conftest import Shown, coloured_things, make_loop, write_data, write_features
+
+
+def some_data(folder: Path, task: Task) -> DataSource:
+    """A few examples of a task."""
+    shown = [one_shown(thing, task) for thing in coloured_things(20)]
+    if task.sees == "nothing":
+        write_corpus(folder, [], [as_example(s, None, task) for s in shown])
+        return describe_data(folder, None, "nothing")
+    if not task.reads:
+        return write_data(folder, shown)
+    write_data(folder, shown)
+    store = write_features(folder / "seen", shown)
+    from pipeline.corpus import Corpus
+
+    items = Corpus(folder / "corpus").items()
+    write_corpus(folder / "asked", items, [as_example(s, s.key, task) for s in shown])
+    return describe_data(folder / "asked", store, task.sees)
+
+
+def one_shown(thing: Shown, task: Task) -> Shown:
+    features, targets = thing.features, thing.targets
+    if task.sees == "grid":
+        features = np.repeat(features[:, None], 4, 1)
+    if task.tells == "label":
+        targets = (targets[0].split()[1],)
+    elif task.tells == "label_per_frame":
+        targets = tuple("odd" if n % 2 else "even" for n in range(len(features)))
+    return replace(thing, features=features, targets=targets)
+
+
+def as_example(thing: Shown, item: str | None, task: Task) -> Example:
+    source = "which one is it ?" if task.reads else None
+    return Example(thing.key, thing.split, item, source, thing.targets)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_runs_from_its_data_to_its_scores(name: str, tmp_path: Path) -> None:
+    recipe: Recipe = load_recipe(name, ["training.epochs=1", "tokenizer.min_count=1"])
+    task = task_of(recipe.model)
+    data = some_data(tmp_path, task)
+    words = train_vocabularies(recipe, *texts_of(data.corpus, "train", task))
+    reports: list[Report] = []
+    loop = make_loop(data, words, recipe)
+    loop.run(reports.append)
+    (epoch,) = [report for report in reports if isinstance(report, EpochReport)]
+    assert f"val/{recipe.training.monitor}" in epoch.figures
+    assert epoch.samples
+    loop.model.load_state_dict(loop.checkpoint().best)
+    trained = TrainedModel(loop.model.eval(), words, recipe, data, loop.progress.step)
+    trained.write(tmp_path / "model")
+    again = TrainedModel.read(tmp_path / "model")
+    evaluations = [measure(one, data, "val", recipe.search) for one in (trained, again)]
+    assert evaluations[0] == evaluations[1]
+    assert evaluations[0].scores.values["nats_per_token"] > 0
