@@ -109,13 +109,17 @@ class ObjectiveConfig(Section):
     """What is learned from.
 
     Attributes:
-        kind: "teacher_forcing": the right words before each word; "scheduled_sampling": a growing
-            share of them replaced by the model's own (Bengio et al. 2015); "self_critical": the
-            model's own sentences, by their CIDEr (Rennie et al. 2017).
+        kind: "teacher_forcing": the right words before each word; "consensus": likewise, but a
+            sentence counts as much as the others about the same thing agree with it (Phan et al.
+            2017); "scheduled_sampling": a growing share of the words replaced by the model's own
+            (Bengio et al. 2015); "self_critical": the model's own sentences, by their CIDEr (Rennie
+            et al. 2017).
         max_share: of scheduled sampling, at the end of the training.
     """
 
-    kind: Literal["teacher_forcing", "scheduled_sampling", "self_critical"] = "teacher_forcing"
+    kind: Literal["teacher_forcing", "consensus", "scheduled_sampling", "self_critical"] = (
+        "teacher_forcing"
+    )
     max_share: Share = 0.25
 
 

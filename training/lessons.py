@@ -21,6 +21,8 @@ from training.models.build import task_of
 from training.models.generator import Generator, Model
 from training.objectives import MAX_LOGITS
 
+LEAST_CONSENSUS = 0.1
+
 
 class Lesson(Protocol):
     """What becomes of a batch before it is learned from."""
@@ -45,10 +47,16 @@ def check_objective(recipe: Recipe) -> None:
     kind = recipe.objective.kind
     if kind == "teacher_forcing":
         return
-    # A template's words do not depend on those before them.
-    if task_of(recipe.model).tells != "sentence" or recipe.model.kind == "template":
+    allowed = ["teacher_forcing"]
+    if task_of(recipe.model).tells == "sentence":
+        allowed.append("consensus")
+        # A template's words do not depend on those before them.
+        if recipe.model.kind != "template":
+            allowed += ["scheduled_sampling", "self_critical"]
+    if kind not in allowed:
         raise UserError(
-            f"objective.kind: {kind!r}, allowed for model.kind {recipe.model.kind}: teacher_forcing"
+            f"objective.kind: {kind!r}, allowed for model.kind {recipe.model.kind}: "
+            f"{', '.join(allowed)}"
         )
     if kind == "self_critical":
         noise = {"optimizer.label_smoothing": recipe.optimizer.label_smoothing} | {
@@ -73,10 +81,46 @@ def make_lesson(recipe: Recipe, model: Model, train: Dataset | StreamDataset) ->
         return None
     assert isinstance(model, Generator)
     assert isinstance(train, Dataset)
+    if recipe.objective.kind == "consensus":
+        return Consensus(train.references())
     vocabulary = len(train.vocabularies.target)
     if recipe.objective.kind == "scheduled_sampling":
         return ScheduledSampling(model, vocabulary, recipe.objective.max_share)
     return SelfCritical(model, vocabulary, train.references(), recipe.search.max_tokens)
+
+
+class Consensus:
+    """A sentence counts as much as the others about the same thing agree with it (Phan et al. 2017,
+    "Consensus-based sequence training for video captioning", their WXE).
+
+    Its weight is its CIDEr-D against the other references of its example, relative to the mean over
+    them, but at least `LEAST_CONSENSUS`: what nobody else says is not forgotten. A sentence that is
+    alone has weight 1.
+
+    Args:
+        references: of each training example, as tokens without <bos> and <eos>.
+    """
+
+    def __init__(self, references: Sequence[Sequence[Sequence[int]]]) -> None:
+        self._weights: dict[tuple[int, tuple[int, ...]], float] = {}
+        several = [(n, group) for n, group in enumerate(references) if len(group) > 1]
+        others = [[*group[:k], *group[k + 1 :]] for _, group in several for k in range(len(group))]
+        if not others:
+            return
+        sentences = [ids for _, group in several for ids in group]
+        scores = iter(CiderReward(others).score(range(len(others)), sentences).tolist())
+        for n, group in several:
+            agreed = [next(scores) for _ in group]
+            mean = sum(agreed) / len(agreed)
+            for ids, score in zip(group, agreed, strict=True):
+                weight = max(LEAST_CONSENSUS, score / mean) if mean else 1.0
+                self._weights[n, tuple(ids)] = weight
+
+    def __call__(self, batch: Batch, examples: Sequence[int], done: float) -> Batch:
+        del done
+        rows = zip(examples, batch.targets.tolist(), batch.num_targets.tolist(), strict=True)
+        weights = [self._weights.get((n, tuple(ids[: count - 1])), 1.0) for n, ids, count in rows]
+        return replace(batch, weights=batch.weights * batch.weights.new_tensor(weights))
 
 
 class ScheduledSampling:

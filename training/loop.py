@@ -20,6 +20,7 @@ from training.config import Recipe
 from training.data.dataset import Dataset
 from training.data.sampler import Cursor, Rows, share
 from training.data.stream import StreamDataset
+from training.data.task import Sees
 from training.data.vocabularies import Vocabularies
 from training.evaluation.likelihood import make_sampler
 from training.lanes import deal_lanes, gather_lanes
@@ -35,7 +36,8 @@ from training.validation import Validator
 
 # The figures that are better when they are smaller.
 SMALLER_IS_BETTER = frozenset({"nats_per_token"})
-MEASURED_EXAMPLES = 5000
+# Training examples whose features tell their scale; a grid has many vectors.
+MEASURED_EXAMPLES: dict[Sees, int] = {"nothing": 0, "pooled": 5000, "grid": 500}
 REPORT_EVERY_S = 1.0
 
 
@@ -74,10 +76,9 @@ class TrainingLoop:
         settings = recipe.training
         torch.manual_seed(settings.seed)
         self.model: Model = build_model(recipe.model, sizes)
-        if isinstance(train, Dataset):
-            some = train.some_features(MEASURED_EXAMPLES)
-            if some:
-                self.model.measure([torch.tensor(features) for features in some])
+        if isinstance(train, Dataset) and train.task.sees != "nothing":
+            some = train.some_features(MEASURED_EXAMPLES[train.task.sees])
+            self.model.measure([torch.tensor(features) for features in some])
         self.model.load_state_dict(initial or {}, strict=False)
         self.model.to(device)
         decay = recipe.optimizer.average_decay

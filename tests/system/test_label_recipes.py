@@ -1,4 +1,4 @@
-"""The recipes that answer with labels, made small, learn what they should and not what they can't."""
+"""The recipes that answer with labels, made small, learn what they should, and only that."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def opinions(num_sentences: int) -> list[Example]:
 def test_sentiment_hangs_on_more_than_one_word(tmp_path: Path) -> None:
     write_corpus(tmp_path, [], opinions(500))
     data = describe_data(tmp_path, None, "nothing")
-    assert train(data, "sentiment", "training.epochs=4") >= 97
+    assert train(data, "sentiment", "training.epochs=10", "training.batch_tokens=128") >= 97
 
 
 def films_that_rise_or_fall(num_films: int) -> list[Shown]:
@@ -90,15 +90,13 @@ def test_a_tagger_that_reads_both_ways_knows_what_a_frame_leads_to(
     bidirectional: bool, least: float, most: float, tmp_path: Path
 ) -> None:
     data = write_data(tmp_path, films_that_rise_or_fall(400))
-    both = f"model.bidirectional={str(bidirectional).lower()}"
-    assert least <= train(data, "frame_tagger", both, "training.epochs=6") <= most
+    settings = ["training.epochs=10", "training.batch_tokens=64"]
+    settings.append(f"model.bidirectional={str(bidirectional).lower()}")
+    assert least <= train(data, "frame_tagger", *settings) <= most
 
 
 def questions_about_things(folder: Path, num_items: int) -> DataSource:
-    """Pictures of a coloured thing; what colour, what shape, and whether it is one that is named.
-
-    Asked by halves and by heart, "yes" and "no" are as likely for any picture and any question.
-    """
+    """Pictures of a coloured thing, four questions each; "yes" is right for one, "no" for one."""
     rng = np.random.default_rng(0)
     looks = {word: rng.normal(size=DIM) for word in (*COLOURS, *SHAPES)}
     things, examples = list(product(COLOURS, SHAPES)), []
@@ -125,13 +123,13 @@ def questions_about_things(folder: Path, num_items: int) -> DataSource:
 
 
 @pytest.mark.parametrize(
-    ("uses", "least", "most"), [("both", 97, 100), ("question", 40, 60), ("image", 20, 40)]
+    ("uses", "least", "most"), [("both", 97, 100), ("question", 30, 45), ("image", 20, 32)]
 )
 def test_only_question_and_image_together_answer(
     uses: str, least: float, most: float, tmp_path: Path
 ) -> None:
-    # The question alone guesses a colour and a shape, and one of yes and no; the image alone must
-    # say the same of all four questions.
+    # The question alone guesses one of four colours and shapes, and yes or no: 37.5 %. The image
+    # alone must say the same to all four questions: 25 %.
     data = questions_about_things(tmp_path, 300)
-    settings = ["model.fused_size=64", "training.epochs=8", f"model.uses={uses}"]
+    settings = ["model.fused_size=64", "training.epochs=10", f"model.uses={uses}"]
     assert least <= train(data, "vqa_lstm", *settings) <= most

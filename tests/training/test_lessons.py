@@ -17,7 +17,14 @@ from training.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from training.data.vocabularies import Vocabularies
 from training.evaluation.reward import CiderReward
 from training.evaluation.search import beam
-from training.lessons import Lesson, ScheduledSampling, SelfCritical, check_objective
+from training.lessons import (
+    LEAST_CONSENSUS,
+    Consensus,
+    Lesson,
+    ScheduledSampling,
+    SelfCritical,
+    check_objective,
+)
 from training.models.build import build_model
 from training.models.generator import Generator, Sizes
 from training.objectives import TeacherForcing
@@ -255,3 +262,14 @@ def test_objectives_that_suit_are_not_refused() -> None:
     for settings in ((), ("objective.kind=scheduled_sampling",), SELF_CRITICAL):
         check_objective(small_recipe("s2vt", *settings))
     check_objective(small_recipe("char_lm"))
+
+
+def test_a_sentence_counts_as_much_as_the_others_agree_with_it() -> None:
+    group = [[4, 5, 6, 7], [4, 5, 6, 8], [4, 5, 6, 7, 9], [10, 11, 12, 13]]
+    lesson = Consensus([group, [[14, 15, 16]], [[17, 18, 19], [20, 21, 22]]])
+    batch = batch_of(*group, [14, 15, 16], [17, 18, 19])
+    weights = lesson(batch, [0, 0, 0, 0, 1, 2], 0.5).weights.tolist()
+    # What nobody else says counts least; what is alone, or where none agree, is as it was.
+    assert weights[3] == pytest.approx(LEAST_CONSENSUS)
+    assert weights[0] > weights[2] > weights[1] > 0.5
+    assert weights[4:] == [1, 1]

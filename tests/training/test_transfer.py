@@ -174,10 +174,10 @@ def test_a_run_begins_with_the_weights_of_another(trained: Trained, things: Data
     assert result.evaluation.scores.values == pytest.approx(
         trained.result.evaluation.scores.values, rel=1e-3
     )
-    run = MlflowClient(trained.tracking_uri).get_run(result.run.run_id)
-    assert run.data.tags["init_from"] == trained.result.run.run_id
-    kept = json.loads(download(result.run, "transfer.json").read_text())
-    assert kept == json.loads(told[0].to_json())
+    client, run_id = MlflowClient(trained.tracking_uri), result.run.run_id
+    assert client.get_run(run_id).data.tags["init_from"] == trained.result.run.run_id
+    kept = Path(client.download_artifacts(run_id, "transfer.json"))
+    assert json.loads(kept.read_text()) == json.loads(told[0].to_json())
 
 
 def test_a_run_of_which_nothing_fits_is_refused(

@@ -18,9 +18,6 @@ from training.models.attention import Memory, MultiplicativeAttention
 from training.models.captioner import Captioner, Standardize
 from training.models.cells import CellState
 
-# A grid has many cells: so many examples tell their scale.
-_MEASURED = 500
-
 
 @dataclass(frozen=True, slots=True)
 class AttendState:
@@ -38,8 +35,8 @@ class AttendAndTell(Captioner[AttendState]):
 
     The stack reads the mean over the image as the first word (Vinyals et al. 2015), then the words.
     Each of its outputs asks for a mean over the image's cells, and the next word is told from both
-    (the paper's deep output layer, without the word before). In the paper the stack also reads what was
-    found for the word before, which would take a loop over the words. A video's frames are one
+    (the paper's deep output layer, without the word before). In the paper the stack also reads what
+    was found for the word before, which would take a loop over the words. A video's frames are one
     image of all of their cells.
 
     Args:
@@ -60,8 +57,7 @@ class AttendAndTell(Captioner[AttendState]):
 
     def measure(self, examples: Sequence[Tensor]) -> None:
         super().measure([example.mean((0, 1))[None] for example in examples])
-        some = examples[:: -(-len(examples) // _MEASURED)]
-        self.scale_cells.measure(torch.cat([example.flatten(0, 1) for example in some]))
+        self.scale_cells.measure(torch.cat([example.flatten(0, 1) for example in examples]))
 
     def _look(self, batch: Batch) -> tuple[Tensor, Memory]:
         """The first word, [B, 1, E], and all cells of each row's own frames."""

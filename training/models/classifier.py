@@ -11,7 +11,7 @@ from training.data.batch import Batch
 from training.data.task import Task
 from training.data.tokenizer import PAD_ID, UNK_ID
 from training.models.cells import Bidirectional, CellKind, Recurrent
-from training.models.labels import LabelModel, source_steps, word_embedding
+from training.models.labels import LabelModel, source_steps
 
 
 class Classifier(LabelModel):
@@ -49,7 +49,8 @@ class Classifier(LabelModel):
         word_dropout: float,
     ) -> None:
         super().__init__(vocabulary, hidden_size * (1 + bidirectional), dropout)
-        self.embedding = word_embedding(source_vocabulary, embedding_size)
+        self.embedding = nn.Embedding(source_vocabulary, embedding_size, padding_idx=PAD_ID)
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         self.dropout = nn.Dropout(dropout)
         kind = Bidirectional if bidirectional else Recurrent
         self.reader = kind(cell, embedding_size, hidden_size, num_layers, dropout)

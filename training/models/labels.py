@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -38,15 +37,6 @@ class LabelModel(Model):
             "output.bias": "target",
         }
         return {name: sides[name] for name, _ in self.named_parameters() if name in sides}
-
-
-def word_embedding(vocabulary: int, size: int) -> nn.Embedding:
-    """Of words that are read; zero for padding."""
-    embedding = nn.Embedding(vocabulary, size, padding_idx=PAD_ID)
-    nn.init.uniform_(embedding.weight, -0.1, 0.1)
-    with torch.no_grad():
-        embedding.weight[PAD_ID].zero_()
-    return embedding
 
 
 def source_steps(batch: Batch) -> tuple[Tensor, Tensor]:

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from training.data.batch import Batch
 from training.data.task import Task
+from training.data.tokenizer import PAD_ID
 from training.models.captioner import Standardize, mean_over_frames
 from training.models.cells import CellKind, Recurrent
-from training.models.labels import LabelModel, source_steps, word_embedding
+from training.models.labels import LabelModel, source_steps
 
 
 class VQA(LabelModel):
@@ -20,7 +21,8 @@ class VQA(LabelModel):
     multiplied element by element, and the answer is one of the commonest.
 
     A question is what all layers remember after its last word, cells beside outputs, as in the
-    paper. An image's feature is standardised where the paper divides it by its length: TODO.
+    paper. An image's feature is standardised where the paper divides it by its length ("norm I"):
+    so it is of one scale too, and what all images share does not cover what tells them apart.
 
     Args:
         vocabulary: V, of the answers.
@@ -56,7 +58,9 @@ class VQA(LabelModel):
         super().__init__(vocabulary, fused_size, dropout)
         self.uses = uses
         if uses != "image":
-            self.embedding = word_embedding(source_vocabulary, embedding_size)
+            # Drawn from N(0, 1). Small embeddings, as models that write begin with, leave questions
+            # alike for so long that only what each of image and question says alone is learned.
+            self.embedding = nn.Embedding(source_vocabulary, embedding_size, padding_idx=PAD_ID)
             self.dropout = nn.Dropout(dropout)
             self.reader = Recurrent(cell, embedding_size, hidden_size, num_layers, dropout)
             state_size = num_layers * hidden_size * (2 if cell == "lstm" else 1)
