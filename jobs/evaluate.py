@@ -37,7 +37,7 @@ def evaluate(
             ref, split=split, beam_size=beam, corpus=corpus, features=features
         )
     scores = evaluation.scores.values
-    title = f"{ref.name} on {split}: {len(evaluation.samples)} examples"
+    title = f"{ref.name} on {split}: measured on {evaluation.num_examples:,}"
     console.scores(title, scores)
     if evaluation.num_left_out:
         console.say(f"{evaluation.num_left_out} examples left out: quarantined items")
@@ -46,7 +46,7 @@ def evaluate(
             {
                 "run_id": ref.run_id,
                 "split": split,
-                "num_examples": len(evaluation.samples),
+                "num_examples": evaluation.num_examples,
                 "metrics": scores,
             }
         )

@@ -217,7 +217,7 @@ def show_result(result: TrainingResult) -> None:
 
     console.scores(
         f"{result.run.name}: best epoch {result.best_epoch} of {result.num_epochs}, "
-        f"{len(result.evaluation.samples)} validation examples",
+        f"measured on {result.evaluation.num_examples:,}",
         result.evaluation.scores.values,
     )
     if result.evaluation.num_left_out:

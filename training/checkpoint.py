@@ -22,8 +22,8 @@ from pipeline.failpoints import failpoint
 from training.data.sampler import Cursor
 
 MANIFEST = "manifest.json"
-# One more than is needed, for when the newest is damaged.
-CHECKPOINTS_KEPT = 2
+# An epoch's last step is kept twice, measured and not; the third is for when those are damaged.
+CHECKPOINTS_KEPT = 3
 Tensors = Mapping[str, Tensor]
 
 

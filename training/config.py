@@ -27,7 +27,7 @@ class TokenizerConfig(Section):
             "labels": the whole text is one token.
         min_count: of captions, words and characters: one seen less often is unknown.
         size: of subwords and labels: so many at most.
-        max_tokens: a longer text is cut.
+        max_tokens: a longer text is cut; not running text.
     """
 
     kind: TokenizerKind = "captions"
@@ -51,7 +51,7 @@ class OptimizerConfig(Section):
     """
 
     learning_rate: PositiveFloat = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     warmup: Share = 0.05
     decay: Literal["cosine", "none"] = "cosine"
     clip_norm: PositiveFloat = 5.0

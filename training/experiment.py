@@ -13,6 +13,7 @@ import torch
 from upath import UPath
 
 from pipeline.errors import UserError
+from training.check import check_recipe
 from training.checkpoint import Checkpoint
 from training.config import Recipe, flatten, parse_recipe
 from training.data.dataset import open_dataset
@@ -20,7 +21,6 @@ from training.data.source import DataSource, check_unchanged, describe_data, lin
 from training.data.vocabularies import Vocabularies, train_vocabularies
 from training.diagnostics import compare_on_text
 from training.evaluation.evaluate import Evaluation
-from training.lessons import check_objective
 from training.models.build import build_model, task_of
 from training.models.language_model import LanguageModel
 from training.reports import EpochReport, FellBack, Report
@@ -90,7 +90,7 @@ def train(
     data = describe_data(corpus, features, task.sees)
     vocabularies = train_vocabularies(recipe, *texts_of(corpus, "train", task))
     # A mistake ends here, before there is a run.
-    check_objective(recipe)
+    check_recipe(recipe)
     cpus_per_worker(workers)
     for split in ("train", "val"):
         open_dataset(data, split, recipe, task, vocabularies)
@@ -173,6 +173,7 @@ def resume(
     recipe = parse_recipe(stored["recipe"], f"run {ref.name}")
     settings = recipe.training.model_dump() | dict(changes)
     recipe = parse_recipe(recipe.model_dump() | {"training": settings}, "--set")
+    check_recipe(recipe)
     data = DataSource.from_dict(stored["data"])
     check_unchanged(data)
     job = TrainingJob(

@@ -19,9 +19,10 @@ def gather_lanes(state: CellState | None, ranks: Ranks) -> dict[str, Tensor]:
     mine = {}
     if state is not None:
         mine = {"h": state.h.cpu()} | ({} if state.c is None else {"c": state.c.cpu()})
-    parts = ranks.gather(mine)
+    # A worker without lanes has no states.
+    parts = [part for part in ranks.gather(mine) if part]
     merged: dict[str, Tensor] = {}
-    for name in mine:
+    for name in parts[0] if parts else ():
         lanes = [part[name] for part in parts]
         layers, _, size = lanes[0].shape
         merged[name] = lanes[0].new_empty(layers, sum(part.shape[1] for part in lanes), size)
@@ -32,7 +33,7 @@ def gather_lanes(state: CellState | None, ranks: Ranks) -> dict[str, Tensor]:
 
 def deal_lanes(merged: Mapping[str, Tensor], ranks: Ranks) -> CellState | None:
     """The inverse: a worker's own states."""
-    if not merged:
+    if not merged or ranks.rank >= merged["h"].shape[1]:
         return None
     mine = {name: lanes[:, ranks.rank :: ranks.world_size] for name, lanes in merged.items()}
     return CellState(mine["h"], mine.get("c"))

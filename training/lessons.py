@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
 from training.config import Recipe
 from training.data.batch import Batch
 from training.data.dataset import Dataset
@@ -17,7 +16,6 @@ from training.data.stream import StreamDataset
 from training.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from training.evaluation.reward import CiderReward
 from training.evaluation.search import NEVER_WRITTEN
-from training.models.build import task_of
 from training.models.generator import Generator, Model
 from training.objectives import MAX_LOGITS
 
@@ -38,45 +36,8 @@ class Lesson(Protocol):
         ...
 
 
-def check_objective(recipe: Recipe) -> None:
-    """Make sure that a recipe's objective suits its model.
-
-    Raises:
-        UserError: it does not.
-    """
-    kind = recipe.objective.kind
-    if kind == "teacher_forcing":
-        return
-    allowed = ["teacher_forcing"]
-    if task_of(recipe.model).tells == "sentence":
-        allowed.append("consensus")
-        # A template's words do not depend on those before them.
-        if recipe.model.kind != "template":
-            allowed += ["scheduled_sampling", "self_critical"]
-    if kind not in allowed:
-        raise UserError(
-            f"objective.kind: {kind!r}, allowed for model.kind {recipe.model.kind}: "
-            f"{', '.join(allowed)}"
-        )
-    if kind == "self_critical":
-        noise = {"optimizer.label_smoothing": recipe.optimizer.label_smoothing} | {
-            f"model.{name}": value for name, value in recipe.model if name.endswith("dropout")
-        }
-        wanted = " ".join(f"{name}=0" for name, value in noise.items() if value)
-        if wanted:
-            raise UserError(
-                f"objective.kind: 'self_critical' needs {wanted}: it learns from the sentences of "
-                "the very model that it changes"
-            )
-
-
 def make_lesson(recipe: Recipe, model: Model, train: Dataset | StreamDataset) -> Lesson | None:
-    """What a recipe does to its batches; None if it learns from them as they are.
-
-    Raises:
-        UserError: as of `check_objective`.
-    """
-    check_objective(recipe)
+    """What a recipe does to its batches; None if it learns from them as they are."""
     if recipe.objective.kind == "teacher_forcing":
         return None
     assert isinstance(model, Generator)
@@ -174,7 +135,7 @@ class SelfCritical:
     search finds for the same example, and the loss is the sum of weight * -log p: the gradient is
     that of the expected reward, with the sign turned. It is so only if a sentence is drawn from
     just what is differentiated. So the draw is from all of the softmax, <unk> with it, which earns
-    nothing, and there must be no dropout: `check_objective` sees to that.
+    nothing, and there must be no dropout: `check.check_recipe` sees to that.
 
     <eos> is a word of the references and of the sentences: a sentence that is cut lacks it.
 

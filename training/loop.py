@@ -13,16 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.errors import JobError, UserError
+from pipeline.errors import JobError
 from pipeline.failpoints import failpoint
 from training.checkpoint import Checkpoint, Progress, optimizer_tensors, restore_optimizer
 from training.config import Recipe
-from training.data.dataset import Dataset
+from training.data.dataset import Dataset, make_sampler
 from training.data.sampler import Cursor, Rows, share
 from training.data.stream import StreamDataset
 from training.data.task import Sees
 from training.data.vocabularies import Vocabularies
-from training.evaluation.likelihood import make_sampler
 from training.lanes import deal_lanes, gather_lanes
 from training.lessons import make_lesson
 from training.models.build import build_model
@@ -70,8 +69,7 @@ class TrainingLoop:
         ranks: Ranks,
         initial: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self._recipe, self._vocabularies = recipe, vocabularies
-        self._train, self._val = train, val
+        self._recipe, self._train = recipe, train
         self._device, self._ranks = device, ranks
         settings = recipe.training
         torch.manual_seed(settings.seed)
@@ -146,9 +144,11 @@ class TrainingLoop:
         """
         while not (self.stopped or self._is_out_of_steps() or self._is_out_of_epochs()):
             self._run_epoch(on_report, on_checkpoint, should_stop)
+            # Before it is measured, which may take longer than a scheduler waits after SIGTERM.
+            self._keep(on_checkpoint)
             if not (self.stopped or self._is_out_of_steps()):
                 on_report(self._end_epoch())
-            self._keep(on_checkpoint)
+                self._keep(on_checkpoint)
 
     def _is_out_of_steps(self) -> bool:
         max_steps = self._recipe.training.max_steps
@@ -269,7 +269,9 @@ class TrainingLoop:
         if self._lesson and counts and isinstance(self._train, Dataset):
             batch = self._lesson(batch, self._train.owners(rows), done)
         with self._precision():
-            loss, nats, self._carried = self._forcing(batch, self._carried)
+            loss, nats, carried = self._forcing(batch, self._carried if counts else None)
+        if counts:
+            self._carried = carried
         (loss * scale).backward()
         return float(nats), int(batch.num_targets.sum())
 
@@ -300,9 +302,6 @@ class TrainingLoop:
                     f"{name} is {figures[name]} in epoch {epoch}: the training has diverged; "
                     "a smaller optimizer.learning_rate or optimizer.clip_norm may help"
                 )
-        if f"val/{monitor}" not in figures:
-            known = ", ".join(measured)
-            raise UserError(f"training.monitor: {monitor!r}, allowed for this recipe: {known}")
         value, best = figures[f"val/{monitor}"], progress.best_value
         is_best = best is None or (value < best if monitor in SMALLER_IS_BETTER else value > best)
         if is_best:

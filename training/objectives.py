@@ -57,10 +57,7 @@ class TeacherForcing(nn.Module):
             carried = state.detach()
         else:
             hidden = self.model.hidden(batch)
-        counts = (
-            torch.arange(batch.targets.shape[1], device=batch.targets.device)
-            < batch.num_targets[:, None]
-        )
+        counts = batch.counts
         # Only what counts meets the vocabulary: padding would cost as much as it does.
         told, targets = hidden[counts], batch.targets[counts]
         weights = batch.weights[:, None].expand_as(counts)[counts]

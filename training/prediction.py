@@ -52,11 +52,14 @@ def predict(
     """
     task, name = trained.task, trained.recipe.name
     sees = task.sees != "nothing"
-    for has, wants, what in ((bool(files), sees, "FILE"), (text is not None, task.reads, "--text")):
+    for has, wants, what in (
+        (bool(files), sees, "FILE"),
+        (text is not None, task.reads, "--text or --question"),
+    ):
         if has and not wants:
-            raise UserError(f"{what}: of no use: {name} does not read it")
+            raise UserError(f"{what}: of no use to {name}, which does not read it")
         if wants and not has:
-            raise UserError(f"{what}: missing; {name} reads it")
+            raise UserError(f"{what}: missing, and {name} reads it")
     if task.tells == "stream":
         assert isinstance(trained.model, Generator)
         written = write_texts(trained.model, trained.vocabularies.target, 0)

@@ -95,7 +95,9 @@ def log_evaluation(
     search: SearchConfig,
 ) -> None:
     """Add scores and samples to a run under a name of their own: nothing is overwritten."""
-    prefix = f"eval/{evaluation.split}/beam_{search.beam_size}"
+    prefix = f"eval/{evaluation.split}"
+    if trained.task.tells == "sentence":
+        prefix += f"/beam_{search.beam_size}"
     if data.corpus_fingerprint != trained.data.corpus_fingerprint:
         prefix = f"eval/corpus_{data.corpus_fingerprint[:8]}/{prefix.removeprefix('eval/')}"
     stamp = f"{prefix}/{datetime.now():%Y%m%dT%H%M%S}"
@@ -103,7 +105,7 @@ def log_evaluation(
     run.metrics({f"{prefix}/{name}": v for name, v in scores.values.items()}, trained.step)
     how = {
         "split": evaluation.split,
-        "num_examples": len(evaluation.samples),
+        "num_examples": evaluation.num_examples,
         "num_left_out": evaluation.num_left_out,
         "data": asdict(data),
         "search": search.model_dump(),

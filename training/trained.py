@@ -68,8 +68,8 @@ class TrainedModel:
             UserError: it is damaged.
         """
         files = read_folder(folder)
-        vocabularies = Vocabularies.from_json(files["vocabularies.json"].decode())
         recipe = parse_recipe(json.loads(files["recipe.json"]), f"{folder}/recipe.json")
+        vocabularies = Vocabularies.from_json(files["vocabularies.json"].decode())
         training = json.loads(files["training.json"])
         data = DataSource.from_dict(training["data"])
         model = build_model(recipe.model, sizes_of(vocabularies, data))

@@ -109,8 +109,10 @@ def fit(job: TrainingJob, on_report: Callable[[Report], None]) -> Checkpoint:
             try:
                 trainer.fit()
             except ray.train.TrainingFailedError as error:
-                if not told.is_set():
-                    raise _explain(error) from error
+                # Workers that are asked to stop may die of it; what they found themselves is told.
+                found = _found_by_a_worker(error)
+                if found or not told.is_set():
+                    raise (found or _explain(error)) from error
             if told.is_set():
                 raise Stopped(SIGTERM_EXIT_CODE)
     except KeyboardInterrupt as stopped:
@@ -195,15 +197,20 @@ def cpus_per_worker(workers: int) -> int:
     raise UserError(f"workers: {workers}, allowed: at most {sum(nodes)}, one a core of the cluster")
 
 
-def _explain(error: ray.train.TrainingFailedError) -> Exception:
-    """What went wrong, in one line."""
-    causes = list(getattr(error, "worker_failures", {}).values())
-    causes = causes or [getattr(error, "controller_failure", error)]
-    for cause in causes:
+def _found_by_a_worker(error: ray.train.TrainingFailedError) -> UserError | JobError | None:
+    """The mistake or the failure that a worker told of, in its own words."""
+    for cause in getattr(error, "worker_failures", {}).values():
         if isinstance(cause, UserError | JobError):
             return type(cause)(str(cause))
-    lines = str(causes[0]).strip().splitlines() or [""]
-    return JobError(f"training failed: {type(causes[0]).__name__}: {lines[-1]}")
+    return None
+
+
+def _explain(error: ray.train.TrainingFailedError) -> JobError:
+    """What went wrong, in one line."""
+    causes = list(getattr(error, "worker_failures", {}).values())
+    cause = causes[0] if causes else getattr(error, "controller_failure", error)
+    lines = str(cause).strip().splitlines() or [""]
+    return JobError(f"training failed: {type(cause).__name__}: {lines[-1]}")
 
 
 class _Listener:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from training.config import Recipe, SearchConfig
-from training.data.dataset import Dataset
+from training.data.dataset import Dataset, make_sampler
+from training.data.sampler import shares
 from training.data.stream import StreamDataset
 from training.data.tokenizer import Tokenizer
 from training.evaluation.evaluate import (
@@ -17,7 +18,7 @@ from training.evaluation.evaluate import (
     make_scorer,
     write_texts,
 )
-from training.evaluation.likelihood import make_sampler, shares, surprise
+from training.evaluation.likelihood import perplexity, surprise
 from training.models.generator import Generator, Model
 from training.ranks import Ranks
 
@@ -55,9 +56,7 @@ class Validator:
         if isinstance(dataset, StreamDataset):
             assert isinstance(model, Generator)
             texts = write_texts(model, self._tokenizer, self._recipe.training.seed)
-            # Too large a number to write says no more than infinity.
-            perplexity = math.exp(nats) if nats < 100 else math.inf
-            return {"nats_per_token": nats, "perplexity": perplexity}, _some(texts)
+            return {"nats_per_token": nats, "perplexity": perplexity(nats)}, _some(texts)
         mine = range(len(dataset.examples))[self._ranks.rank :: self._ranks.world_size]
         search = SearchConfig(beam_size=1, max_tokens=self._recipe.search.max_tokens)
         found = answer_examples(model, dataset, mine, search)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
 from training.data.batch import Batch, Row, make_batch
 from training.data.dataset import Dataset
 from training.data.source import DataSource
@@ -23,7 +22,6 @@ from training.lessons import (
     Lesson,
     ScheduledSampling,
     SelfCritical,
-    check_objective,
 )
 from training.models.build import build_model
 from training.models.generator import Generator, Sizes
@@ -228,40 +226,6 @@ def test_the_loop_counts_the_words_that_were_drawn(things: DataSource, words: Vo
     loop = make_loop(things, words, recipe)
     _, tokens = loop.train_step(np.arange(7), 0.1)
     assert tokens == 7
-
-
-@pytest.mark.parametrize(
-    ("settings", "named"),
-    [
-        (
-            ("char_lm", "objective.kind=scheduled_sampling"),
-            r"objective\.kind: 'scheduled_sampling'",
-        ),
-        (("char_lm", "objective.kind=self_critical"), r"language_model: teacher_forcing"),
-        (("template", "objective.kind=self_critical"), r"template: teacher_forcing"),
-        (
-            (
-                "s2vt",
-                "objective.kind=self_critical",
-                "optimizer.label_smoothing=0.1",
-                "model.dropout=0.5",
-                "model.feature_dropout=0",
-            ),
-            r"needs optimizer\.label_smoothing=0 model\.dropout=0:",
-        ),
-    ],
-)
-def test_an_objective_that_does_not_suit_the_recipe_is_refused(
-    settings: tuple[str, ...], named: str
-) -> None:
-    with pytest.raises(UserError, match=named):
-        check_objective(small_recipe(*settings))
-
-
-def test_objectives_that_suit_are_not_refused() -> None:
-    for settings in ((), ("objective.kind=scheduled_sampling",), SELF_CRITICAL):
-        check_objective(small_recipe("s2vt", *settings))
-    check_objective(small_recipe("char_lm"))
 
 
 def test_a_sentence_counts_as_much_as_the_others_agree_with_it() -> None:

@@ -113,11 +113,11 @@ def test_a_finished_training_has_nothing_left_to_do(
     assert_same(resume(things, words, RECIPE, whole.kept[-1]), whole.end)
 
 
-def test_checkpoints_are_kept_every_few_steps_and_after_each_epoch(whole: Uninterrupted) -> None:
+def test_checkpoints_are_kept_every_few_steps_and_before_and_after_each_measurement(whole: Uninterrupted) -> None:
     last = whole.epochs[-1].step
     steps = [Checkpoint.read(folder).progress.step for folder in whole.kept]
     ends = [epoch.step for epoch in whole.epochs]
-    assert steps == sorted([*range(5, last + 1, 5), *ends])
+    assert steps == sorted([*range(5, last + 1, 5), *ends, *ends])
 
 
 def test_an_epoch_takes_every_batch_once_and_reports_what_it_measured(

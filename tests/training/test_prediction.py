@@ -90,7 +90,7 @@ def test_a_model_of_features_that_cannot_be_made_here_is_refused(
 def test_what_a_task_does_not_read_or_lacks_is_refused(
     captioner: TrainedModel, photo: Path
 ) -> None:
-    with pytest.raises(UserError, match="--text: of no use: s2vt does not read it"):
+    with pytest.raises(UserError, match="--text or --question: of no use to s2vt"):
         predict(captioner, [photo], "a dog")
-    with pytest.raises(UserError, match="FILE: missing; s2vt reads it"):
+    with pytest.raises(UserError, match="FILE: missing, and s2vt reads it"):
         predict(captioner)

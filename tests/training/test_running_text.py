@@ -10,7 +10,9 @@ import torch
 from pipeline.corpus import Example, write_corpus
 from training.checkpoint import Checkpoint
 from training.config import Recipe
+from training.data.dataset import open_dataset
 from training.data.source import DataSource, describe_data, texts_of
+from training.data.stream import StreamDataset
 from training.data.vocabularies import Vocabularies, train_vocabularies
 from training.evaluation.likelihood import surprise
 from training.models.build import task_of
@@ -108,9 +110,10 @@ def test_two_workers_read_as_one_does_and_can_become_one(
 def test_what_was_read_before_tells_what_comes_next(
     text: DataSource, spelled: Vocabularies, alone: Checkpoint
 ) -> None:
-    loop = make_loop(text, spelled, RECIPE)
-    model, val = loop.model, loop._val
+    model = make_loop(text, spelled, RECIPE).model
+    val = open_dataset(text, "val", RECIPE, task_of(RECIPE.model), spelled)
     assert isinstance(model, LanguageModel)
+    assert isinstance(val, StreamDataset)
     model.load_state_dict(alone.weights)
     windows = val.windows()
     nats, tokens = surprise(model.eval(), val, windows, len(spelled.target))

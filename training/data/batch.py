@@ -43,6 +43,12 @@ class Batch:
     def __len__(self) -> int:
         return len(self.targets)
 
+    @property
+    def counts(self) -> Tensor:
+        """Which targets count, [B, L]."""
+        place = torch.arange(self.targets.shape[1], device=self.targets.device)
+        return place < self.num_targets[:, None]
+
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
         tensors = (getattr(self, field.name) for field in fields(self))

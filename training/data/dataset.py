@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from pipeline.corpus import Corpus, Example
 from pipeline.errors import UserError
 from pipeline.store import FeatureStore
-from training.config import Recipe
+from training.config import Recipe, TrainingConfig
 from training.data.batch import Batch, Row, make_batch
+from training.data.sampler import BatchSampler, Sampler, StreamSampler
 from training.data.source import DataSource, FeatureSource, lines_of, source_of, targets_of
 from training.data.stream import StreamDataset
 from training.data.task import Task
@@ -101,6 +102,10 @@ class Dataset:
             for owner, ids in self._encoded_targets(vocabularies.target, max_target)
             if task.tells == "sentence" or UNK_ID not in ids
         ]
+        if not rows:
+            raise UserError(
+                f"{source.corpus}: split {split!r}: none of its labels is in the vocabulary"
+            )
         self._owners = [owner for owner, _ in rows]
         self._targets = [ids for _, ids in rows]
         self._ends = int(task.tells == "sentence")
@@ -201,3 +206,12 @@ def _check_item(example: Example, store: FeatureStore, corpus: str) -> None:
             f"{store.path}: has nothing on item {example.item_key!r} of {corpus}; "
             "run `intertitle precompute` again"
         )
+
+
+def make_sampler(dataset: Dataset | StreamDataset, settings: TrainingConfig) -> Sampler:
+    """The batches of a split."""
+    if isinstance(dataset, StreamDataset):
+        return StreamSampler(dataset.windows())
+    return BatchSampler(
+        dataset.lengths, settings.batch_tokens, settings.pool_batches, settings.seed
+    )

@@ -6,7 +6,7 @@ so all take the same number of steps, and another number of workers sees the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,3 +87,9 @@ Sampler = BatchSampler | StreamSampler
 def share(rows: Rows, rank: int, world_size: int) -> Rows:
     """A worker's rows of a batch; may be none."""
     return rows[rank::world_size]
+
+
+def shares(batches: Iterable[Rows], rank: int, world_size: int) -> Iterable[Rows]:
+    """A worker's part of some batches: of each its share, so that it keeps its lanes of a text."""
+    parts = (share(rows, rank, world_size) for rows in batches)
+    return (rows for rows in parts if len(rows))

@@ -75,14 +75,16 @@ def describe_data(corpus: AnyPath | str, features: AnyPath | str | None, sees: S
     Raises:
         UserError: one of them is not what it should be, or is missing or not wanted.
     """
-    source = Corpus(corpus)
-    where, fingerprint = str(source.path.absolute()), source.fingerprint()
-    if sees == "nothing":
-        if features is not None:
-            raise UserError(f"--features {features}: this recipe reads text alone")
-        return DataSource(where, fingerprint)
-    if features is None:
+    if sees == "nothing" and features is not None:
+        raise UserError(f"--features {features}: this recipe reads text alone")
+    if sees != "nothing" and features is None:
         raise UserError(f"--features: missing; this recipe sees {sees} features")
+    seen = None if features is None else _describe_features(features, sees)
+    source = Corpus(corpus)
+    return DataSource(str(source.path.absolute()), source.fingerprint(), seen)
+
+
+def _describe_features(features: AnyPath | str, sees: Sees) -> FeatureSource:
     store = FeatureStore(features)
     found = store.snapshot.fingerprint
     if found.features != sees:
@@ -90,12 +92,8 @@ def describe_data(corpus: AnyPath | str, features: AnyPath | str | None, sees: S
             f"{store.path}: {found.features} features, this recipe sees {sees} ones "
             f"(`intertitle precompute --features {sees}`)"
         )
-    return DataSource(
-        where,
-        fingerprint,
-        FeatureSource(
-            str(store.path.absolute()), store.snapshot_id, found.features_json(), found.dim
-        ),
+    return FeatureSource(
+        str(store.path.absolute()), store.snapshot_id, found.features_json(), found.dim
     )
 
 

@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pipeline.errors import UserError
 from training.config import Recipe, TokenizerConfig
-from training.data.tokenizer import Tokenizer
+from training.data.tokenizer import SPECIAL, Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +37,28 @@ class Vocabularies:
 def train_vocabularies(
     recipe: Recipe, targets: Iterable[str], sources: Iterable[str] | None
 ) -> Vocabularies:
-    """Build them from a training split's texts; no sources where nothing is read."""
+    """Build them from a training split's texts; no sources where nothing is read.
+
+    Raises:
+        UserError: one of them would be empty.
+    """
     return Vocabularies(
-        _train(recipe.tokenizer, targets),
-        None if sources is None else _train(recipe.source_tokenizer, sources),
+        _train(recipe.tokenizer, targets, "tokenizer"),
+        None if sources is None else _train(recipe.source_tokenizer, sources, "source_tokenizer"),
     )
 
 
-def _train(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
+def _train(config: TokenizerConfig, texts: Iterable[str], section: str) -> Tokenizer:
+    tokenizer = _build(config, texts)
+    if len(tokenizer) <= len(SPECIAL):
+        raise UserError(
+            f"{section}: no token of the training split is left in the vocabulary with "
+            f"kind={config.kind}, min_count={config.min_count}, size={config.size}"
+        )
+    return tokenizer
+
+
+def _build(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
     match config.kind:
         case "captions":
             return Tokenizer.captions(texts, min_count=config.min_count)
@@ -52,6 +67,6 @@ def _train(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
         case "characters":
             return Tokenizer.characters(texts, min_count=config.min_count)
         case "subwords":
-            return Tokenizer.subwords(texts, size=config.size)
+            return Tokenizer.subwords(texts, size=max(config.size, len(SPECIAL)))
         case "labels":
             return Tokenizer.labels(texts, size=config.size)

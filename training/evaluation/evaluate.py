@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,12 +10,12 @@ import torch
 
 from training.config import SearchConfig, TrainingConfig
 from training.data.batch import Batch, Row, make_batch
-from training.data.dataset import Dataset
+from training.data.dataset import Dataset, make_sampler
 from training.data.stream import StreamDataset
 from training.data.task import Task
 from training.data.tokenizer import EOS_ID, SPECIAL, Tokenizer
 from training.evaluation.answers import AnswerScorer, LabelScorer
-from training.evaluation.likelihood import make_sampler, surprise
+from training.evaluation.likelihood import perplexity, surprise
 from training.evaluation.metrics import ALL_METRICS, QUICK_METRICS, CaptionScorer, Scores
 from training.evaluation.search import beam, sample
 from training.models.generator import Generator, Model
@@ -69,12 +68,14 @@ class Evaluation:
         split: its name.
         samples: an entry for each example that has what it needs; of running text some pieces that
             the model wrote.
+        num_examples: that were measured; of running text its tokens.
         num_left_out: examples whose item is in quarantine.
         scores: of the whole, with how each was computed.
     """
 
     split: str
     samples: tuple[Sample, ...]
+    num_examples: int
     num_left_out: int
     scores: Scores
 
@@ -208,7 +209,8 @@ def evaluate(
     surprised = _surprise_scores(nats / max(1, tokens), tokenizer, dataset)
     if isinstance(dataset, StreamDataset):
         assert isinstance(model, Generator)
-        return Evaluation(split, tuple(write_texts(model, tokenizer, 0)), 0, surprised)
+        texts = write_texts(model, tokenizer, 0)
+        return Evaluation(split, tuple(texts), tokens, 0, surprised)
     answers = answer_examples(model, dataset, range(len(dataset.examples)), search)
     scores = make_scorer(dataset).score(answers, quick=False)
     samples = make_samples(dataset, dict(enumerate(answers)))
@@ -217,12 +219,12 @@ def evaluate(
         scores.signatures | surprised.signatures,
         scores.per_example,
     )
-    return Evaluation(split, tuple(samples), dataset.num_left_out, both)
+    return Evaluation(split, tuple(samples), len(samples), dataset.num_left_out, both)
 
 
 def _surprise_scores(nats: float, tokenizer: Tokenizer, dataset: Dataset | StreamDataset) -> Scores:
     what = f"tokens:{tokenizer.kind}|vocabulary:{len(tokenizer)}"
     if isinstance(dataset, StreamDataset):
         what += f"|lanes:{dataset.num_lanes}"
-    values = {"nats_per_token": nats, "perplexity": math.exp(nats)}
+    values = {"nats_per_token": nats, "perplexity": perplexity(nats)}
     return Scores(values, {name: f"{name}|{what}" for name in values}, {})

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
 
-from training.config import TrainingConfig
 from training.data.dataset import Dataset
-from training.data.sampler import BatchSampler, Rows, Sampler, StreamSampler, share
+from training.data.sampler import Rows
 from training.data.stream import StreamDataset
 from training.models.cells import CellState
 from training.models.generator import Model
 from training.objectives import TeacherForcing
 
 
-def make_sampler(dataset: Dataset | StreamDataset, settings: TrainingConfig) -> Sampler:
-    """The batches of a split."""
-    if isinstance(dataset, StreamDataset):
-        return StreamSampler(dataset.windows())
-    return BatchSampler(
-        dataset.lengths, settings.batch_tokens, settings.pool_batches, settings.seed
-    )
-
-
-def shares(batches: Iterable[Rows], rank: int, world_size: int) -> Iterable[Rows]:
-    """A worker's part of some batches: of each its share, so that it keeps its lanes of a text."""
-    parts = (share(rows, rank, world_size) for rows in batches)
-    return (rows for rows in parts if len(rows))
+def perplexity(nats_per_token: float) -> float:
+    """As many equally likely tokens would surprise as much."""
+    try:
+        return math.exp(nats_per_token)
+    except OverflowError:
+        return math.inf
 
 
 @torch.inference_mode()

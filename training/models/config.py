@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from training.models.cells import CellKind
 
 PositiveInt = Annotated[int, Field(ge=1)]
-PositiveFloat = Annotated[float, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 

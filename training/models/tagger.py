@@ -14,8 +14,28 @@ from training.models.cells import Bidirectional, CellKind, Recurrent
 from training.models.labels import LabelModel
 
 
+class _Projection(nn.Module):
+    """Features [..., D], standardised and projected, [..., E]."""
+
+    def __init__(
+        self, feature_dim: int, embedding_size: int, dropout: float, feature_dropout: float
+    ) -> None:
+        super().__init__()
+        self.standardize = Standardize(feature_dim)
+        self.project = nn.Sequential(
+            nn.Dropout(feature_dropout), nn.Linear(feature_dim, embedding_size), nn.Dropout(dropout)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        projected: Tensor = self.project(self.standardize(features))
+        return projected
+
+
 class Tagger(LabelModel):
     """Frames, projected, recurrent layers, a softmax a frame.
+
+    Frames come as changes, as in `S2VT`, and to the same end: the first as it is, each other as its
+    difference from the one before.
 
     Args:
         vocabulary: V, of the labels.
@@ -45,18 +65,20 @@ class Tagger(LabelModel):
         feature_dropout: float,
     ) -> None:
         super().__init__(vocabulary, hidden_size * (1 + bidirectional), dropout)
-        self.standardize = Standardize(feature_dim)
-        self.projection = nn.Sequential(
-            nn.Dropout(feature_dropout), nn.Linear(feature_dim, embedding_size), nn.Dropout(dropout)
-        )
+        sizes = (feature_dim, embedding_size, dropout, feature_dropout)
+        self.frames, self.changes = _Projection(*sizes), _Projection(*sizes)
         kind = Bidirectional if bidirectional else Recurrent
         self.reader = kind(cell, embedding_size, hidden_size, num_layers, dropout)
 
     def measure(self, examples: Sequence[Tensor]) -> None:
-        self.standardize.measure(torch.cat(list(examples)))
+        self.frames.standardize.measure(torch.cat(list(examples)))
+        changes = torch.cat([frames.diff(dim=0) for frames in examples])
+        if len(changes):
+            self.changes.standardize.measure(changes)
 
     def hidden(self, batch: Batch) -> Tensor:
-        frames = self.projection(self.standardize(batch.features))
+        first, changes = batch.features[:, :1], batch.features.diff(dim=1)
+        frames = torch.cat([self.frames(first), self.changes(changes)], 1)
         if isinstance(self.reader, Bidirectional):
             outputs: Tensor = self.reader(frames, batch.num_frames)[0]
         else:

@@ -1,0 +1,26 @@
+"""The states of running text over workers."""
+
+import torch
+
+from training.lanes import deal_lanes, gather_lanes
+from training.models.cells import CellState
+from training.ranks import Ranks
+
+
+def test_every_worker_gets_its_own_lanes_back_and_one_too_many_gets_none() -> None:
+    h, c = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    merged = gather_lanes(CellState(h, c), Ranks())
+    assert torch.equal(merged["h"], h)
+    second = deal_lanes(merged, Ranks(1, 2))
+    assert second is not None and second.c is not None
+    assert torch.equal(second.h, h[:, [1]])
+    assert torch.equal(second.c, c[:, [1]])
+    assert deal_lanes(merged, Ranks(3, 4)) is None
+    assert deal_lanes(gather_lanes(None, Ranks()), Ranks()) is None
+
+
+def test_a_cell_without_memory_has_only_its_output() -> None:
+    merged = gather_lanes(CellState(torch.randn(1, 2, 3), None), Ranks())
+    assert merged.keys() == {"h"}
+    alone = deal_lanes(merged, Ranks())
+    assert alone is not None and alone.c is None
