@@ -11,7 +11,8 @@ from training.data.batch import Batch
 from training.data.task import Task
 from training.data.tokenizer import PAD_ID, UNK_ID
 from training.models.cells import Bidirectional, CellKind, Recurrent
-from training.models.labels import LabelModel, source_steps
+from training.models.labels import LabelModel
+from training.models.words import source_steps
 
 
 class Classifier(LabelModel):

@@ -1,14 +1,11 @@
-"""What models that answer with labels share: the layer that tells them, and words that are read."""
+"""What models that answer with labels share: the layer that tells them."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
-from training.data.batch import Batch
-from training.data.tokenizer import PAD_ID
 from training.models.generator import Model
 
 
@@ -37,10 +34,3 @@ class LabelModel(Model):
             "output.bias": "target",
         }
         return {name: sides[name] for name, _ in self.named_parameters() if name in sides}
-
-
-def source_steps(batch: Batch) -> tuple[Tensor, Tensor]:
-    """What is read, [B, S], and the steps of each row, [B]; a source without a token, which
-    recurrent cells could not read, is one step of padding."""
-    source = batch.source if batch.source.shape[1] else pad(batch.source, (0, 1), value=PAD_ID)
-    return source, batch.num_source.clamp_min(1)

@@ -11,7 +11,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from training.data.batch import Batch
 from training.data.task import Task
@@ -26,7 +25,7 @@ from training.models.cells import (
     reverse_within,
 )
 from training.models.generator import Generator
-from training.models.words import Words
+from training.models.words import Words, source_steps
 
 AttentionKind = Literal["none", "multiplicative", "additive"]
 
@@ -115,9 +114,7 @@ class Seq2Seq(Generator[Seq2SeqState]):
         return self._write(self.words(batch.inputs), self.start(batch))[0]
 
     def start(self, batch: Batch) -> Seq2SeqState:
-        # A source without a token is read as one of padding: a cell must have something to read.
-        lengths = batch.num_source.clamp_min(1)
-        tokens = batch.source if batch.source.shape[1] else pad(batch.source, (0, 1), value=PAD_ID)
+        tokens, lengths = source_steps(batch)
         embedded = self.dropout(self.source(tokens))
         if self.reversed:
             embedded = reverse_within(embedded, lengths)

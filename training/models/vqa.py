@@ -13,7 +13,8 @@ from training.data.task import Task
 from training.data.tokenizer import PAD_ID
 from training.models.captioner import Standardize, mean_over_frames
 from training.models.cells import CellKind, Recurrent
-from training.models.labels import LabelModel, source_steps
+from training.models.labels import LabelModel
+from training.models.words import source_steps
 
 
 class VQA(LabelModel):

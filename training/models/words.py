@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import linear, pad
 
+from training.data.batch import Batch
 from training.data.tokenizer import PAD_ID
 
 # The parameters that have a row for each word.
@@ -58,3 +59,10 @@ class Words(nn.Module):
             return linear(hidden, self.output.weight, self.bias)
         assert self.likeness is not None
         return linear(self.likeness(hidden), self.embedding.weight, self.bias)
+
+
+def source_steps(batch: Batch) -> tuple[Tensor, Tensor]:
+    """What is read, [B, S], and the steps of each row, [B]; a source without a token, which
+    recurrent cells could not read, is one step of padding."""
+    source = batch.source if batch.source.shape[1] else pad(batch.source, (0, 1), value=PAD_ID)
+    return source, batch.num_source.clamp_min(1)
