@@ -113,7 +113,9 @@ def test_a_finished_training_has_nothing_left_to_do(
     assert_same(resume(things, words, RECIPE, whole.kept[-1]), whole.end)
 
 
-def test_checkpoints_are_kept_every_few_steps_and_before_and_after_each_measurement(whole: Uninterrupted) -> None:
+def test_checkpoints_are_kept_every_few_steps_and_before_and_after_each_measurement(
+    whole: Uninterrupted,
+) -> None:
     last = whole.epochs[-1].step
     steps = [Checkpoint.read(folder).progress.step for folder in whole.kept]
     ends = [epoch.step for epoch in whole.epochs]
