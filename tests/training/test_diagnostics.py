@@ -108,6 +108,7 @@ def small_language_model() -> LanguageModel:
         embedding_size=5,
         hidden_size=7,
         dropout=0.5,
+        embedding_dropout=0.0,
         tied=True,
         initial_scale=None,
     ).eval()

@@ -59,10 +59,10 @@ def test_a_training_ends_as_a_finished_run_with_its_settings(trained: Trained) -
 def test_a_run_names_the_data_it_learned_from(trained: Trained, things: DataSource) -> None:
     run = logged(trained)
     assert run.data.tags["fingerprint.corpus"] == things.corpus_fingerprint
-    assert run.data.tags["fingerprint.features"] == things.snapshot
+    assert run.data.tags["fingerprint.features"] == features_of(things).snapshot
     sources = {d.dataset.name: d.dataset.source for d in run.inputs.dataset_inputs}
     assert json.loads(sources["corpus"])["uri"] == things.corpus
-    assert json.loads(sources["features"])["uri"] == things.features
+    assert json.loads(sources["features"])["uri"] == features_of(things).path
 
 
 def test_every_epoch_leaves_its_figures_at_its_step(trained: Trained) -> None:

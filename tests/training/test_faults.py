@@ -155,24 +155,25 @@ def test_the_newest_whole_checkpoint_serves(
 ) -> None:
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.newest_whole() == (None, ())
-    for step in (5, 10, 15):
+    for step in (5, 10, 15, 20):
         progress = Progress(cursor=Cursor(0, step), step=step)
         checkpoints.keep(Checkpoint(progress, {"weight": torch.full((9,), float(step))}))
-    older, newest = "checkpoint_00000_000000010", "checkpoint_00000_000000015"
-    assert checkpoints.names() == [newest, older]
+    oldest, older, newest = (f"checkpoint_00000_0000000{step}" for step in (10, 15, 20))
+    assert checkpoints.names() == [newest, older, oldest]
 
     damage(tmp_path / newest / file)
     name, damages = checkpoints.newest_whole()
     assert name == older
     assert len(damages) == 1
     assert newest in damages[0]
-    assert checkpoints.read(older).progress.step == 10
+    assert checkpoints.read(older).progress.step == 15
     # Told once; kept to be looked at, and not counted any more.
     assert checkpoints.newest_whole() == (older, ())
     assert (tmp_path / f"damaged_{newest}").is_dir()
 
-    damage(tmp_path / older / file)
-    with pytest.raises(UserError, match=f"no checkpoint is whole: .*{older}"):
+    for name in (older, oldest):
+        damage(tmp_path / name / file)
+    with pytest.raises(UserError, match=f"no checkpoint is whole: .*{older}.*{oldest}"):
         checkpoints.newest_whole()
 
 
