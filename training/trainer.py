@@ -199,7 +199,7 @@ def cpus_per_worker(workers: int) -> int:
 
 def _found_by_a_worker(error: ray.train.TrainingFailedError) -> UserError | JobError | None:
     """The mistake or the failure that a worker told of, in its own words."""
-    for cause in getattr(error, "worker_failures", {}).values():
+    for cause in _causes(error):
         if isinstance(cause, UserError | JobError):
             return type(cause)(str(cause))
     return None
@@ -207,10 +207,14 @@ def _found_by_a_worker(error: ray.train.TrainingFailedError) -> UserError | JobE
 
 def _explain(error: ray.train.TrainingFailedError) -> JobError:
     """What went wrong, in one line."""
-    causes = list(getattr(error, "worker_failures", {}).values())
-    cause = causes[0] if causes else getattr(error, "controller_failure", error)
+    cause = _causes(error)[0]
     lines = str(cause).strip().splitlines() or [""]
     return JobError(f"training failed: {type(cause).__name__}: {lines[-1]}")
+
+
+def _causes(error: ray.train.TrainingFailedError) -> list[Exception]:
+    causes = list(getattr(error, "worker_failures", {}).values())
+    return causes or [getattr(error, "controller_failure", error)]
 
 
 class _Listener:

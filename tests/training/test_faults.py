@@ -351,7 +351,7 @@ def test_a_stopped_command_says_how_to_go_on_and_a_resumed_one_what_was_damaged(
         "intertitle: stopped; to go on: intertitle train --resume 'a run'"
     )
     checkpoints = Checkpoints(kept[0].parent)
-    newest, older = checkpoints.names()
+    newest, older, *_ = checkpoints.names()
     # A step of its own, if it was not by chance one of those that are kept anyway.
     step = int(newest[-9:])
     assert checkpoints.read(newest).progress.step == step
