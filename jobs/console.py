@@ -98,8 +98,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 
 def scores(title: str, values: Mapping[str, float]) -> None:
-    """Print one line of scores under their names."""
-    table(title, list(values), [list(values.values())])
+    """Print scores beside their names: a line each, so that they fit the narrowest terminal."""
+    table(title, ("metric", "score"), list(values.items()))
 
 
 def say(text: str) -> None:
