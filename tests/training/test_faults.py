@@ -177,6 +177,8 @@ def test_the_newest_whole_checkpoint_serves(
         checkpoints.newest_whole()
 
 
+# The last test of this file goes the same way from the command line.
+@pytest.mark.chaos
 def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(
     undisturbed: Checkpoint, things: DataSource, tmp_path: Path
 ) -> None:
