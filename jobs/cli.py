@@ -10,7 +10,20 @@ from typing import NoReturn
 
 import typer
 
-from jobs import collecting, demo, evaluate, importing, inspecting, precompute, predict, train
+from jobs import (
+    collecting,
+    compare,
+    demo,
+    evaluate,
+    importing,
+    inspecting,
+    precompute,
+    predict,
+    registry,
+    sync,
+    tracking,
+    train,
+)
 from jobs.console import ERRORS
 from pipeline.errors import SIGTERM_EXIT_CODE, JobError, UserError, one_line
 from pipeline.location import is_remote_failure
@@ -27,7 +40,12 @@ app.command("import")(importing.import_corpus)
 app.command("precompute")(precompute.precompute_features)
 app.command("train")(train.train_recipe)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare_runs)
 app.command("predict")(predict.predict)
+app.command("sync")(sync.sync)
+app.command("promote")(registry.promote)
+app.command("rollback")(registry.rollback)
+app.command("tracking")(tracking.serve_tracking)
 app.command("inspect")(inspecting.inspect_store)
 app.command("gc")(collecting.collect_garbage)
 

@@ -23,6 +23,10 @@ def evaluate(
         typer.Option(parser=location, metavar="PATH", help="default: those it was trained on."),
     ] = None,
     split: Annotated[str, typer.Option(help="Of the corpus.")] = "val",
+    ensemble: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RUN", help="A run that tells together with it; may be repeated."),
+    ] = None,
     beam: Beam = None,
     tracking_uri: TrackingUri = None,
     json: Json = False,
@@ -31,13 +35,21 @@ def evaluate(
     from training.scoring import evaluate_run
     from training.tracking.run import default_tracking_uri, resolve_run
 
-    ref = resolve_run(run, tracking_uri or default_tracking_uri())
+    uri = tracking_uri or default_tracking_uri()
+    ref = resolve_run(run, uri)
+    others = [resolve_run(other, uri) for other in ensemble or ()]
     with console.ERRORS.status(f"evaluating {ref.name} on {split}"):
         evaluation = evaluate_run(
-            ref, split=split, beam_size=beam, corpus=corpus, features=features
+            ref,
+            split=split,
+            beam_size=beam,
+            corpus=corpus,
+            features=features,
+            ensemble=others,
         )
     scores = evaluation.scores.values
-    title = f"{ref.name} on {split}: measured on {evaluation.num_examples:,}"
+    names = " + ".join(one.name for one in (ref, *others))
+    title = f"{names} on {split}: measured on {evaluation.num_examples:,}"
     console.scores(title, scores)
     if evaluation.num_left_out:
         console.say(f"{evaluation.num_left_out} examples left out: quarantined items")

@@ -105,8 +105,8 @@ def run_import(
     format: str,
     source: list[UPath],
     out: AnyPath,
-    num_clips: int,
-    seed: int,
+    num_clips: int = 400,
+    seed: int = 0,
     languages: tuple[str | None, str | None] = (None, None),
     frame_labels: bool = False,
 ) -> ImportReport:

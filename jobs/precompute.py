@@ -94,10 +94,11 @@ def precompute_features(
         stop_failed=stop_failed,
         retry_failed=retry_failed,
     )
-    source = Corpus(corpus)
+    # Workers have folders of their own.
+    source, store = Corpus(corpus.absolute()), out.absolute()
     began = time.perf_counter()
     with cluster(address):
-        report = run_precompute(source, out, options)
+        report = run_precompute(source, store, options)
     seconds = time.perf_counter() - began
     for record in report.quarantined[:SHOWN]:
         key = one_line(record.key)

@@ -12,6 +12,7 @@ import typer
 from upath import UPath
 
 from jobs import console
+from jobs.attempt import earlier_run, remembering
 from jobs.cluster import cluster
 from jobs.options import Address, Json, TrackingUri
 from pipeline.errors import SIGINT_EXIT_CODE, SIGTERM_EXIT_CODE, Stopped, UserError
@@ -44,6 +45,9 @@ def train_recipe(
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")
     ] = None,
+    like: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Repeat a run, from what it logged.")
+    ] = None,
     init_from: Annotated[
         str | None,
         typer.Option(metavar="RUN", help="Begin with its weights, as far as they fit."),
@@ -61,17 +65,23 @@ def train_recipe(
 
     SIGTERM has a checkpoint kept and exits with 75; a second one exits at once.
     """
-    from training.config import load_recipe
+    from training.config import change_recipe, load_recipe
+    from training.data.source import check_unchanged
+    from training.experiment import logged_job, train
     from training.experiment import resume as resume_run
-    from training.experiment import train
-    from training.tracking.run import default_tracking_uri
+    from training.tracking.run import default_tracking_uri, resolve_run
 
     uri = tracking_uri or default_tracking_uri()
     settings = set or []
+    kept = checkpoints or Path("checkpoints")
     if resume is not None:
-        if recipe or corpus or features or init_from or name or checkpoints:
+        if recipe or corpus or features or like or init_from or name or checkpoints:
             raise UserError("--resume: a run goes on with the recipe and the data it began with")
         changes = _resumable(settings)
+    # A job whose first attempt died: its recipe and data are the same.
+    elif (resume := earlier_run(kept)) is not None:
+        changes = {}
+    if resume is not None:
         with cluster(address):
             result = with_progress(
                 lambda on_start, on_report: resume_run(
@@ -84,9 +94,19 @@ def train_recipe(
                 )
             )
     else:
-        if recipe is None or corpus is None:
-            raise UserError("train: needs a RECIPE and --corpus, or --resume RUN")
-        chosen, from_corpus = load_recipe(recipe, settings), corpus
+        if like is not None:
+            if recipe or corpus or features or init_from:
+                raise UserError("--like: a run is repeated with the recipe and the data it had")
+            was = logged_job(resolve_run(like, uri))
+            check_unchanged(was.data)
+            chosen = change_recipe(was.recipe, settings, "--set")
+            from_corpus = location(was.data.corpus)
+            features = location(was.data.features.path) if was.data.features else None
+            init_from, workers = was.init_from, workers or was.workers
+        elif recipe is None or corpus is None:
+            raise UserError("train: needs a RECIPE and --corpus, or --resume RUN, or --like RUN")
+        else:
+            chosen, from_corpus = load_recipe(recipe, settings), corpus
         with cluster(address):
             result = with_progress(
                 lambda on_start, on_report: train(
@@ -95,10 +115,10 @@ def train_recipe(
                     features,
                     workers=workers or 1,
                     tracking_uri=uri,
-                    checkpoints=checkpoints or Path("checkpoints"),
+                    checkpoints=kept,
                     name=name,
                     init_from=init_from,
-                    on_start=on_start,
+                    on_start=remembering(kept, on_start),
                     on_transfer=tell_transfer,
                     on_report=on_report,
                 )

@@ -185,6 +185,18 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
     return parse_recipe({"name": title, **tree}, name)
 
 
+def change_recipe(recipe: Recipe, settings: Sequence[str], where: str) -> Recipe:
+    """The recipe with some of its values changed; see `load_recipe`.
+
+    Raises:
+        UserError: a value is not allowed.
+    """
+    tree = recipe.model_dump()
+    for setting in settings:
+        _apply(tree, setting)
+    return parse_recipe(tree, where)
+
+
 def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:
     """Check a tree of plain values.
 

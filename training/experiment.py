@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -15,10 +15,11 @@ from upath import UPath
 from pipeline.errors import UserError
 from training.check import check_recipe
 from training.checkpoint import Checkpoint
-from training.config import Recipe, flatten, parse_recipe
+from training.config import Recipe, parse_recipe
 from training.data.dataset import open_dataset
 from training.data.source import DataSource, check_unchanged, describe_data, lines_of, texts_of
 from training.data.vocabularies import Vocabularies, train_vocabularies
+from training.description import inputs_of, params_of
 from training.diagnostics import compare_on_text
 from training.evaluation.evaluate import Evaluation
 from training.models.build import build_model, task_of
@@ -26,13 +27,15 @@ from training.models.language_model import LanguageModel
 from training.reports import EpochReport, FellBack, Report
 from training.scoring import MODEL_ARTIFACT, load_trained, log_evaluation, measure, sample_row
 from training.tracking.plots import gradient_flow_plot, learning_curves
-from training.tracking.run import DataInput, RunRef, TrackedRun, download, reopen, resolve_run
+from training.tracking.run import RunRef, TrackedRun, download, reopen, resolve_run
+from training.tracking.served import write_mlflow_model
 from training.trained import TrainedModel, sizes_of
 from training.trainer import TrainingJob, cpus_per_worker, fit
 from training.transfer import Transfer, transfer
 
 EXPERIMENT = "intertitle"
 JOB_ARTIFACT = "job"
+SAMPLES_TABLE = "samples_by_epoch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ def train(
     checkpoints: Path,
     name: str | None = None,
     init_from: str | None = None,
+    tags: Mapping[str, str] | None = None,
     on_start: Callable[[RunRef], None] = lambda _: None,
     on_transfer: Callable[[Transfer], None] = lambda _: None,
     on_report: Callable[[Report], None] = lambda _: None,
@@ -78,6 +82,7 @@ def train(
         name: of the run.
         init_from: a run, its name, or a model of the registry, whose weights to begin with as far
             as they fit.
+        tags: of the run, beside its own.
         on_start: told the run as soon as there is one.
         on_transfer: told what fits of `init_from`.
         on_report: told how it goes.
@@ -95,29 +100,36 @@ def train(
     for split in ("train", "val"):
         open_dataset(data, split, recipe, task, vocabularies)
     sizes = sizes_of(vocabularies, data)
-    inputs = [DataInput("corpus", data.corpus, data.corpus_fingerprint, "training")]
-    if data.features:
-        store = data.features
-        inputs.append(DataInput("features", store.path, store.snapshot, "training"))
-    tags = {"recipe": recipe.name, "checkpoints": str(checkpoints.absolute())}
+    all_tags = {**(tags or {}), "recipe": recipe.name}
+    params = params_of(recipe, sizes, workers)
     begun = None
     if init_from is not None:
         source = resolve_run(init_from, tracking_uri)
         begun = _begin_from(source, recipe, vocabularies, data)
         on_transfer(begun)
-        tags["init_from"] = source.run_id
+        all_tags["init_from"] = params["init_from"] = source.run_id
     run = TrackedRun.start(
         tracking_uri,
         EXPERIMENT,
         name or f"{recipe.name}-{datetime.now():%Y%m%d-%H%M%S}",
-        params={**flatten(recipe), "workers": workers, **asdict(sizes)},
-        tags=tags,
-        inputs=inputs,
+        params=params,
+        tags=all_tags,
+        inputs=inputs_of(data),
+        checkpoints=checkpoints,
     )
     # Workers have folders of their own.
     kept = checkpoints.absolute()
     initial = begun.tensors if begun else {}
-    job = TrainingJob(run.run_id, recipe, vocabularies.to_json(), data, kept, workers, initial)
+    job = TrainingJob(
+        run.run_id,
+        recipe,
+        vocabularies.to_json(),
+        data,
+        kept,
+        workers,
+        initial,
+        all_tags.get("init_from"),
+    )
     with run:
         run.environment()
         _log_job(run, job)
@@ -169,21 +181,12 @@ def resume(
         JobError: the training failed.
     """
     ref = resolve_run(spec, tracking_uri)
-    stored = json.loads((download(ref, JOB_ARTIFACT) / "job.json").read_text())
-    recipe = parse_recipe(stored["recipe"], f"run {ref.name}")
-    settings = recipe.training.model_dump() | dict(changes)
-    recipe = parse_recipe(recipe.model_dump() | {"training": settings}, "--set")
+    job = logged_job(ref)
+    settings = job.recipe.training.model_dump() | dict(changes)
+    recipe = parse_recipe(job.recipe.model_dump() | {"training": settings}, "--set")
     check_recipe(recipe)
-    data = DataSource.from_dict(stored["data"])
-    check_unchanged(data)
-    job = TrainingJob(
-        ref.run_id,
-        recipe,
-        stored["vocabularies"],
-        data,
-        Path(stored["checkpoints"]),
-        workers or stored["workers"],
-    )
+    check_unchanged(job.data)
+    job = replace(job, recipe=recipe, workers=workers or job.workers)
     cpus_per_worker(job.workers)
     if not any((job.checkpoints / ref.run_id).glob("checkpoint_*")):
         raise UserError(f"run {ref.name}: no checkpoints in {job.checkpoints / ref.run_id}")
@@ -193,14 +196,33 @@ def resume(
         return _train(job, run, on_report)
 
 
+def logged_job(ref: RunRef) -> TrainingJob:
+    """What a run's training was made of: all but the weights that it began with.
+
+    Raises:
+        UserError: it is no run of a training.
+    """
+    stored = json.loads((download(ref, JOB_ARTIFACT) / "job.json").read_text("utf-8"))
+    return TrainingJob(
+        ref.run_id,
+        parse_recipe(stored["recipe"], f"run {ref.name}"),
+        stored["vocabularies"],
+        DataSource.from_dict(stored["data"]),
+        Path(stored["checkpoints"]),
+        stored["workers"],
+        init_from=stored["init_from"],
+    )
+
+
 def _log_job(run: TrackedRun, job: TrainingJob) -> None:
-    """Keep what the training is made of, for `resume`."""
+    """The inverse of `logged_job`."""
     made_of = {
         "recipe": job.recipe.model_dump(),
         "vocabularies": job.vocabularies,
         "data": asdict(job.data),
         "checkpoints": str(job.checkpoints),
         "workers": job.workers,
+        "init_from": job.init_from,
     }
     run.text(f"{JOB_ARTIFACT}/job.json", json.dumps(made_of))
 
@@ -212,13 +234,16 @@ def _train(
 
     # What was told before a stop, but after the last checkpoint, is told again.
     logged = run.logged_steps("val/nats_per_token")
+    rows = run.logged_rows(SAMPLES_TABLE)
 
     def log(report: Report) -> None:
         if isinstance(report, EpochReport) and report.step not in logged:
             logged.add(report.step)
+            # The table first: a step that has its figures has all.
+            rows[:] = [row for row in rows if row["epoch"] != report.epoch]
+            rows.extend({"epoch": report.epoch, **sample_row(s)} for s in report.samples)
+            run.table(SAMPLES_TABLE, rows)
             run.metrics(report.figures, report.step)
-            rows = [{"epoch": report.epoch, **sample_row(sample)} for sample in report.samples]
-            run.table("samples_by_epoch", rows)
         if isinstance(report, FellBack):
             run.text(f"fell_back/{report.used}.txt", "\n".join(report.damages) + "\n")
         on_report(report)
@@ -233,8 +258,8 @@ def _train(
         if flows := compare_on_text(trained.model, lines, job.recipe.training.seed):
             run.figure("gradient_flow", gradient_flow_plot(flows))
     with tempfile.TemporaryDirectory() as folder:
-        trained.write(Path(folder) / MODEL_ARTIFACT)
-        run.folder(Path(folder) / MODEL_ARTIFACT, MODEL_ARTIFACT)
+        write_mlflow_model(trained, Path(folder) / MODEL_ARTIFACT)
+        run.model(Path(folder) / MODEL_ARTIFACT, MODEL_ARTIFACT)
     run.metrics({"best_epoch": progress.best_epoch}, progress.step)
     evaluation = measure(trained, trained.data, "val", job.recipe.search)
     log_evaluation(run, trained, trained.data, evaluation, job.recipe.search)

@@ -22,6 +22,7 @@ from training.data.sampler import Cursor, Rows, share
 from training.data.stream import StreamDataset
 from training.data.task import Sees
 from training.data.vocabularies import Vocabularies
+from training.evaluation.statistics import SMALLER_IS_BETTER
 from training.lanes import deal_lanes, gather_lanes
 from training.lessons import make_lesson
 from training.models.build import build_model
@@ -33,8 +34,6 @@ from training.ranks import Ranks
 from training.reports import EpochReport, Report, StepReport
 from training.validation import Validator
 
-# The figures that are better when they are smaller.
-SMALLER_IS_BETTER = frozenset({"nats_per_token"})
 # Training examples whose features tell their scale; a grid has many vectors.
 MEASURED_EXAMPLES: dict[Sees, int] = {"nothing": 0, "pooled": 5000, "grid": 500}
 REPORT_EVERY_S = 1.0

@@ -7,14 +7,14 @@ model's own with what they are worth.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from training.data.batch import Batch
-from training.models.cells import CellState
 from training.models.generator import Model
-from training.models.language_model import LanguageModel
 
 # Logits held at once: 64 MB in float32. More of them are computed, and computed again for the
 # gradient, part by part.
@@ -39,9 +39,7 @@ class TeacherForcing(nn.Module):
         self.portion = max(1, MAX_LOGITS // vocabulary)
         self.label_smoothing = label_smoothing
 
-    def forward(
-        self, batch: Batch, carried: CellState | None = None
-    ) -> tuple[Tensor, Tensor, CellState | None]:
+    def forward(self, batch: Batch, carried: Any = None) -> tuple[Tensor, Tensor, Any]:
         """Learn from a batch.
 
         Args:
@@ -52,11 +50,7 @@ class TeacherForcing(nn.Module):
             Sums over the batch's targets: the loss to descend, and the plain -log p, in nats; and
             the state after the window, cut off from its gradient.
         """
-        if isinstance(self.model, LanguageModel):
-            hidden, state = self.model.read_on(batch, carried)
-            carried = state.detach()
-        else:
-            hidden = self.model.hidden(batch)
+        hidden, state = self.model.read_on(batch, carried)
         counts = batch.counts
         # Only what counts meets the vocabulary: padding would cost as much as it does.
         told, targets = hidden[counts], batch.targets[counts]
@@ -64,7 +58,7 @@ class TeacherForcing(nn.Module):
         loss, nats = self._loss(told, targets, weights)
         if self.training and (penalty := self.model.penalty(batch, hidden)) is not None:
             loss = loss + penalty
-        return loss, nats, carried
+        return loss, nats, None if state is None else state.detach()
 
     def _loss(self, hidden: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """The sums over N targets, in portions small enough to hold."""

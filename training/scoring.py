@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import json
+import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from upath import UPath
 
+from pipeline.errors import UserError
 from training.config import SearchConfig
 from training.data.dataset import open_dataset
-from training.data.source import DataSource, describe_data
+from training.data.source import DataSource, describe_data, pictures_of
 from training.evaluation.evaluate import Evaluation, Sample, evaluate
-from training.tracking.plots import length_histogram
+from training.evaluation.record import write_record
+from training.evaluation.statistics import combine
+from training.tracking.plots import length_histogram, score_histogram
 from training.tracking.run import RunRef, TrackedRun, download, reopen
-from training.trained import TrainedModel
+from training.trained import TrainedModel, ensemble_of
 
 MODEL_ARTIFACT = "model"
+EVALUATIONS = "eval"  # the folder of a run's evaluations
 EXACT_WINDOW = 1000
+# Metrics whose scores of single sentences are drawn.
+DRAWN = ("sacrebleu", "meteor", "rouge_l", "cider")
+# Samples that a table shows, each with its picture.
+NUM_SHOWN = 30
 
 
 def load_trained(ref: RunRef) -> TrainedModel:
@@ -37,6 +46,7 @@ def evaluate_run(
     beam_size: int | None = None,
     corpus: UPath | Path | None = None,
     features: UPath | Path | None = None,
+    ensemble: Sequence[RunRef] = (),
 ) -> Evaluation:
     """Measure a run's model on a split, and add the scores to the run.
 
@@ -46,11 +56,16 @@ def evaluate_run(
         beam_size: K; None is as in the recipe.
         corpus: None is the one it was trained on.
         features: likewise.
+        ensemble: more runs, whose models tell together with it.
 
     Raises:
-        UserError: no such split, or features of another make than the model's.
+        UserError: no such split, features of another make than the model's, or runs that do not
+            make an ensemble.
     """
-    trained = load_trained(ref)
+    members = {run.run_id: run for run in (ref, *ensemble)}
+    if len(members) <= len(ensemble):
+        raise UserError("--ensemble: the same run twice")
+    trained = ensemble_of({run.name: load_trained(run) for run in members.values()})
     search = trained.recipe.search
     if beam_size is not None:
         search = search.model_copy(update={"beam_size": beam_size})
@@ -60,7 +75,7 @@ def evaluate_run(
     data = describe_data(corpus or trained.data.corpus, store, trained.task.sees)
     evaluation = measure(trained, data, split, search)
     with reopen(ref) as run:
-        log_evaluation(run, trained, data, evaluation, search)
+        log_evaluation(run, trained, data, evaluation, search, tuple(members)[1:])
     return evaluation
 
 
@@ -93,14 +108,29 @@ def log_evaluation(
     data: DataSource,
     evaluation: Evaluation,
     search: SearchConfig,
+    others: Sequence[str] = (),
 ) -> None:
-    """Add scores and samples to a run under a name of their own: nothing is overwritten."""
-    prefix = f"eval/{evaluation.split}"
+    """Add scores, every example and samples to a run under a name of their own.
+
+    Nothing is overwritten: of several evaluations alike each keeps its folder.
+
+    Args:
+        run: to add to.
+        trained: what was measured, and
+        data: on what.
+        evaluation: what came of it.
+        search: how sentences were found.
+        others: the ids of the other runs of an ensemble.
+    """
+    prefix = EVALUATIONS
+    if data.corpus_fingerprint != trained.data.corpus_fingerprint:
+        prefix += f"/corpus_{data.corpus_fingerprint[:8]}"
+    prefix += f"/{evaluation.split}"
     if trained.task.tells == "sentence":
         prefix += f"/beam_{search.beam_size}"
-    if data.corpus_fingerprint != trained.data.corpus_fingerprint:
-        prefix = f"eval/corpus_{data.corpus_fingerprint[:8]}/{prefix.removeprefix('eval/')}"
-    stamp = f"{prefix}/{datetime.now():%Y%m%dT%H%M%S}"
+    if others:
+        prefix += f"/ensemble_of_{1 + len(others)}"
+    stamp = f"{prefix}/{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
     scores = evaluation.scores
     run.metrics({f"{prefix}/{name}": v for name, v in scores.values.items()}, trained.step)
     how = {
@@ -109,16 +139,25 @@ def log_evaluation(
         "num_left_out": evaluation.num_left_out,
         "data": asdict(data),
         "search": search.model_dump(),
+        "ensemble": [run.run_id, *others],
         "scores": scores.values,
         "signatures": scores.signatures,
     }
-    run.text(f"{stamp}/how.json", json.dumps(how, indent=1))
-    run.table(f"{stamp}/samples", [sample_row(sample) for sample in evaluation.samples])
+    with tempfile.TemporaryDirectory() as folder:
+        write_record(Path(folder), evaluation, how)
+        run.folder(Path(folder), stamp)
+    run.table(f"{stamp}/samples", sample_rows(evaluation, data))
     if trained.task.tells != "sentence":
         return
     hypotheses = [sample.hypothesis for sample in evaluation.samples]
     references = [sample.references for sample in evaluation.samples]
     run.figure(f"{stamp}/lengths", length_histogram(hypotheses, references))
+    each = {
+        name: combine(name, scores.statistics[name]).tolist()
+        for name in DRAWN
+        if name in scores.values
+    }
+    run.figure(f"{stamp}/scores", score_histogram(each))
 
 
 def sample_row(sample: Sample) -> dict[str, object]:
@@ -130,3 +169,17 @@ def sample_row(sample: Sample) -> dict[str, object]:
         "references": " | ".join(sample.references),
         "score": sample.score,
     }
+
+
+def sample_rows(evaluation: Evaluation, data: DataSource) -> list[dict[str, object]]:
+    """Some of an evaluation's samples, spread over the split, with pictures where there are any."""
+    if evaluation.texts:
+        return [sample_row(text) for text in evaluation.texts]
+    apart = -(-len(evaluation.samples) // NUM_SHOWN)
+    shown = evaluation.samples[::apart]
+    keys = [sample.item_key for sample in shown if sample.item_key is not None]
+    pictures = pictures_of(data.corpus, keys) if keys else {}
+    return [
+        ({"picture": pictures.get(sample.item_key or "")} if pictures else {}) | sample_row(sample)
+        for sample in shown
+    ]

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from safetensors.torch import load
 
+from pipeline.errors import UserError
 from training.checkpoint import read_folder, save_tensors, write_folder
 from training.config import Recipe, parse_recipe
 from training.data.source import DataSource
 from training.data.task import Task
 from training.data.vocabularies import Vocabularies
 from training.models.build import build_model, task_of
-from training.models.generator import Model, Sizes
+from training.models.ensemble import Ensemble, LabelEnsemble
+from training.models.generator import Generator, Model, Sizes
 
 
 def sizes_of(vocabularies: Vocabularies, data: DataSource) -> Sizes:
@@ -75,3 +78,33 @@ class TrainedModel:
         model = build_model(recipe.model, sizes_of(vocabularies, data))
         model.load_state_dict(load(files["model.safetensors"]))
         return cls(model.eval(), vocabularies, recipe, data, training["step"])
+
+
+def ensemble_of(members: Mapping[str, TrainedModel]) -> TrainedModel:
+    """Several models as one that averages their probabilities: the first's recipe and data.
+
+    Args:
+        members: by the name of the run; they may differ in kind and size.
+
+    Raises:
+        UserError: one reads, sees or tells something else than the first.
+    """
+    (name, first), *others = members.items()
+    for other_name, other in others:
+        mine, theirs = first.data.features, other.data.features
+        for what, same in (
+            ("task", first.task == other.task),
+            ("vocabulary", first.vocabularies.to_json() == other.vocabularies.to_json()),
+            ("make of features", mine is None or (theirs or mine).fingerprint == mine.fingerprint),
+        ):
+            if not same:
+                raise UserError(
+                    f"ensemble: {other_name} has another {what} than {name}; they have to be the "
+                    "same, all else may differ"
+                )
+    if not others:
+        return first
+    models = [member.model for member in members.values()]
+    generators = [model for model in models if isinstance(model, Generator)]
+    together = Ensemble(generators) if generators else LabelEnsemble(models)
+    return replace(first, model=together.eval())

@@ -51,6 +51,7 @@ class TrainingJob:
         checkpoints: a folder that every worker reaches.
         workers: their number.
         initial: weights to begin with; those it lacks are drawn.
+        init_from: the id of the run that those are of.
     """
 
     run_id: str
@@ -60,6 +61,7 @@ class TrainingJob:
     checkpoints: Path
     workers: int
     initial: Mapping[str, Tensor] = field(default_factory=dict)
+    init_from: str | None = None
 
 
 def fit(job: TrainingJob, on_report: Callable[[Report], None]) -> Checkpoint:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from training.config import Recipe, SearchConfig
 from training.data.dataset import Dataset, make_sampler
 from training.data.sampler import shares
@@ -18,7 +21,8 @@ from training.evaluation.evaluate import (
     make_scorer,
     write_texts,
 )
-from training.evaluation.likelihood import perplexity, surprise
+from training.evaluation.likelihood import surprise
+from training.evaluation.statistics import score_of
 from training.models.generator import Generator, Model
 from training.ranks import Ranks
 
@@ -48,7 +52,8 @@ class Validator:
         Args:
             model: in evaluation mode.
         """
-        nats = self._nats(model)
+        told = self._surprise(model)
+        nats = score_of("nats_per_token", told)
         if not math.isfinite(nats):
             # Nothing can be searched with it; the loop says what has happened.
             return {"nats_per_token": nats}, ()
@@ -56,7 +61,8 @@ class Validator:
         if isinstance(dataset, StreamDataset):
             assert isinstance(model, Generator)
             texts = write_texts(model, self._tokenizer, self._recipe.training.seed)
-            return {"nats_per_token": nats, "perplexity": perplexity(nats)}, _some(texts)
+            perplexity = score_of("perplexity", told)
+            return {"nats_per_token": nats, "perplexity": perplexity}, _some(texts)
         mine = range(len(dataset.examples))[self._ranks.rank :: self._ranks.world_size]
         search = SearchConfig(beam_size=1, max_tokens=self._recipe.search.max_tokens)
         found = answer_examples(model, dataset, mine, search)
@@ -71,12 +77,12 @@ class Validator:
         assert scored is not None
         return {"nats_per_token": nats} | scored[0], scored[1]
 
-    def _nats(self, model: Model) -> float:
-        """-log p of a target, over all workers."""
+    def _surprise(self, model: Model) -> NDArray[np.float64]:
+        """The nats and targets of each worker's share, [workers, 2]."""
         batches = make_sampler(self._dataset, self._recipe.training).epoch(0)
         mine = shares(batches, self._ranks.rank, self._ranks.world_size)
-        sums = self._ranks.gather(surprise(model, self._dataset, mine, len(self._tokenizer)))
-        return sum(nats for nats, _ in sums) / max(1, sum(tokens for _, tokens in sums))
+        told = surprise(model, self._dataset, mine, len(self._tokenizer))
+        return np.array(self._ranks.gather(told.sum(0).tolist()))
 
 
 def _some(samples: Sequence[Sample]) -> tuple[Sample, ...]:

@@ -58,6 +58,8 @@ def test_the_installed_program_is_this_one() -> None:
         (["train", "s2vt", "--resume", "first"], "--resume"),
         (["train", "--resume", "first", "--set", "model.dropout=0"], "'model.dropout=0'"),
         (["train", "--resume", "first", "--set", "training.epochs=x"], "whole number"),
+        (["train", "s2vt", "--like", "first"], "--like"),
+        (["train", "--like", "first"], "run 'first': there are no runs yet at "),
         (["train", "--resume", "first"], "run 'first': there are no runs yet at "),
         (["evaluate", "first"], "run 'first': there are no runs yet at "),
         (["predict", "first", "film.mp4"], "run 'first': there are no runs yet at "),
@@ -142,3 +144,11 @@ def test_a_run_is_trained_then_measured_then_used_by_its_name(
     assert seen.keys() == {"input", "text", "score"}
     assert (seen["input"], type(seen["text"])) == (str(film), str)
     assert seen["score"] < 0
+
+    again = run("train", "--like", "tiny", *kept[:2], "--name", "again")
+    assert again["run_id"] != trained["run_id"]
+    assert again["metrics"] == trained["metrics"]
+
+    together = run("evaluate", "tiny", "--ensemble", "again")
+    assert together["metrics"] == pytest.approx(trained["metrics"])
+    assert intertitle("evaluate", "tiny", "--ensemble", "tiny", tracking).code == 2

@@ -48,6 +48,11 @@ def test_a_training_ends_as_a_finished_run_with_its_settings(trained: Trained) -
         "vocabulary": 4 + 8 + 3,
         "source_vocabulary": 0,
         "feature_dim": DIM,
+        "num_parameters": sum(
+            p.numel() for p in load_trained(trained.result.run).model.parameters()
+        ),
+        "device": "cpu",
+        "precision": "float32",
     }
     assert found.keys() == given.keys()
     for name, value in given.items():
@@ -63,6 +68,14 @@ def test_a_run_names_the_data_it_learned_from(trained: Trained, things: DataSour
     sources = {d.dataset.name: d.dataset.source for d in run.inputs.dataset_inputs}
     assert json.loads(sources["corpus"])["uri"] == things.corpus
     assert json.loads(sources["features"])["uri"] == features_of(things).path
+    profiles = {d.dataset.name: json.loads(d.dataset.profile) for d in run.inputs.dataset_inputs}
+    counted = {"items": 60, "references": 90, "train_examples": 48, "val_examples": 12}
+    assert profiles["corpus"] == counted
+    assert profiles["features"]["items"] == 60
+    schemas = {d.dataset.name: json.loads(d.dataset.schema) for d in run.inputs.dataset_inputs}
+    assert {"name": "features", "type": f"float32 [frames, {DIM}]"} in schemas["features"][
+        "mlflow_colspec"
+    ]
 
 
 def test_every_epoch_leaves_its_figures_at_its_step(trained: Trained) -> None:
@@ -197,6 +210,7 @@ def test_a_run_is_not_resumed_on_data_that_has_changed(
         "data": asdict(changed),
         "checkpoints": str(trained.checkpoints),
         "workers": 1,
+        "init_from": None,
     }
     with TrackedRun.start(trained.tracking_uri, "changed", field) as run:
         run.text("job/job.json", json.dumps(job))

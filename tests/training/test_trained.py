@@ -1,6 +1,7 @@
 """A model to use, as a run keeps it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ from safetensors.torch import load_file
 from pipeline.errors import UserError
 from training.checkpoint import MANIFEST
 from training.data.source import DataSource
+from training.data.tokenizer import Tokenizer
 from training.data.vocabularies import Vocabularies
 from training.evaluation.evaluate import answer_examples
-from training.trained import TrainedModel
+from training.trained import TrainedModel, ensemble_of
 
 from .conftest import make_loop, small_recipe, split_of
 
@@ -58,3 +60,9 @@ def test_a_damaged_model_is_refused_by_name(
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(UserError, match=name):
         TrainedModel.read(tmp_path / "model")
+
+
+def test_an_ensemble_is_of_one_vocabulary(trained: TrainedModel, things: DataSource) -> None:
+    other = replace(trained, vocabularies=Vocabularies(Tokenizer.captions(["a dog"], min_count=1)))
+    with pytest.raises(UserError, match="other has another vocabulary than one"):
+        ensemble_of({"one": trained, "other": other})

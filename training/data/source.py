@@ -5,21 +5,27 @@ This module and `dataset` are the only ones of the training that touch the pipel
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.corpus import Corpus, Example
+from pipeline.corpus import EXAMPLE_SCHEMA, Corpus, Example, items_of
+from pipeline.decode import DecodeError
 from pipeline.errors import UserError
 from pipeline.files import features_of_file
 from pipeline.location import AnyPath
+from pipeline.source import Source
 from pipeline.store import FeatureStore
+from pipeline.strip import picture_strip
 from training.data.task import Sees, Task
 
 # The id of a line of text: its file and its number; blank lines are the numbers that are missing.
@@ -97,6 +103,49 @@ def _describe_features(features: AnyPath | str, sees: Sees) -> FeatureSource:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a person wants to know of data at a glance.
+
+    Attributes:
+        columns: the type of each.
+        facts: numbers and words by name.
+    """
+
+    columns: dict[str, str]
+    facts: dict[str, int | str]
+
+
+def corpus_profile(data: DataSource) -> Profile:
+    """How much a corpus holds, by split."""
+    corpus = Corpus(data.corpus)
+    examples = {f"{split}_examples": num for split, num in corpus.counts().items()}
+    references = corpus.num_references()
+    columns = {field.name: _type_name(field.type) for field in EXAMPLE_SCHEMA}
+    return Profile(columns, {"items": corpus.num_items(), "references": references, **examples})
+
+
+def features_profile(features: FeatureSource) -> Profile:
+    """What a store holds."""
+    snapshot = FeatureStore(features.path, features.snapshot).snapshot
+    made = snapshot.fingerprint
+    shape = ", ".join(map(str, ("frames", *made.shape)))
+    return Profile(
+        {"key": "string", "features": f"{made.dtype} [{shape}]"},
+        {
+            "items": len(snapshot),
+            "items_in_quarantine": snapshot.counts()["quarantined"],
+            "frames": int(pc.sum(snapshot.table["num_frames"]).as_py() or 0),
+            "backbone": made.backbone,
+            "sampling": made.sampling,
+        },
+    )
+
+
+def _type_name(kind: pa.DataType) -> str:
+    return f"array({kind.value_type})" if pa.types.is_list(kind) else str(kind)
+
+
 def check_unchanged(data: DataSource) -> None:
     """Make sure that a corpus and a store are still what they were when a run began.
 
@@ -127,6 +176,33 @@ def feature_maker(source: FeatureSource) -> Callable[[Path], NDArray[np.float32]
         UserError: they can't be made so on this machine; the function: the file can't be decoded.
     """
     return features_of_file(source.fingerprint)
+
+
+def pictures_of(
+    corpus: AnyPath | str, item_keys: Collection[str], *, num_frames: int = 4, height: int = 96
+) -> dict[str, bytes]:
+    """What some items look like, for a table that a person reads.
+
+    Args:
+        corpus: the folder or URL.
+        item_keys: of it.
+        num_frames: of a video, spread evenly over it.
+        height: in pixels.
+
+    Returns:
+        A JPEG by key: frames side by side, or the image. Items that can't be read are absent.
+
+    Raises:
+        UserError: the folder is not a corpus.
+    """
+    source = Corpus(corpus)
+    table = source.item_table()
+    wanted = pa.array(sorted(item_keys), pa.string())
+    pictures = {}
+    for item in items_of(table.filter(pc.is_in(table["key"], value_set=wanted))):
+        with contextlib.suppress(DecodeError):
+            pictures[item.key] = picture_strip(Source(item, str(source.path)), num_frames, height)
+    return pictures
 
 
 def texts_of(corpus: AnyPath | str, split: str, task: Task) -> tuple[list[str], list[str] | None]:

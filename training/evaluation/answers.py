@@ -2,10 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from pipeline.errors import UserError
-from training.evaluation.metrics import Scores
+from training.evaluation.metrics import Scores, weighted
 
 NUM_VQA_ANSWERS = 10
 """How many people answered each question of VQA; its accuracy is defined for no other number."""
@@ -112,16 +112,13 @@ class AnswerScorer:
         """
         _check_number(hypotheses, self._references)
         equal = [one == other for one, other in zip(hypotheses, self._commonest, strict=True)]
-        per_example = {"accuracy": _percent(equal)}
+        statistics = {"accuracy": weighted(100.0 * one for one in equal)}
         signatures = {"accuracy": f"accuracy|ref:majority|nrefs:{self._nrefs}"}
         if self._nrefs == NUM_VQA_ANSWERS:
-            per_example["vqa_accuracy"] = _percent(vqa_accuracy(hypotheses, self._references))
+            found = vqa_accuracy(hypotheses, self._references)
+            statistics["vqa_accuracy"] = weighted(100 * one for one in found)
             signatures["vqa_accuracy"] = f"vqa_accuracy|nrefs:{self._nrefs}|norm:vqaEval-a013f00"
-        return Scores(
-            {name: sum(scores) / len(scores) for name, scores in per_example.items()},
-            signatures,
-            per_example,
-        )
+        return Scores.of(signatures, statistics)
 
 
 class LabelScorer:
@@ -143,7 +140,7 @@ class LabelScorer:
         self._references = [list(labels) for labels in references]
 
     def score(self, hypotheses: Sequence[Sequence[str]]) -> Scores:
-        """Scores the labels of N sequences, from 0 to 100; `per_example` has `accuracy` alone.
+        """Scores the labels of N sequences, from 0 to 100.
 
         Raises:
             UserError: another number of hypotheses than of examples, or one of another length than
@@ -160,13 +157,12 @@ class LabelScorer:
             right.append(sum(one == other for one, other in zip(labels, reference, strict=True)))
         frames = [len(reference) for reference in self._references]
         shares = [count / size for count, size in zip(right, frames, strict=True)]
-        return Scores(
-            values={
-                "accuracy": 100 * sum(right) / sum(frames),
-                "exact_match": 100 * sum(share == 1 for share in shares) / len(shares),
+        return Scores.of(
+            {"accuracy": "accuracy|unit:frame", "exact_match": "exact_match"},
+            {
+                "accuracy": weighted((100 * share for share in shares), frames),
+                "exact_match": weighted(100.0 * (share == 1) for share in shares),
             },
-            signatures={"accuracy": "accuracy|unit:frame", "exact_match": "exact_match"},
-            per_example={"accuracy": _percent(shares)},
         )
 
 
@@ -188,7 +184,3 @@ def _check_number(hypotheses: Sequence[object], references: Sequence[object]) ->
             f"hypotheses: {len(hypotheses)} for {len(references)} examples; "
             "exactly one for each is needed"
         )
-
-
-def _percent(shares: Iterable[float]) -> tuple[float, ...]:
-    return tuple(100.0 * share for share in shares)

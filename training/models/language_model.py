@@ -59,9 +59,8 @@ class LanguageModel(Generator[CellState]):
         if initial_scale is not None:
             initialize(self, initial_scale)
 
-    def read_on(self, batch: Batch, state: CellState | None) -> tuple[Tensor, CellState]:
-        """As `hidden`, from where a state ended, with the state after the batch; B rows."""
-        outputs, state = self.stack(self.words(batch.inputs), state)
+    def read_on(self, batch: Batch, carried: CellState | None) -> tuple[Tensor, CellState]:
+        outputs, state = self.stack(self.words(batch.inputs), carried)
         return outputs, state
 
     def hidden(self, batch: Batch) -> Tensor:

@@ -95,6 +95,31 @@ def length_histogram(
     return figure
 
 
+def score_histogram(scores: Mapping[str, Sequence[float]]) -> Figure:
+    """How the scores of single examples are spread, a panel a metric, their mean marked.
+
+    Args:
+        scores: an example's score each, by the name of the metric; at least one metric, and one
+            score of each.
+    """
+    columns = min(3, len(scores))
+    rows = -(-len(scores) // columns)
+    width = 7.2 if columns == 1 else 4.4 * columns
+    figure = Figure(figsize=(width, 3.4 * rows), layout="constrained")
+    for index, (metric, values) in enumerate(scores.items(), start=1):
+        axes = figure.add_subplot(rows, columns, index)
+        shares = [100 / len(values)] * len(values)
+        label = f"{len(values):,} examples"
+        axes.hist(values, bins=30, weights=shares, color=_COLOURS[0], alpha=0.7, label=label)
+        mean = sum(values) / len(values)
+        axes.axvline(mean, color="0.35", linestyle="--", linewidth=1, label=f"mean {mean:.3g}")
+        found = re.fullmatch(r"bleu_(\d)", metric)
+        axes.set_title(f"BLEU-{found[1]}" if found else _label(metric).partition(" (")[0], pad=20)
+        axes.set(xlabel="Score of an example", ylabel="Share of examples (%)")
+        _finish(axes)
+    return figure
+
+
 def gradient_flow_plot(flows: Mapping[str, Sequence[float] | NDArray[np.float64]]) -> Figure:
     """How gradients fade with the distance that they go back, a line a cell, on a log scale.
 

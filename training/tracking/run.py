@@ -1,6 +1,7 @@
 """One training job is one MLflow run: what it was given, what it measured, what it said.
 
-`TrackedRun` writes a run, in batches and from one process of the job; `store` finds and reads it.
+`TrackedRun` writes a run, from one process of the job and through its `outbox`, so that a server
+that goes away stops nothing; `store` finds and reads it.
 
 MLflow is imported inside the functions: it takes seconds, and `intertitle --help` needs none of it.
 """
@@ -8,17 +9,20 @@ MLflow is imported inside the functions: it takes seconds, and `intertitle --hel
 import json
 import logging
 import math
+import shutil
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 from training.tracking import environment
+from training.tracking.delivery import Entry, Status
+from training.tracking.inputs import DataInput, check_inputs, describe_run
+from training.tracking.machine import MachineWatch
+from training.tracking.outbox import Fill, Outbox, send_journals, send_kept
 from training.tracking.store import (
-    CUT_MARK,
-    LONG_PARAMS,
     RunRef,
     absolute,
     answering,
@@ -32,6 +36,7 @@ from training.tracking.store import (
     params,
     resolve_run,
 )
+from training.tracking.tables import read_table, write_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,41 +54,35 @@ __all__ = [
     "params",
     "reopen",
     "resolve_run",
+    "send_kept",
 ]
 
 _log = logging.getLogger(__name__)
 
-Status = Literal["FINISHED", "FAILED", "KILLED"]
-
-_MAX_DIGEST, _MAX_PARAM = 36, 6000  # MLflow's own limits, in characters
-
-
-@dataclass(frozen=True)
-class DataInput:
-    """Something a run learned from or was measured on.
-
-    `name` is unique in the run, `source` a path or URL, `digest` the full fingerprint (MLflow's
-    dataset shows its first 36 characters, the tag `fingerprint.<name>` holds it whole), and
-    `context` the use, for example `training`.
-    """
-
-    name: str
-    source: str
-    digest: str
-    context: str
+_CHECKPOINTS_TAG, _JOURNAL = "checkpoints", "journal"
+# By which MLflow's page knows which artifacts are a model.
+_MODELS_TAG = "mlflow.log-model.history"
 
 
 class TrackedRun:
     """An open MLflow run, made by `TrackedRun.start` or `reopen`; a context manager.
 
     Leaving the context sets FINISHED; an exception sets FAILED, Ctrl-C sets KILLED, each with its
-    reason in the tag `error`.
+    reason in the tag `error`. Inside it, the machine's state is logged too, unless the run is only
+    reopened to add to it.
+
+    When MLflow goes away, writing goes on: what could not be sent is kept beside the run's
+    checkpoints, and sent when it is back or by a later process. What MLflow refuses is raised.
     """
 
-    def __init__(self, client: "MlflowClient", ref: RunRef, *, owns_status: bool = True) -> None:
+    def __init__(
+        self, client: "MlflowClient", ref: RunRef, began_ms: int, home: Path, *, owns: bool = True
+    ) -> None:
         self.ref = ref
         self._client = client
-        self._unfinished = owns_status
+        self._unfinished = owns
+        self._outbox = Outbox(client, ref, home)
+        self._machine = MachineWatch(ref.run_id, ref.tracking_uri, began_ms, self._log_machine)
 
     @classmethod
     def start(
@@ -94,27 +93,32 @@ class TrackedRun:
         params: Mapping[str, object] | None = None,
         tags: Mapping[str, str] | None = None,
         inputs: Sequence[DataInput] = (),
+        checkpoints: Path | None = None,
     ) -> Self:
         """Create a run, and the experiment and a SQLite store where there are none yet.
 
         `params` are flat; text is logged as it is, anything else as JSON. A value too long for
-        MLflow is cut there and kept whole in an artifact, where `params` finds it again.
+        MLflow is cut there and kept whole in an artifact, where `params` finds it again. In
+        `checkpoints` the run has a folder of its own, where what can't be sent is kept.
 
         Raises:
             UserError: the store or server does not answer or refuses the run.
             ValueError: two inputs share a name.
         """
-        if len({given.name for given in inputs}) < len(inputs):
-            raise ValueError(f"inputs share a name: {[given.name for given in inputs]}")
+        check_inputs(inputs)
         uri = absolute(tracking_uri)
         with answering(uri), impatient():
             client = open_client(uri)
             experiment_id = open_experiment(client, uri, experiment)
             all_tags = {"mlflow.source.name": "intertitle", **(tags or {})}
+            if checkpoints:
+                all_tags[_CHECKPOINTS_TAG] = str(checkpoints.absolute())
             info = client.create_run(experiment_id, tags=all_tags, run_name=name).info
-            run = cls(client, RunRef(info.run_id, info.run_name, uri))
+            ref = RunRef(info.run_id, info.run_name, uri)
+            home = checkpoints.absolute() / info.run_id / _JOURNAL if checkpoints else None
+            run = cls(client, ref, info.start_time, home or _scratch())
             try:
-                run._describe(params or {}, inputs)
+                describe_run(client, info.run_id, params or {}, inputs)
             except BaseException as error:
                 run.__exit__(type(error), error, None)
                 raise
@@ -134,62 +138,108 @@ class TrackedRun:
         A NaN or an infinity cannot be drawn or compared: it is left out with a warning, and the
         tag `non_finite.<name>` tells the value and the step. It is the loop that ends a training.
         """
-        from mlflow.entities import Metric, RunTag
-
         now_ms = int(time.time() * 1000)
-        kept, tags = [], []
+        kept: list[tuple[str, float, int, int]] = []
+        tags = {}
         for name, value in values.items():
             if math.isfinite(value):
-                kept.append(Metric(name, float(value), now_ms, step))
+                kept.append((name, float(value), now_ms, step))
             else:
                 _log.warning("%s is %s at step %d: not logged", name, value, step)
-                tags.append(RunTag(f"non_finite.{name}", f"{value} at step {step}"))
-        self._write(self._client.log_batch, metrics=kept, tags=tags)
+                tags[f"non_finite.{name}"] = f"{value} at step {step}"
+        self._write(Entry(kept, tags))
 
     def logged_steps(self, name: str) -> set[int]:
-        """The steps at which a metric has been logged."""
-        history = self._client.get_metric_history(self.run_id, name)
+        """The steps at which a metric has been logged.
+
+        Raises:
+            UserError: the store does not answer.
+        """
+        with answering(self.ref.tracking_uri), impatient():
+            history = self._client.get_metric_history(self.run_id, name)
         return {metric.step for metric in history}
 
     def table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
-        """Log `<name>.json`, a table that MLflow's page shows; the same name again adds rows."""
-        columns = dict.fromkeys(column for row in rows for column in row)
-        data = {column: [row.get(column) for row in rows] for column in columns}
-        self._write(self._client.log_table, data, f"{name}.json")
+        """Log `<name>.json`, a table that MLflow's page shows; the same name again replaces it.
+
+        A value of bytes is a JPEG, and shown as such; None is an empty cell.
+        """
+        path = f"{name}.json"
+        self._write(Entry(table=path), lambda folder: write_table(folder, path, rows))
+
+    def logged_rows(self, name: str) -> list[dict[str, object]]:
+        """The rows of a table that has been logged; none if it has not.
+
+        Raises:
+            UserError: the store does not answer.
+        """
+        path = f"{name}.json"
+        with answering(self.ref.tracking_uri), tempfile.TemporaryDirectory() as folder:
+            parent = str(Path(path).parent)
+            there = self._client.list_artifacts(self.run_id, None if parent == "." else parent)
+            if path not in {artifact.path for artifact in there}:
+                return []
+            return read_table(Path(self._client.download_artifacts(self.run_id, path, folder)))
 
     def figure(self, name: str, figure: "Figure") -> None:
         """Log `<name>.png`; the same name again replaces it."""
-        self._write(self._client.log_figure, figure, f"{name}.png")
+        self._write(Entry(), lambda folder: figure.savefig(_below(folder, f"{name}.png")))
 
     def folder(self, local_dir: Path, artifact_path: str) -> None:
         """Log a folder's files under `artifact_path`."""
-        self._write(self._client.log_artifacts, str(local_dir), artifact_path)
+        self._write(
+            Entry(), lambda folder: shutil.copytree(local_dir, _below(folder, artifact_path))
+        )
+
+    def model(self, local_dir: Path, name: str) -> None:
+        """Log a folder that holds an MLflow model; the same name again replaces it.
+
+        The run's page shows it as a model, and `runs:/<run id>/<name>` is its URI.
+        """
+        from mlflow.models import Model
+
+        described = Model.load(str(local_dir))
+        described.run_id, described.artifact_path = self.run_id, name
+
+        def fill(folder: Path) -> None:
+            shutil.copytree(local_dir, _below(folder, name))
+            described.save(str(folder / name / "MLmodel"))
+
+        self._write(Entry(tags={_MODELS_TAG: json.dumps([described.get_tags_dict()])}), fill)
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set tags; the same name again replaces its value."""
+        self._write(Entry(tags=values))
 
     def text(self, name: str, text: str) -> None:
         """Log a file of text; `name` holds its suffix."""
-        self._write(self._client.log_text, text, name)
+        self._write(Entry(), lambda folder: _below(folder, name).write_text(text, "utf-8"))
 
     def environment(self) -> None:
         """Log what ran: every installed package, and Python, platform and git commit as tags."""
-        from mlflow.entities import RunTag
-
         self.text("environment/packages.txt", "\n".join(environment.packages()) + "\n")
-        tags = [RunTag(*tag) for tag in environment.describe().items()]
-        self._write(self._client.log_batch, tags=tags)
+        self.tags(environment.describe())
 
     def finish(self, status: Status = "FINISHED", reason: str = "") -> None:
         """Close the run; `reason`, one line, becomes the tag `error`.
 
-        Only the first call counts, and none does for a run from `reopen`: a run's status says how
-        its training ended, whatever is added later.
+        Only the first call counts. The status of a run from `reopen` stays: it says how the
+        training ended, whatever is added later.
         """
-        if self._unfinished:
-            if reason:
-                self._write(self._client.set_tag, "error", reason)
-            self._write(self._client.set_terminated, status)
-            self._unfinished = False
+        self._machine.stop()
+        try:
+            if self._unfinished:
+                self._unfinished = False
+                tags = {"error": reason} if reason else {}
+                # What was refused before is told after it: the run has to end, too.
+                end = Entry(tags=tags, end=(status, int(time.time() * 1000)))
+                self._outbox.put(end, wait=False)
+        finally:
+            self._outbox.close()
 
     def __enter__(self) -> Self:
+        if self._unfinished:
+            self._machine.start()
         return self
 
     def __exit__(
@@ -207,53 +257,43 @@ class TrackedRun:
         except Exception as unreachable:  # must not hide the error that ended the job
             error.add_note(f"run {self.name} stays RUNNING: {one_line(unreachable)}")
 
-    def _describe(self, params: Mapping[str, object], inputs: Sequence[DataInput]) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
+    def _log_machine(self, values: Mapping[str, float], step: int) -> None:
+        now_ms = int(time.time() * 1000)
+        metrics = [(name, float(value), now_ms, step) for name, value in values.items()]
+        self._outbox.put(Entry(metrics), wait=False)
 
-        written = {key: _param(value) for key, value in params.items()}
-        long = {key: value for key, value in written.items() if len(value) > _MAX_PARAM}
-        cut = {key: value[: _MAX_PARAM - len(CUT_MARK)] + CUT_MARK for key, value in long.items()}
-        self._write(
-            self._client.log_batch,
-            params=[Param(*param) for param in (written | cut).items()],
-            tags=[RunTag(f"fingerprint.{given.name}", given.digest) for given in inputs],
-        )
-        if long:
-            self._write(self._client.log_dict, long, LONG_PARAMS)
-        datasets = []
-        for given in inputs:
-            scheme, is_url, _ = given.source.partition("://")
-            uri = given.source if is_url else str(Path(given.source).absolute())
-            dataset = Dataset(
-                name=given.name,
-                digest=given.digest[:_MAX_DIGEST],
-                source_type=scheme if is_url else "local",
-                source=json.dumps({"uri": uri}),
-            )
-            tag = InputTag("mlflow.data.context", given.context)
-            datasets.append(DatasetInput(dataset, [tag]))
-        if datasets:
-            self._write(self._client.log_inputs, datasets)
-
-    def _write(self, call: Callable[..., object], *args: object, **options: object) -> None:
-        # The one door for everything written, so that one place can keep what MLflow cannot take.
-        call(self.run_id, *args, **options)
+    def _write(self, entry: Entry, fill: Fill | None = None) -> None:
+        self._outbox.put(entry, fill)
 
 
 def reopen(run: RunRef, *, running: bool = False) -> TrackedRun:
     """Open a run again to add to it: a later evaluation, or with `running` the rest of a training.
 
-    Unless it is running again, its status, and the time it ended, stay. MLflow appends metrics and
-    table rows and replaces files of the same name: a caller who adds chooses names of his own.
+    Unless it is running again, its status, and the time it ended, stay. What a process that was
+    killed could not send is sent first. MLflow appends metrics and replaces files of the same name:
+    a caller who adds chooses names of his own.
+
+    Raises:
+        UserError: the store does not answer.
     """
     with answering(run.tracking_uri), impatient():
         client = open_client(run.tracking_uri)
+        found = client.get_run(run.run_id)
+        kept = Path(found.data.tags.get(_CHECKPOINTS_TAG, "")) / run.run_id
+        # They may be on another machine.
+        home = kept / _JOURNAL if kept.is_absolute() and kept.is_dir() else _scratch()
+        send_journals(client, run, home)
         if running:
             client.update_run(run.run_id, status="RUNNING")
             if "error" in client.get_run(run.run_id).data.tags:
                 client.delete_tag(run.run_id, "error")
-        return TrackedRun(client, run, owns_status=running)
+        return TrackedRun(client, run, found.info.start_time, home, owns=running)
 
 
-def _param(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+def _scratch() -> Path:
+    return Path(tempfile.mkdtemp(prefix="intertitle-journal-"))
+
+
+def _below(folder: Path, path: str) -> Path:
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    return folder / path

@@ -13,6 +13,7 @@ import shlex
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ CUT_MARK = f"... (whole in {LONG_PARAMS})"
 
 # What MLflow is asked for while it only has to be there; its own patience is some four minutes.
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
+# What each `impatient` block of this process set in the environment: all the same.
+_impatient_blocks: list[dict[str, str]] = []
+_lock = threading.Lock()
 
 # Set before anything here imports MLflow: it must not call home, draw bars or print links.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -54,12 +58,12 @@ def open_command(tracking_uri: str) -> str:
     """The shell command that serves MLflow's page for a database, or a server's address."""
     uri = absolute(tracking_uri)
     if uri.startswith(("http://", "https://")):
-        return uri
+        return shown(uri)
     # The one of this environment, which need not be on the PATH. One worker is there in a third of
     # the time that the default of four takes.
     mlflow = Path(sys.executable).with_name("mlflow")
     here = mlflow.relative_to(Path.cwd()) if mlflow.is_relative_to(Path.cwd()) else mlflow
-    return f"{shlex.quote(str(here))} ui --workers 1 --backend-store-uri {shlex.quote(uri)}"
+    return f"{shlex.quote(str(here))} ui --workers 1 --backend-store-uri {shlex.quote(shown(uri))}"
 
 
 def resolve_run(spec: str, tracking_uri: str) -> RunRef:
@@ -159,19 +163,41 @@ def answering(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise UserError(f"MLflow at {shown(uri)}: {one_line(error)}") from error
+        reason = _refusal(error) or one_line(error)
+        raise UserError(f"MLflow at {shown(uri)}: {reason}") from error
+
+
+def _refusal(error: Exception) -> str:
+    """What a server's refusal means for who is refused; nothing for another error."""
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME", "")
+    code = getattr(error, "error_code", None)
+    if code == "UNAUTHENTICATED":
+        asked = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        return f"user {user!r}: unknown, or another password, allowed: {asked} of an account there"
+    if code == "PERMISSION_DENIED" and "Permission denied" in str(error):
+        return f"user {user!r} may not do this there: its owner or an admin grants it"
+    return ""
 
 
 @contextmanager
 def impatient() -> Iterator[None]:
     """Let an absent server fail in seconds. A person's own MLflow settings win."""
-    added = {key: value for key, value in _IMPATIENT.items() if key not in os.environ}
-    os.environ.update(added)
+    # Threads overlap: the first that comes sets them, the last that leaves takes them away.
+    with _lock:
+        if not _impatient_blocks:
+            added = {key: value for key, value in _IMPATIENT.items() if key not in os.environ}
+            os.environ.update(added)
+        else:
+            added = _impatient_blocks[0]
+        _impatient_blocks.append(added)
     try:
         yield
     finally:
-        for key in added:
-            os.environ.pop(key, None)
+        with _lock:
+            _impatient_blocks.pop()
+            if not _impatient_blocks:
+                for key in added:
+                    os.environ.pop(key, None)
 
 
 def absolute(uri: str) -> str:

@@ -6,6 +6,8 @@ import pytest
 
 from pipeline.errors import UserError
 from training.evaluation.answers import AnswerScorer, LabelScorer, vqa_accuracy
+from training.evaluation.metrics import Scores
+from training.evaluation.statistics import combine
 
 
 def same(answer: str, other: str) -> bool:
@@ -13,6 +15,12 @@ def same(answer: str, other: str) -> bool:
     (accuracy,) = vqa_accuracy([answer], [[other] * 9 + ["something else"]])
     assert accuracy in (0, 1)
     return accuracy == 1
+
+
+def each(scores: Scores, metric: str) -> list[float]:
+    """The score of each example."""
+    examples: list[float] = combine(metric, scores.statistics[metric]).tolist()
+    return examples
 
 
 def test_vqa_accuracy_is_the_mean_over_each_person_left_out() -> None:
@@ -85,7 +93,7 @@ def test_answers_are_scored_against_the_commonest_reference() -> None:
     scores = AnswerScorer([["red", "blue", "blue"], ["one", "two"], ["yes"]]).score(
         ["blue", "two", "Yes"]
     )
-    assert scores.per_example == {"accuracy": (100, 0, 0)}
+    assert each(scores, "accuracy") == [100, 0, 0]
     assert scores.values == {"accuracy": pytest.approx(100 / 3)}
     assert scores.signatures == {"accuracy": "accuracy|ref:majority|nrefs:var"}
 
@@ -93,16 +101,18 @@ def test_answers_are_scored_against_the_commonest_reference() -> None:
 def test_with_ten_references_each_vqa_accuracy_is_scored_too() -> None:
     ten = [["2"] * 6 + ["two"] * 2 + ["3", "4"], ["cat"] * 10]
     scores = AnswerScorer(ten).score(["3", "cat"])
-    assert scores.per_example == {"accuracy": (0, 100), "vqa_accuracy": pytest.approx((30, 100))}
+    assert each(scores, "accuracy") == [0, 100]
+    assert each(scores, "vqa_accuracy") == pytest.approx([30, 100])
     assert scores.values == {"accuracy": 50, "vqa_accuracy": pytest.approx(65)}
     assert scores.signatures.keys() == scores.values.keys()
-    assert AnswerScorer(ten).score(["two", ""]).per_example["accuracy"] == (0, 0)
+    assert each(AnswerScorer(ten).score(["two", ""]), "accuracy") == [0, 0]
 
 
 def test_frames_and_whole_sequences_are_scored() -> None:
     scores = LabelScorer([["a", "b", "b", "a"], ["c"]]).score([["a", "b", "a", "c"], ["c"]])
     assert scores.values == {"accuracy": pytest.approx(60), "exact_match": 50}
-    assert scores.per_example == {"accuracy": (50, 100)}
+    assert each(scores, "accuracy") == [50, 100]
+    assert each(scores, "exact_match") == [0, 100]
     assert scores.signatures.keys() == scores.values.keys()
 
 

@@ -12,6 +12,7 @@ from training.evaluation import evaluate as evaluate_module
 from training.evaluation.evaluate import Answer, answer_examples, evaluate, make_samples
 from training.evaluation.metrics import CaptionScorer
 from training.evaluation.search import beam
+from training.evaluation.statistics import score_of
 from training.models.generator import Generator
 
 from ..conftest import coloured_things, make_loop, small_recipe, split_of, write_data
@@ -58,7 +59,9 @@ def test_a_whole_split_is_scored_and_what_is_left_out_counted(
     scorer = CaptionScorer([sample.references for sample in evaluation.samples])
     expected = scorer.score([sample.hypothesis for sample in evaluation.samples])
     found = evaluation.scores
-    assert found.per_example == expected.per_example
+    for name, rows in found.statistics.items():
+        assert len(rows) == len(evaluation.samples)
+        assert score_of(name, rows) == pytest.approx(found.values[name], abs=1e-9)
     assert {name: found.values[name] for name in expected.values} == expected.values
     assert found.values["perplexity"] == pytest.approx(math.exp(found.values["nats_per_token"]))
     assert found.signatures.keys() == found.values.keys()

@@ -19,6 +19,7 @@ from training.evaluation.java import (
     one_line,
     ptb_tokenize,
 )
+from training.evaluation.statistics import combine
 
 LONG = " ".join(f"word{n}" for n in range(10_000))
 TORTURE = [
@@ -110,30 +111,29 @@ def test_meteor_answers_whatever_the_text_holds() -> None:
         [good],
         [good],
     ]
-    scores = METEOR.score(hypotheses, references)
-    assert len(scores.sentences) == len(hypotheses)
-    assert all(0 <= score <= 1 for score in scores.sentences)
+    statistics = METEOR.statistics(hypotheses, references)
+    assert statistics.shape == (len(hypotheses), 23)
+    scores = combine("meteor", statistics)
+    assert ((scores >= 0) & (scores <= 100)).all()
     # The last two stand where they should: nothing before them shifted a line.
-    assert list(scores.sentences[len(TORTURE) :]) == pytest.approx(
-        [1.0] * len(TORTURE) + [1.0, 0.0]
-    )
+    assert scores[len(TORTURE) :].tolist() == pytest.approx([100] * len(TORTURE) + [100, 0])
 
 
 def test_meteor_keeps_one_java() -> None:
-    first = METEOR.score(["a dog runs"], [["a dog is running"]])
+    first = METEOR.statistics(["a dog runs"], [["a dog is running"]]).tolist()
     pid = METEOR.pid
     assert pid is not None
-    results: list[float] = []
+    results: list[list[list[float]]] = []
 
     def score_again() -> None:
-        results.append(METEOR.score(["a dog runs"], [["a dog is running"]]).corpus)
+        results.append(METEOR.statistics(["a dog runs"], [["a dog is running"]]).tolist())
 
     threads = [threading.Thread(target=score_again) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert results == [first.corpus] * 8
+    assert results == [first] * 8
     assert METEOR.pid == pid
 
 
@@ -141,13 +141,13 @@ def test_meteor_refuses_what_has_no_score() -> None:
     cases: list[tuple[list[str], list[list[str]]]] = [([], []), (["a"], []), (["a"], [[]])]
     for hypotheses, references in cases:
         with pytest.raises(ValueError, match="METEOR wants"):
-            METEOR.score(hypotheses, references)
+            METEOR.statistics(hypotheses, references)
 
 
 def test_meteor_reports_a_java_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.evaluation.java.meteor.METEOR_JAR", "absent.jar")
     with pytest.raises(JavaError, match=r"METEOR ended with status 1; .*absent\.jar"):
-        Meteor().score(["a"], [["a"]])
+        Meteor().statistics(["a"], [["a"]])
 
 
 def test_a_process_starts_late_and_stays(echo: LineProcess) -> None:

@@ -17,7 +17,13 @@ from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
 from pipeline.errors import UserError
 from training.evaluation.java import METEOR
-from training.evaluation.metrics import ALL_METRICS, QUICK_METRICS, CaptionScorer
+from training.evaluation.metrics import (
+    ALL_METRICS,
+    QUICK_METRICS,
+    TRANSLATION_METRICS,
+    CaptionScorer,
+)
+from training.evaluation.statistics import combine
 
 CASES = [
     ("a man is riding a horse", ["A man rides a horse.", "A person riding a brown horse"]),
@@ -92,11 +98,12 @@ def test_all_equal_to_pycocoevalcap(expected: Any, scorer: CaptionScorer) -> Non
     for _ in range(2):  # the second time from what the first has kept
         scores = scorer.score(HYPOTHESES)
         assert tuple(scores.values) == tuple(scores.signatures) == ALL_METRICS
-        assert set(scores.per_example) == {"bleu_4", "meteor", "rouge_l", "cider"}
+        assert tuple(scores.statistics) == ALL_METRICS
         for name, (corpus, examples) in expected.items():
             assert scores.values[name] == pytest.approx(corpus, abs=1e-6), name
             if examples is not None:
-                assert scores.per_example[name] == pytest.approx(examples, abs=1e-6), name
+                each = combine(name, scores.statistics[name])
+                assert each.tolist() == pytest.approx(examples, abs=1e-6), name
 
 
 def test_sacrebleu_is_sacrebleus_own(scorer: CaptionScorer) -> None:
@@ -108,19 +115,38 @@ def test_sacrebleu_is_sacrebleus_own(scorer: CaptionScorer) -> None:
     assert scores.values == {"sacrebleu": pytest.approx(expected.score, abs=1e-9)}
     assert scores.signatures == {"sacrebleu": str(metric.get_signature())}
     assert "nrefs:var|case:mixed|eff:no|tok:13a" in scores.signatures["sacrebleu"]
-    assert scores.per_example == {}
 
 
 def test_scales_and_signatures() -> None:
     texts = ["a man rides a brown horse", "two dogs run on the wet grass"]
     scores = CaptionScorer([[text] for text in texts]).score(texts)
-    for name in ("bleu_1", "bleu_4", "sacrebleu", "meteor", "rouge_l"):
+    for name in ("bleu_1", "bleu_4", "sacrebleu", "meteor", "rouge_l", "exact_match"):
         assert scores.values[name] == pytest.approx(100, abs=1e-3), name
     assert scores.values["cider"] == pytest.approx(10)
     assert scores.signatures["cider"] == (
         "cider|n:4|sigma:6.0|df:refs|nrefs:1|tok:ptb-3.4.1-nopunct|pycocoevalcap:1.2"
     )
+    assert scores.signatures["exact_match"] == ("exact_match|nrefs:1|norm:casefold-nopunct-blanks")
     assert len(set(scores.signatures.values())) == len(ALL_METRICS)
+
+
+def test_an_exact_match_is_one_in_small_letters_without_punctuation() -> None:
+    pairs = [
+        ("A dog, running!", ["a cat", "a dog running"]),
+        ("a well-known  dog", ["A well known dog."]),
+        ("a dog", ["a dog runs"]),
+        ("the dog", ["a dog"]),
+        ("snake_case", ["snake case"]),
+        ("STRASSE", ["Straße"]),
+        ("中文", ["中文。"]),
+        ("", ["..."]),
+    ]
+    scores = CaptionScorer([references for _, references in pairs]).score(
+        [hypothesis for hypothesis, _ in pairs], ["exact_match"]
+    )
+    each = combine("exact_match", scores.statistics["exact_match"])
+    assert each.tolist() == [100, 100, 0, 0, 100, 100, 100, 0]
+    assert scores.values == {"exact_match": 62.5}
 
 
 def test_an_epoch_needs_no_meteor(scorer: CaptionScorer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,18 +155,21 @@ def test_an_epoch_needs_no_meteor(scorer: CaptionScorer, monkeypatch: pytest.Mon
     assert set(scores.values) == set(QUICK_METRICS)
 
 
-def test_sacrebleu_alone_needs_no_java(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_translation_needs_no_java(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.evaluation.metrics.ptb_tokenize", None)
-    scores = CaptionScorer([["..."], ["ein Hund läuft"]]).score(["", "ein Hund"], ["sacrebleu"])
-    assert scores.values["sacrebleu"] >= 0
+    scorer = CaptionScorer([["..."], ["ein Hund läuft davon"]])
+    scores = scorer.score(["", "ein Hund läuft davon"], TRANSLATION_METRICS)
+    assert scores.values["sacrebleu"] > 0
+    assert scores.values["exact_match"] == 50
 
 
 def test_any_text_is_scored() -> None:
     nasty = "a\x00 dog\u2028runs ||| \ud800 fast\x85" + " word" * 10_000
     scores = CaptionScorer([["a dog"], [nasty], ["a cat", "cats"]]).score([nasty, "a dog runs", ""])
     assert all(math.isfinite(value) for value in scores.values.values())
-    assert all(len(examples) == 3 for examples in scores.per_example.values())
-    assert [examples[2] for examples in scores.per_example.values()] == pytest.approx([0] * 4)
+    for name, rows in scores.statistics.items():
+        assert len(rows) == 3
+        assert combine(name, rows)[2] == pytest.approx(0, abs=1e-9)
 
 
 def test_a_scorer_keeps_its_own_references() -> None:

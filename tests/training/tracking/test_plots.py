@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from training.tracking.plots import gradient_flow_plot, learning_curves, length_histogram
+from training.tracking.plots import (
+    gradient_flow_plot,
+    learning_curves,
+    length_histogram,
+    score_histogram,
+)
 
 HISTORY = [
     {"epoch": 1, "train/nats_per_token": 4.0, "val/nats_per_token": 3.9, "lr": 0.1},
@@ -89,3 +94,13 @@ def test_gradients_fade_on_a_log_scale_a_line_a_cell() -> None:
 @pytest.mark.parametrize("flows", [{}, {"rnn": []}, {"rnn": [0.0, 0.0]}])
 def test_gradients_that_are_nowhere_are_no_error(flows: dict[str, list[float]]) -> None:
     assert drawn(gradient_flow_plot(flows))
+
+
+def test_the_scores_of_examples_are_spread_by_metric_around_their_mean() -> None:
+    figure = score_histogram({"cider": [0.0, 1.0, 2.0], "bleu_4": [10.0, 10.0]})
+    assert [axes.get_title() for axes in figure.axes] == ["CIDEr", "BLEU-4"]
+    assert legend(figure) == ["3 examples", "mean 1"]
+    shares = [bar.get_height() for bar in figure.axes[0].patches]
+    assert sum(shares) == pytest.approx(100)
+    assert max(shares) == pytest.approx(100 / 3)
+    assert drawn(figure)

@@ -1,0 +1,33 @@
+"""Items at a glance."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.corpus import Corpus, Item
+from pipeline.decode import DecodeError
+from pipeline.source import Source
+from pipeline.strip import picture_strip
+
+
+def test_a_clip_is_its_frames_in_order_and_an_image_itself(clips: Path, tmp_path: Path) -> None:
+    item = Corpus(clips).items()[0]
+    film = Image.open(io.BytesIO(picture_strip(Source(item, str(clips)), 4, 96)))
+    assert (film.format, film.size) == ("JPEG", (4 * 96 + 3 * 2, 96))
+    one = Image.open(io.BytesIO(picture_strip(Source(item, str(clips)), 1, 96)))
+    assert one.size == (96, 96)
+    Image.new("RGB", (300, 200), (200, 30, 30)).save(tmp_path / "red.png")
+    photo = Image.open(
+        io.BytesIO(picture_strip(Source(Item("red", "red.png", "image"), str(tmp_path)), 4, 96))
+    )
+    assert photo.size == (96, 96)
+    assert np.allclose(np.asarray(photo), (200, 30, 30), atol=6)
+
+
+def test_an_item_that_is_damaged_has_no_picture(tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_bytes(b"no film")
+    with pytest.raises(DecodeError):
+        picture_strip(Source(Item("film", "film.mp4", "video"), str(tmp_path)), 4, 96)

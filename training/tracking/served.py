@@ -1,0 +1,98 @@
+"""A trained model as an MLflow model: `mlflow.pyfunc.load_model` reads it and asks it.
+
+The flavour is MLflow's `python_function` with this module as its loader: nothing is pickled.
+MLflow is imported inside the functions: it takes seconds, and `intertitle --help` needs none of it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.prediction import Prediction, predict
+from training.trained import TrainedModel
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.models import ModelSignature
+
+# What loading and asking a model needs, as it is here. MLflow would try for minutes to find out.
+_NEEDED = ("intertitle", "torch", "safetensors", "tokenizers", "onnxruntime", "decord2", "pillow")
+
+
+def write_mlflow_model(trained: TrainedModel, folder: Path) -> None:
+    """Write a trained model, with what makes it one of MLflow's beside it.
+
+    Args:
+        trained: `TrainedModel.read` reads it from there as well.
+        folder: a new one.
+    """
+    import mlflow.pyfunc
+
+    trained.write(folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        beside = Path(scratch) / "model"
+        with warnings.catch_warnings():
+            # A file to look at, as an example, would not be where the model is loaded.
+            warnings.filterwarnings("ignore", message=".*input example was not provided")
+            mlflow.pyfunc.save_model(
+                beside,
+                loader_module=__name__,
+                signature=signature_of(trained),
+                pip_requirements=[f"{name}=={version(name)}" for name in _NEEDED],
+            )
+        shutil.copytree(beside, folder, dirs_exist_ok=True)
+
+
+def signature_of(trained: TrainedModel) -> ModelSignature:
+    """What a model is asked with, a row a question: `file`, a path; `text`, a sentence or question.
+
+    It answers with `text` and `score`, see `training.prediction.Prediction`.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    inputs = [ColSpec("string", name) for name in _inputs(trained)]
+    outputs = [ColSpec("string", "text"), ColSpec("double", "score")]
+    return ModelSignature(Schema(inputs) if inputs else None, Schema(outputs))
+
+
+def _inputs(trained: TrainedModel) -> list[str]:
+    task = trained.task
+    return ["file"] * (task.sees != "nothing") + ["text"] * task.reads
+
+
+class _Served:
+    """What `mlflow.pyfunc` asks."""
+
+    def __init__(self, trained: TrainedModel) -> None:
+        self.trained = trained
+
+    def predict(self, data: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Answer each row of the signature's inputs; without inputs, tell what the model writes."""
+        import pandas as pd
+
+        names = _inputs(self.trained)
+        told = self._answers(data[names].to_dict("records")) if names else predict(self.trained)
+        return pd.DataFrame([{"text": one.text, "score": one.score} for one in told])
+
+    def _answers(self, rows: list[dict[Any, Any]]) -> list[Prediction]:
+        """Rows with the same text go together: the network that sees is opened once for them."""
+        alike: dict[str | None, list[int]] = {}
+        for n, row in enumerate(rows):
+            alike.setdefault(row.get("text"), []).append(n)
+        answers: dict[int, Prediction] = {}
+        for text, numbers in alike.items():
+            files = [Path(rows[n]["file"]) for n in numbers if "file" in rows[n]]
+            told = predict(self.trained, files, text)
+            answers |= zip(numbers, told * len(numbers) if not files else told, strict=False)
+        return [answers[n] for n in range(len(rows))]
+
+
+def _load_pyfunc(path: str) -> _Served:
+    """MLflow's name for what a loader module has: from a model's folder to what it asks."""
+    return _Served(TrainedModel.read(Path(path)))

@@ -1,0 +1,187 @@
+"""MLflow's own server for a team: runs in PostgreSQL, artifacts in an object store, accounts.
+
+The server alone has the keys of the object store: clients send it their artifacts. What is secret
+reaches its processes in their environment, never in their arguments, which everyone on a machine
+may read, and never in a URL, which logs repeat.
+
+The rules of accounts are MLflow's (mlflow.org/docs/latest/self-hosting/security/basic-http-auth).
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import JobError, UserError
+from training.tracking.store import one_line
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+ADMIN_PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"
+STORE = "MLFLOW_BACKEND_STORE_URI"
+_SECRET_KEY = "MLFLOW_FLASK_SERVER_SECRET_KEY"
+
+_MIN_PASSWORD = 12  # MLflow's own rule for every account
+_LOOPBACK = ("localhost", "127.0.0.1")
+
+# Whoever has an account may compare all runs and load all models: what such a server is for. To
+# write to what another began takes a grant; who makes an experiment or a model owns it.
+_DEFAULT_PERMISSION = "READ"
+# A hash is checked on every request, at tens of milliseconds of a core; a page makes dozens. An
+# old password works for at most so long after it was changed.
+_REMEMBER_S = 60
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """Of a server.
+
+    Attributes:
+        store: `postgresql://USER@HOST/DATABASE`, also with a password.
+        artifacts: a folder or a URL of an object store, whose keys are in the environment.
+        host: the address to listen on.
+        port: likewise.
+        allowed_hosts: the names by which browsers and clients reach it; those of the machine
+            itself always may.
+    """
+
+    store: str
+    artifacts: str
+    host: str = "127.0.0.1"
+    port: int = 5000
+    allowed_hosts: Sequence[str] = ()
+
+
+def serve(settings: ServerSettings) -> None:
+    """Run the server until it is stopped.
+
+    Reads the environment: MLFLOW_AUTH_ADMIN_PASSWORD becomes the password of the account `admin`
+    where there is none yet. MLFLOW_FLASK_SERVER_SECRET_KEY signs forms; servers that stand for
+    one another share it, one that is alone draws its own.
+
+    Raises:
+        UserError: a setting is unsafe, or the database does not answer.
+        JobError: the server ended by itself.
+    """
+    _check_password(os.environ.get(ADMIN_PASSWORD, ""))
+    names = _allowed_hosts(settings)
+    url = database_url(settings.store)
+    _check_database(url)
+    _check_address(settings.host, settings.port)
+    bare = url.set(password=None).render_as_string(hide_password=False)
+    with tempfile.TemporaryDirectory(prefix="intertitle-server-") as folder:
+        environment = os.environ | {
+            STORE: bare,
+            "MLFLOW_ARTIFACTS_DESTINATION": settings.artifacts,
+            "MLFLOW_AUTH_CONFIG_PATH": str(_write_auth_config(Path(folder), bare)),
+            "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(names),
+            # Its own page among them: browsers name the origin of every POST.
+            "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(
+                f"{scheme}://{name}" for name in names for scheme in ("http", "https")
+            ),
+            # Jobs are evaluations of language models by language models: three more processes.
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        }
+        environment.setdefault(_SECRET_KEY, secrets.token_hex(32))
+        if url.password:
+            environment["PGPASSWORD"] = str(url.password)
+        command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth"]
+        where = ["--host", settings.host, "--port", str(settings.port)]
+        with subprocess.Popen([*command, *where], env=environment) as server:
+            try:
+                code = server.wait()
+            except BaseException:
+                server.terminate()
+                raise
+    raise JobError(f"MLflow's server ended with {code}")
+
+
+def _check_password(password: str) -> None:
+    allowed = f"allowed: {_MIN_PASSWORD} characters or more, not beginning with 'password'"
+    if not password:
+        raise UserError(f"{ADMIN_PASSWORD}: not set, {allowed}")
+    if len(password) < _MIN_PASSWORD or password.lower().startswith("password"):
+        raise UserError(f"{ADMIN_PASSWORD}: too short or a known default, {allowed}")
+
+
+def _allowed_hosts(settings: ServerSettings) -> list[str]:
+    """Each name as the header Host tells it: bare behind a proxy, else with the port."""
+    if settings.host not in _LOOPBACK and not settings.allowed_hosts:
+        raise UserError(
+            f"--host {settings.host}: needs --allowed-hosts, the names by which it is reached"
+        )
+    for name in settings.allowed_hosts:
+        if not name or name == "*" or "/" in name:
+            raise UserError(f"--allowed-hosts {name!r}, allowed: names of hosts, or 10.0.*")
+    told = [*settings.allowed_hosts, *_LOOPBACK]
+    with_port = [n for name in told for n in (name, f"{name}:{settings.port}")]
+    return list(dict.fromkeys(with_port))
+
+
+def database_url(store: str) -> URL:
+    """The parts of a PostgreSQL URL.
+
+    Raises:
+        UserError: it is none, or has a password elsewhere than before the @.
+    """
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    allowed = "allowed: postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+    try:
+        url = make_url(store)
+    except (ArgumentError, ValueError):
+        raise UserError(f"{STORE}: not a URL, {allowed}") from None
+    if url.get_backend_name() != "postgresql" or any("password" in key for key in url.query):
+        raise UserError(f"{STORE}: {url.set(query={}).render_as_string()}, {allowed}")
+    return url.set(drivername="postgresql+psycopg")
+
+
+def _check_database(url: URL) -> None:
+    """MLflow itself would try for two minutes, and tell of it in pages."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import OperationalError
+
+    try:
+        with create_engine(url, connect_args={"connect_timeout": 10}).connect():
+            pass
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error} (pip install 'intertitle[server]')") from error
+    except OperationalError as error:
+        reason = one_line(error.orig or error)
+        raise UserError(f"{STORE} {url.render_as_string()}: {reason}") from error
+
+
+def _check_address(host: str, port: int) -> None:
+    """MLflow itself would end well where another server listens."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UserError(f"--host {host} --port {port}: {error.strerror}") from error
+
+
+def _write_auth_config(folder: Path, store: str) -> Path:
+    """Accounts lie beside the runs; MLflow's own default is a file in the current folder."""
+    config = configparser.ConfigParser(interpolation=None)
+    config["mlflow"] = {
+        "default_permission": _DEFAULT_PERMISSION,
+        "database_uri": store.replace("%", "%%"),
+        "admin_username": "admin",
+        "auth_cache_ttl_seconds": str(_REMEMBER_S),
+    }
+    path = folder / "basic_auth.ini"
+    with path.open("w", encoding="utf-8") as file:
+        config.write(file)
+    return path
