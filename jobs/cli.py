@@ -11,6 +11,7 @@ from typing import NoReturn
 import typer
 
 from jobs import (
+    cluster_up,
     collecting,
     compare,
     demo,
@@ -20,6 +21,10 @@ from jobs import (
     precompute,
     predict,
     registry,
+    retrain,
+    schedule,
+    submit,
+    submitted,
     sync,
     tracking,
     train,
@@ -42,7 +47,12 @@ app.command("train")(train.train_recipe)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare_runs)
 app.command("predict")(predict.predict)
+app.command("submit", context_settings=submit.CONTEXT)(submit.submit)
+app.add_typer(submitted.app, name="jobs")
+app.add_typer(cluster_up.app, name="cluster")
 app.command("sync")(sync.sync)
+app.command("retrain")(retrain.retrain)
+app.command("schedule")(schedule.schedule)
 app.command("promote")(registry.promote)
 app.command("rollback")(registry.rollback)
 app.command("tracking")(tracking.serve_tracking)

@@ -1,13 +1,18 @@
-"""Where Ray is: a cluster of its own for this command, or one that is there."""
+"""Where Ray is: a cluster of its own for this command, or one that is there; and who may use it."""
 
 from __future__ import annotations
 
 import logging
 import os
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from pipeline.errors import JobError, UserError
+
+# Where Ray looks for the token that a cluster asks for, in this order.
+TOKEN_PLACES = "RAY_AUTH_TOKEN, the file RAY_AUTH_TOKEN_PATH names, or ~/.ray/auth_token"
 
 
 @contextmanager
@@ -15,11 +20,12 @@ def cluster(address: str | None) -> Iterator[None]:
     """A running Ray for the length of a command.
 
     Args:
-        address: of a cluster ("auto", "host:port" or "ray://host:port"); None starts one on this
-            machine, and stops it in the end.
+        address: of a cluster ("auto", "host:port" or "ray://host:port"); None takes the one that
+            RAY_ADDRESS names, as it does inside a submitted job, else starts one on this machine,
+            and stops it in the end.
 
     Raises:
-        UserError: no cluster answers there.
+        UserError: no cluster answers there, or it asks for another token.
         JobError: none can be started here.
     """
     # Ray warns at length of what this settles.
@@ -32,6 +38,12 @@ def cluster(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address:
+        check_token()
+        _check_accepted(address)
+    else:
+        make_token()
     try:
         ray.init(
             address=address or "local",
@@ -49,3 +61,82 @@ def cluster(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def check_token() -> None:
+    """Make sure that this process has a token, where it has to show one.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not _has_token():
+        raise UserError(f"token: there is none, allowed: the cluster's, in {TOKEN_PLACES}")
+
+
+def refusal(address: str) -> UserError:
+    """What to tell the user of a cluster that asks for another token."""
+    return UserError(
+        f"address: {address!r}: refuses this token, allowed: the cluster's, in {TOKEN_PLACES}"
+    )
+
+
+def _check_accepted(address: str) -> None:
+    # Ray's own client asks again for twenty seconds, with a warning each second.
+    import grpc
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated.gcs_service_pb2 import GetClusterIdRequest
+    from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
+
+    if "://" in address or ":" not in address:
+        return
+    try:
+        with init_grpc_channel(address) as channel:
+            NodeInfoGcsServiceStub(channel).GetClusterId(GetClusterIdRequest(), timeout=5)
+    except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+            raise refusal(address) from error
+
+
+def make_token() -> None:
+    """Make a token where this machine has none yet, in ~/.ray/auth_token, for its user alone.
+
+    Ray would make one too, for every user of the machine to read.
+
+    Raises:
+        UserError: there is a file for it, and no token in that.
+    """
+    if _has_token():
+        return
+    from ray._private.authentication.authentication_token_setup import AuthenticationTokenLoader
+
+    file = Path.home() / ".ray" / "auth_token"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    whole = file.with_name(f"auth_token.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+        opened.write(secrets.token_hex(32))
+    # Of two that make one at the same time the first wins, and nobody reads half a token.
+    with suppress(FileExistsError):
+        file.hardlink_to(whole)
+    whole.unlink()
+    AuthenticationTokenLoader.instance().reset_cache()
+    if not _has_token():
+        raise UserError(f"{file}: no token in it")
+
+
+def _has_token() -> bool:
+    """Whether Ray finds a token, or needs none because the user said so."""
+    mode = os.environ.get("RAY_AUTH_MODE", "")
+    if mode.lower() not in ("token", "disabled"):
+        # Ray would take it for `disabled`.
+        raise UserError(f"RAY_AUTH_MODE: {mode!r}, allowed: token, disabled")
+    if mode.lower() == "disabled":
+        return True
+    from ray._private.authentication.authentication_token_setup import AuthenticationTokenLoader
+    from ray.exceptions import AuthenticationError
+
+    try:
+        return bool(AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True))
+    except AuthenticationError as error:
+        if named := os.environ.get("RAY_AUTH_TOKEN_PATH"):
+            raise UserError(f"RAY_AUTH_TOKEN_PATH: {named!r}: no file with a token") from error
+        return False

@@ -1,0 +1,262 @@
+"""Ray clusters of this machine alone: a head and workers, each a process that is started here.
+
+What belongs to a cluster is in a folder of its own, named by the head's port: its processes, their
+logs, and Ray's files. Other Rays of the machine have other folders, and are never touched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import psutil
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
+
+from jobs.cluster import make_token
+from pipeline.errors import JobError, UserError
+
+# On two busy cores a head has needed eighty.
+START_TIMEOUT_S = 180
+STOP_TIMEOUT_S = 15.0
+HOST = "127.0.0.1"
+_RECORD = "cluster.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A process of `ray start`, which all others of its node live and die with.
+
+    Attributes:
+        pid: of it.
+        started: seconds since 1970; another process may have its pid by now.
+    """
+
+    pid: int
+    started: float
+
+    def process(self) -> psutil.Process | None:
+        """The process, while it runs."""
+        with suppress(psutil.Error):
+            found = psutil.Process(self.pid)
+            alive = found.is_running() and found.status() != psutil.STATUS_ZOMBIE
+            return found if alive and found.create_time() == self.started else None
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCluster:
+    """A cluster of this machine.
+
+    Attributes:
+        folder: that all of it is in.
+        port: of its head.
+        dashboard_port: of its job server.
+        cpus_per_node: as Ray counts them.
+        nodes: the head first.
+    """
+
+    folder: Path
+    port: int
+    dashboard_port: int
+    cpus_per_node: int
+    nodes: tuple[Node, ...] = ()
+
+    @property
+    def address(self) -> str:
+        """For `--address` of `precompute` and `train`."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def job_server(self) -> str:
+        """For `--address` of `submit` and `jobs`."""
+        return f"http://{HOST}:{self.dashboard_port}"
+
+    @property
+    def num_alive(self) -> int:
+        """Of its nodes."""
+        return sum(node.process() is not None for node in self.nodes)
+
+
+def clusters() -> list[LocalCluster]:
+    """Those that were started here and of which something runs, by port."""
+    found = [_read(record.parent) for record in _home().glob(f"*/{_RECORD}")]
+    return sorted((each for each in found if each.num_alive), key=lambda each: each.port)
+
+
+def start(workers: int, cpus_per_node: int, port: int, dashboard_port: int) -> LocalCluster:
+    """Start a head and workers; return when the job server answers and all have joined.
+
+    Raises:
+        UserError: a port is in use.
+        JobError: Ray does not start; what had started is stopped.
+    """
+    make_token()
+    folder = _home() / str(port)
+    for option, wanted in (("--port", port), ("--dashboard-port", dashboard_port)):
+        if _is_open(wanted):
+            ours = any(wanted in (each.port, each.dashboard_port) for each in clusters())
+            which = "a cluster that `intertitle cluster up` started" if ours else "another program"
+            raise UserError(f"{option}: {wanted} is in use by {which}, allowed: a free port")
+    if folder.exists() and not _read(folder).num_alive:
+        shutil.rmtree(folder)
+    return _start(LocalCluster(folder, port, dashboard_port, cpus_per_node), workers)
+
+
+# Ray gives a node up that takes half a minute to start, as it may beside other work.
+@retry(retry=retry_if_exception_type(JobError), stop=stop_after_attempt(3), reraise=True)
+def _start(cluster: LocalCluster, workers: int) -> LocalCluster:
+    try:
+        cluster.folder.mkdir(mode=0o700)
+    except FileExistsError as error:
+        raise UserError(f"--port: {cluster.port} is being started or stopped already") from error
+    _write(cluster)
+    try:
+        cluster = _start_node(
+            cluster,
+            [
+                *("--head", f"--port={cluster.port}", f"--temp-dir={cluster.folder}"),
+                *("--include-dashboard=true", f"--dashboard-port={cluster.dashboard_port}"),
+                *(f"--dashboard-host={HOST}", "--disable-usage-stats"),
+                # Ray's own choice is the same for every head, and one that is taken ends the node.
+                f"--ray-client-server-port={_free_port()}",
+            ],
+        )
+        _wait(cluster, lambda: _is_open(cluster.dashboard_port))
+        for _ in range(workers):
+            # The head has the machine's GPUs, and its log monitor reads the logs of all.
+            worker = [f"--address={cluster.address}", "--num-gpus=0", "--include-log-monitor=false"]
+            cluster = _start_node(cluster, worker)
+        _wait(cluster, lambda: _num_joined(cluster) == 1 + workers)
+    except BaseException:
+        stop(cluster)
+        raise
+    return cluster
+
+
+def stop(cluster: LocalCluster) -> None:
+    """Stop a cluster's processes, those alone, and remove its folder."""
+    nodes = [process for node in reversed(cluster.nodes) if (process := node.process())]
+    all_of_them = list(nodes)
+    for node in nodes:
+        with suppress(psutil.Error):
+            all_of_them += node.children(recursive=True)
+        with suppress(psutil.Error):
+            node.terminate()
+    _, left = psutil.wait_procs(all_of_them, STOP_TIMEOUT_S)
+    for process in left:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(left, STOP_TIMEOUT_S)
+    shutil.rmtree(cluster.folder, ignore_errors=True)
+
+
+def _start_node(cluster: LocalCluster, options: list[str]) -> LocalCluster:
+    # The commands of a job are those of this environment, which need not be on the PATH.
+    scripts = Path(sys.executable).parent
+    environment = os.environ | {
+        "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DASHBOARD_STARTUP_TIMEOUT_S": str(START_TIMEOUT_S),
+    }
+    # Of another cluster.
+    environment.pop("RAY_ADDRESS", None)
+    with _log(cluster, len(cluster.nodes)).open("wb") as log:
+        process = subprocess.Popen(
+            [
+                *(str(scripts / "ray"), "start", "--block", *options),
+                f"--num-cpus={cluster.cpus_per_node}",
+                # Ray's own choice of it is the same for every node of a machine.
+                "--dashboard-agent-listen-port=0",
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=cluster.folder,
+            # Ctrl-C in the terminal where it was started is not meant for it.
+            start_new_session=True,
+        )
+    node = Node(process.pid, psutil.Process(process.pid).create_time())
+    cluster = replace(cluster, nodes=(*cluster.nodes, node))
+    # At once: `stop` has to know of it whatever becomes of this process.
+    _write(cluster)
+    return cluster
+
+
+def _wait(cluster: LocalCluster, is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not is_so():
+        for index, node in enumerate(cluster.nodes):
+            if node.process() is None:
+                raise JobError(f"Ray does not start on this machine: {_why(cluster, index)}")
+        if time.monotonic() > deadline:
+            raise JobError(f"Ray does not start on this machine in {START_TIMEOUT_S} s")
+        time.sleep(0.2)
+
+
+def _num_joined(cluster: LocalCluster) -> int:
+    import requests
+    from ray.util.state import list_nodes
+    from ray.util.state.exception import RayStateApiException
+
+    try:
+        found = list_nodes(cluster.job_server, filters=[("state", "=", "ALIVE")], timeout=10)
+    except (RayStateApiException, requests.RequestException):
+        return 0
+    return len(found)
+
+
+def _why(cluster: LocalCluster, index: int) -> str:
+    lines = _log(cluster, index).read_text(errors="replace").split("\n")
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception): ", line)]
+    said = errors or [line for line in lines if line.strip()] or ["it says nothing"]
+    return said[-1].strip()
+
+
+def _log(cluster: LocalCluster, index: int) -> Path:
+    return cluster.folder / f"node-{index}.log"
+
+
+def _home() -> Path:
+    """Where this user's clusters are. Below it Ray's sockets have names of up to 107 bytes."""
+    home = Path(tempfile.gettempdir()) / f"intertitle-{os.getuid()}"
+    home.mkdir(mode=0o700, exist_ok=True)
+    if home.is_symlink() or home.stat().st_uid != os.getuid():
+        raise UserError(f"{home}: belongs to another user, allowed: another TMPDIR")
+    return home
+
+
+def _write(cluster: LocalCluster) -> None:
+    whole = cluster.folder / f"{_RECORD}.new"
+    whole.write_text(json.dumps(asdict(cluster), default=str))
+    whole.replace(cluster.folder / _RECORD)
+
+
+def _read(folder: Path) -> LocalCluster:
+    values = json.loads((folder / _RECORD).read_text())
+    nodes = tuple(Node(**node) for node in values.pop("nodes"))
+    return LocalCluster(**{**values, "folder": folder, "nodes": nodes})
+
+
+def _is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        return int(free.getsockname()[1])

@@ -1,0 +1,54 @@
+"""What a retraining's file may say."""
+
+from pathlib import Path
+
+import pytest
+
+from jobs.retraining.config import load_config
+from pipeline.errors import UserError
+
+WHOLE = """
+model = "clips"
+[data]
+format = "folder"
+source = ["inbox", "s3://bucket/clips"]
+corpus = "corpus"
+[train]
+recipe = "s2vt"
+checkpoints = "checkpoints"
+[frozen]
+corpus = "/data/frozen"
+[hooks.promoted]
+url = "https://example.org/told"
+"""
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "clips.toml"
+    file.write_text(WHOLE)
+    config = load_config(file)
+    assert config.data.source == [str(tmp_path / "inbox"), "s3://bucket/clips"]
+    assert config.data.corpus == str(tmp_path / "corpus")
+    assert (config.frozen.corpus, config.frozen.split) == ("/data/frozen", "test")
+    assert (config.data.features, config.train.recipe) == (None, "s2vt")
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "named"),
+    [
+        ('model = "clips"', 'model = "a clip"', "model: 'a clip'"),
+        ('recipe = "s2vt"', "", "train.recipe: Field required"),
+        ("[frozen]", "[frozn]", "frozen: Field required"),
+        ('recipe = "s2vt"', 'recipe = "s2vt"\ninit_from = "best"', "train.init_from: 'best'"),
+        ('url = "https://example.org/told"', "", "either command or url"),
+        ("[data]", "[data", "not TOML"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, was: str, becomes: str, named: str) -> None:
+    file = tmp_path / "clips.toml"
+    file.write_text(WHOLE.replace(was, becomes))
+    with pytest.raises(UserError) as error:
+        load_config(file)
+    assert str(file) in str(error.value)
+    assert named in str(error.value)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,102 @@
+"""`intertitle cluster`, and who may use a Ray that this project starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from .program import Person, free_ports, somebody
+
+
+@pytest.fixture
+def person(tmp_path: Path) -> Iterator[Person]:
+    with somebody(tmp_path) as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({}, "token: there is none, allowed: the cluster's, in RAY_AUTH_TOKEN, "),
+        ({"RAY_AUTH_TOKEN": ""}, "token: there is none, "),
+        ({"RAY_AUTH_TOKEN_PATH": "gone"}, "RAY_AUTH_TOKEN_PATH: 'gone': no file with a token"),
+        ({"RAY_AUTH_MODE": "tokens"}, "RAY_AUTH_MODE: 'tokens', allowed: token, disabled"),
+        ({"RAY_AUTH_MODE": ""}, "RAY_AUTH_MODE: '', allowed: token, disabled"),
+    ],
+)
+def test_who_has_no_token_is_told_where_it_has_to_be(
+    person: Person, environment: dict[str, str], told: str
+) -> None:
+    ended = person.run("jobs", "list", "--address", "http://127.0.0.1:1", **environment)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"intertitle: {told}")
+
+
+def test_a_token_is_made_once_and_for_its_user_alone(
+    person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whatever a new file would be otherwise.
+    mask = os.umask(0)
+    try:
+        taken = socket.create_server(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        ended = person.run("cluster", "up", "--port", port)
+        token = person.token
+        person.run("cluster", "up", "--port", port)
+    finally:
+        os.umask(mask)
+        taken.close()
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.endswith(f"--port: {port} is in use by another program, allowed: a free port")
+    kept = person.home / ".ray" / "auth_token"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert list(kept.parent.iterdir()) == [kept]
+    assert len(token) == 64 and person.token == token
+    assert person.run("cluster", "status").stdout == "no cluster is up\n"
+
+
+@pytest.mark.chaos
+def test_two_clusters_are_not_mixed_up(person: Person) -> None:
+    first, second, *pages = free_ports(4)
+    for port, page in zip((first, second), pages, strict=True):
+        ended = person.run(
+            *("cluster", "up", "--workers", 0, "--port", port, "--dashboard-port", page)
+        )
+        assert ended.returncode == 0, ended.stderr
+    try:
+        again = person.run("cluster", "up", "--port", first, "--dashboard-port", pages[0])
+        assert again.returncode == 2
+        assert f"{first} is in use by a cluster that `intertitle cluster up`" in again.stderr
+        both = person.run("cluster", "down")
+        assert both.returncode == 2
+        assert both.stderr.endswith(f"allowed: one of {min(first, second)}, {max(first, second)}\n")
+        unclear = person.run("submit", "--", "true")
+        assert unclear.returncode == 2 and "--address: none, allowed: " in unclear.stderr
+
+        head = _head(person, second)
+        assert person.run("cluster", "down", "--port", first).returncode == 0
+        status = json.loads(person.run("cluster", "status", "--json").stdout.splitlines()[-1])
+        assert [each["address"] for each in status["clusters"]] == [f"127.0.0.1:{second}"]
+        assert head.is_running()
+        # A head that something killed takes its processes along, and is no cluster any more.
+        children = head.children(recursive=True)
+        head.kill()
+        assert not psutil.wait_procs(children, timeout=60)[1]
+        assert person.run("cluster", "status").stdout == "no cluster is up\n"
+    finally:
+        for port in (first, second):
+            person.run("cluster", "down", "--port", port)
+
+
+def _head(person: Person, port: int) -> psutil.Process:
+    record = next(person.home.glob(f"intertitle-*/{port}/cluster.json"))
+    return psutil.Process(json.loads(record.read_text())["nodes"][0]["pid"])
