@@ -7,7 +7,7 @@ it.
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from itertools import islice, zip_longest
@@ -45,7 +45,7 @@ class Scores:
 
     values: dict[str, float]
     signatures: dict[str, str]
-    statistics: dict[str, NDArray[np.float64]]
+    statistics: dict[str, NDArray[np.float64]] = field(compare=False)
 
     @classmethod
     def of(cls, signatures: dict[str, str], statistics: dict[str, NDArray[np.float64]]) -> "Scores":

@@ -1,0 +1,176 @@
+"""A model that is trained again as examples come in, told from its first champion to a rollback."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.retraining import load_config, retrain
+from jobs.retraining.slot import NOTHING_NEW, PROMOTED, REFUSED, Outcome
+from training.tracking import registry, slots
+from training.tracking.store import RunRef
+
+CONFIG = """
+model = "moods"
+[data]
+format = "labelled"
+source = ["inbox"]
+corpus = "corpus"
+[train]
+recipe = "sentiment"
+set = [
+    "model.embedding_size=16", "model.hidden_size=16", "model.dropout=0.1",
+    "model.word_dropout=0", "source_tokenizer.min_count=1", "optimizer.learning_rate=1e-2",
+    "optimizer.average_decay=0.9", "training.epochs=6", "training.batch_tokens=200",
+]
+checkpoints = "checkpoints"
+[frozen]
+corpus = "frozen"
+split = "val"
+[gate]
+metric = "accuracy"
+margin = 2
+[hooks.promoted]
+command = ["sh", "-c", "cat >> told; echo >> told"]
+[hooks.refused]
+command = ["sh", "-c", "cat >> told; echo >> told"]
+"""
+WORDS = 30
+
+
+def lines(seed: int, num: int, words: int, *, scrambled: bool = False) -> str:
+    """Sentences whose mood one of their words tells; so many such words are known."""
+    rng = random.Random(seed)
+    told = []
+    for _ in range(num):
+        mood = rng.choice(("good", "bad"))
+        sentence = [f"it{rng.randrange(20)}" for _ in range(4)]
+        sentence.insert(rng.randrange(5), f"{mood}{rng.randrange(words)}")
+        label = rng.choice(("good", "bad")) if scrambled else mood
+        told.append(f"{label}\t{' '.join(sentence)}\n")
+    return "".join(told)
+
+
+class Moods:
+    """A folder with all of it."""
+
+    def __init__(self, folder: Path) -> None:
+        from pipeline.importers.labelled import import_labelled
+
+        self.folder = folder
+        self.uri = f"sqlite:///{folder}/mlflow.db"
+        (folder / "inbox").mkdir()
+        (folder / "inbox" / "val.tsv").write_text(lines(2, 60, WORDS))
+        self.arrive(lines(1, 240, WORDS // 2))
+        (folder / "val.tsv").write_text(lines(3, 300, WORDS))
+        import_labelled(folder / "val.tsv", folder / "frozen")
+        (folder / "moods.toml").write_text(CONFIG)
+
+    def arrive(self, text: str) -> None:
+        (self.folder / "inbox" / "train.tsv").write_text(text)
+
+    def retrain(self, slot: str, *, if_new: bool = False) -> Outcome:
+        config = load_config(self.folder / "moods.toml")
+        return retrain(config, slot, if_new=if_new, tracking_uri=self.uri)
+
+    @property
+    def champion(self) -> RunRef | None:
+        return registry.champion("moods", self.uri)
+
+    def told(self) -> list[str]:
+        """What the hooks were told."""
+        file = self.folder / "told"
+        rows = file.read_text().splitlines() if file.exists() else []
+        return [json.loads(row)["outcome"] for row in rows if row]
+
+
+@pytest.fixture
+def moods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: None) -> Moods:
+    monkeypatch.chdir(tmp_path)  # where the hooks write
+    return Moods(tmp_path)
+
+
+def test_from_the_first_champion_to_a_rollback(moods: Moods) -> None:
+    from mlflow import MlflowClient
+
+    first = moods.retrain("2026-11-20T03:00+01:00")
+    assert (first.outcome, first.before) == (PROMOTED, False)
+    champion = moods.champion
+    assert champion is not None
+
+    # The slot again: nothing happens, and nobody is told twice.
+    again = moods.retrain("2026-11-20T03:00+01:00")
+    assert (again.outcome, again.before, again.run_id) == (PROMOTED, True, first.run_id)
+    nothing = moods.retrain("2026-11-21T03:00+01:00", if_new=True)
+    assert nothing.outcome == NOTHING_NEW
+    assert moods.told() == [PROMOTED]
+
+    # Words that the champion has not learned.
+    moods.arrive(lines(1, 240, WORDS // 2) + lines(4, 400, WORDS))
+    better = moods.retrain("2026-11-22T03:00+01:00", if_new=True)
+    assert better.outcome == PROMOTED, better.reasons
+    second = moods.champion
+    assert second is not None
+    assert second.run_id != champion.run_id
+
+    moods.arrive(lines(5, 640, WORDS, scrambled=True))
+    worse = moods.retrain("2026-11-23T03:00+01:00", if_new=True)
+    assert worse.outcome == REFUSED
+    assert any(reason.startswith("no: accuracy") for reason in worse.reasons)
+    assert moods.champion == second
+    assert moods.told() == [PROMOTED, PROMOTED, REFUSED]
+
+    registry.rollback("moods", moods.uri, "the story's end")
+    assert moods.champion == champion
+
+    # All of it is to be read in MLflow.
+    client = MlflowClient(moods.uri)
+    told = client.get_registered_model("moods").description
+    assert told.count("promoted") == 2
+    assert "rolled back" in told
+    refused = client.get_run(worse.run_id)
+    assert refused.data.tags[slots.OUTCOME] == REFUSED
+    assert "no: accuracy" in refused.data.tags["mlflow.note.content"]
+    text = Path(client.download_artifacts(worse.run_id, "decision.md")).read_text()
+    assert text.startswith("## Refused")
+    training = slots.training_of(RunRef(worse.run_id, "", moods.uri))
+    assert training is not None
+    assert training[1]
+
+
+def test_killed_after_measuring_and_after_the_move_the_slot_is_finished_once(
+    moods: Moods,
+) -> None:
+    command = [sys.executable, "-m", "jobs", "retrain", "moods.toml", "--slot", "night"]
+    for place, promoted in (("retrain_measured", False), ("retrain_moved", True)):
+        environment = os.environ | {
+            "INTERTITLE_FAILPOINT": f"{place}=kill",
+            "MLFLOW_TRACKING_URI": moods.uri,
+        }
+        # Not pipes: Ray's processes outlive it for a while and would hold them.
+        with (moods.folder / "printed").open("w+") as printed:
+            ended = subprocess.run(
+                command, cwd=moods.folder, env=environment, stdout=printed, stderr=printed
+            )
+            printed.seek(0)
+            assert ended.returncode == -signal.SIGKILL, printed.read()
+        assert (moods.champion is not None) == promoted
+        assert moods.told() == []
+    finished = moods.retrain("night")
+    assert (finished.outcome, finished.before) == (PROMOTED, False)
+    assert moods.told() == [PROMOTED]
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(moods.uri)
+    assert len(client.search_model_versions("name = 'moods'")) == 1
+    assert client.get_registered_model("moods").description.count("promoted") == 1
+    experiment = client.get_experiment_by_name("intertitle")
+    assert len(client.search_runs([experiment.experiment_id])) == 1
