@@ -35,7 +35,7 @@ _RECORD = "cluster.json"
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A process of `ray start`, which all others of its node live and die with.
+    """A process of `ray start`, which leads all others of its node.
 
     Attributes:
         pid: of it.
@@ -45,13 +45,26 @@ class Node:
     pid: int
     started: float
 
-    def process(self) -> psutil.Process | None:
-        """The process, while it runs."""
+    def is_alive(self) -> bool:
+        """Whether it runs."""
         with suppress(psutil.Error):
             found = psutil.Process(self.pid)
-            alive = found.is_running() and found.status() != psutil.STATUS_ZOMBIE
-            return found if alive and found.create_time() == self.started else None
-        return None
+            return found.create_time() == self.started and _runs(found)
+        return False
+
+    def processes(self) -> list[psutil.Process]:
+        """All of the node, even when the one that started the others is gone."""
+        with suppress(psutil.Error):
+            if psutil.Process(self.pid).create_time() != self.started:
+                return []
+        found: dict[int, psutil.Process] = {}
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                # It leads a session; the drivers of jobs lead others, below it.
+                if os.getsid(process.pid) == self.pid:
+                    family = (process, *process.children(recursive=True))
+                    found |= {each.pid: each for each in family if _runs(each)}
+        return list(found.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +98,17 @@ class LocalCluster:
     @property
     def num_alive(self) -> int:
         """Of its nodes."""
-        return sum(node.process() is not None for node in self.nodes)
+        return sum(node.is_alive() for node in self.nodes)
+
+    def processes(self) -> list[psutil.Process]:
+        """All of them."""
+        return [process for node in self.nodes for process in node.processes()]
 
 
 def clusters() -> list[LocalCluster]:
-    """Those that were started here and of which something runs, by port."""
+    """Those that were started here and of which anything runs, by port."""
     found = [_read(record.parent) for record in _home().glob(f"*/{_RECORD}")]
-    return sorted((each for each in found if each.num_alive), key=lambda each: each.port)
+    return sorted((each for each in found if each.processes()), key=lambda each: each.port)
 
 
 def start(workers: int, cpus_per_node: int, port: int, dashboard_port: int) -> LocalCluster:
@@ -108,7 +125,7 @@ def start(workers: int, cpus_per_node: int, port: int, dashboard_port: int) -> L
             ours = any(wanted in (each.port, each.dashboard_port) for each in clusters())
             which = "a cluster that `intertitle cluster up` started" if ours else "another program"
             raise UserError(f"{option}: {wanted} is in use by {which}, allowed: a free port")
-    if folder.exists() and not _read(folder).num_alive:
+    if folder.exists() and not _read(folder).processes():
         shutil.rmtree(folder)
     return _start(LocalCluster(folder, port, dashboard_port, cpus_per_node), workers)
 
@@ -119,7 +136,10 @@ def _start(cluster: LocalCluster, workers: int) -> LocalCluster:
     try:
         cluster.folder.mkdir(mode=0o700)
     except FileExistsError as error:
-        raise UserError(f"--port: {cluster.port} is being started or stopped already") from error
+        down = f"intertitle cluster down --port {cluster.port}"
+        raise UserError(
+            f"--port: of {cluster.port} something runs, allowed: `{down}` first"
+        ) from error
     _write(cluster)
     try:
         cluster = _start_node(
@@ -146,14 +166,13 @@ def _start(cluster: LocalCluster, workers: int) -> LocalCluster:
 
 def stop(cluster: LocalCluster) -> None:
     """Stop a cluster's processes, those alone, and remove its folder."""
-    nodes = [process for node in reversed(cluster.nodes) if (process := node.process())]
-    all_of_them = list(nodes)
-    for node in nodes:
-        with suppress(psutil.Error):
-            all_of_them += node.children(recursive=True)
-        with suppress(psutil.Error):
-            node.terminate()
-    _, left = psutil.wait_procs(all_of_them, STOP_TIMEOUT_S)
+    processes = cluster.processes()
+    leaders = {node.pid for node in cluster.nodes}
+    for process in processes:
+        if process.pid in leaders:
+            with suppress(psutil.Error):
+                process.terminate()
+    _, left = psutil.wait_procs(processes, STOP_TIMEOUT_S)
     for process in left:
         with suppress(psutil.Error):
             process.kill()
@@ -199,7 +218,7 @@ def _wait(cluster: LocalCluster, is_so: Callable[[], bool]) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while not is_so():
         for index, node in enumerate(cluster.nodes):
-            if node.process() is None:
+            if not node.is_alive():
                 raise JobError(f"Ray does not start on this machine: {_why(cluster, index)}")
         if time.monotonic() > deadline:
             raise JobError(f"Ray does not start on this machine in {START_TIMEOUT_S} s")
@@ -248,6 +267,13 @@ def _read(folder: Path) -> LocalCluster:
     values = json.loads((folder / _RECORD).read_text())
     nodes = tuple(Node(**node) for node in values.pop("nodes"))
     return LocalCluster(**{**values, "folder": folder, "nodes": nodes})
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Whether it does; one that ended and that nobody has waited for is still listed."""
+    with suppress(psutil.Error):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def _is_open(port: int) -> bool:

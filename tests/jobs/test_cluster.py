@@ -87,10 +87,13 @@ def test_two_clusters_are_not_mixed_up(person: Person) -> None:
         status = json.loads(person.run("cluster", "status", "--json").stdout.splitlines()[-1])
         assert [each["address"] for each in status["clusters"]] == [f"127.0.0.1:{second}"]
         assert head.is_running()
-        # A head that something killed takes its processes along, and is no cluster any more.
+        # Of a head that something killed, `down` stops what is left.
         children = head.children(recursive=True)
         head.kill()
-        assert not psutil.wait_procs(children, timeout=60)[1]
+        killed = person.run("cluster", "status").stdout
+        assert "a head and 0 workers, 1 of them dead" in killed or killed == "no cluster is up\n"
+        assert person.run("cluster", "down").returncode == 0
+        assert not psutil.wait_procs(children, timeout=20)[1]
         assert person.run("cluster", "status").stdout == "no cluster is up\n"
     finally:
         for port in (first, second):

@@ -52,6 +52,16 @@ def person(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
         assert not record.parent.exists()
 
 
+@pytest.fixture(scope="module")
+def text(person: Person) -> Path:
+    """What `import text` reads, in the folder that this somebody is in."""
+    folder = person.folder / "text"
+    folder.mkdir()
+    for split in ("train", "val"):
+        (folder / f"{split}.txt").write_text("the cat sat on the mat and went away\n" * 200)
+    return folder
+
+
 def last_json(printed: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(printed.splitlines()[-1])
     return found
@@ -71,12 +81,12 @@ def test_a_job_runs_this_project_here_and_submit_ends_as_it_ends(person: Person)
     assert ended.stderr.splitlines()[-1].endswith(": failed with exit code 7")
 
 
-def test_the_same_submission_is_the_same_job(person: Person) -> None:
-    command = ("intertitle", "import", "rendered", "--out", "clips", "--num-clips", 10, "--json")
+def test_the_same_submission_is_the_same_job(person: Person, text: Path) -> None:
+    command = ("intertitle", "import", "text", text.name, "--out", "once", "--json")
     first = person.run("submit", "--slot", "2026-11-23T02:00+01:00", "--", *command)
     assert first.returncode == 0, first.stdout
-    assert last_json(first.stdout)["items"] == 10
-    made = (person.folder / "clips" / "items.parquet").stat()
+    assert last_json(first.stdout)["examples"] == 400
+    made = (person.folder / "once" / "items.parquet").stat()
 
     again = person.run("submit", "--slot", "2026-11-23T02:00+01:00", "--json", "--", *command)
     assert again.returncode == 0
@@ -89,7 +99,7 @@ def test_the_same_submission_is_the_same_job(person: Person) -> None:
         "exit_code": 0,
     }
     assert ": there already, succeeded" in again.stderr
-    assert (person.folder / "clips" / "items.parquet").stat().st_mtime_ns == made.st_mtime_ns
+    assert (person.folder / "once" / "items.parquet").stat().st_mtime_ns == made.st_mtime_ns
 
 
 def test_a_driver_that_is_killed_goes_on_in_another_attempt(person: Person) -> None:
@@ -155,21 +165,16 @@ def test_a_wrong_token_is_refused(person: Person, environment: dict[str, str]) -
     assert "wrong" not in line.replace("wrong token", "") and person.token not in line
 
 
-def test_no_part_of_the_cluster_is_open_to_who_has_no_token(person: Person) -> None:
+def test_no_part_of_the_cluster_is_open_to_who_has_no_token(person: Person, text: Path) -> None:
     url = person.environment["RAY_API_SERVER_ADDRESS"]
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"{url}/api/jobs/")
     assert refused.value.code == 401
     status = last_json(person.run("cluster", "status", "--json").stdout)
     head = status["clusters"][0]["address"]
-    corpus = person.folder / "corpus"
-    (corpus).mkdir()
+    assert person.run("import", "text", text, "--out", "corpus").returncode == 0
     ended = person.run(
-        *("import", "rendered", "--out", corpus, "--num-clips", 10),
-    )
-    assert ended.returncode == 0
-    ended = person.run(
-        *("precompute", corpus, "--out", "store", "--address", head), RAY_AUTH_TOKEN="wrong"
+        *("precompute", "corpus", "--out", "store", "--address", head), RAY_AUTH_TOKEN="wrong"
     )
     assert (ended.returncode, ended.stdout) == (2, "")
     (line,) = ended.stderr.splitlines()
@@ -222,11 +227,9 @@ def cut_wire(upstream: tuple[str, int], after: bytes) -> Iterator[str]:
 
 
 @pytest.mark.chaos
-def test_a_training_whose_driver_is_killed_goes_on_as_the_same_run(person: Person) -> None:
-    text = person.folder / "text"
-    text.mkdir()
-    for split in ("train", "val"):
-        (text / f"{split}.txt").write_text("the cat sat on the mat and went away\n" * 200)
+def test_a_training_whose_driver_is_killed_goes_on_as_the_same_run(
+    person: Person, text: Path
+) -> None:
     assert person.run("import", "text", text, "--out", "text-corpus").returncode == 0
     tiny = ("model.hidden_size=8", "model.embedding_size=8", "training.epochs=30")
     training = (
