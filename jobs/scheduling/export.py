@@ -34,7 +34,9 @@ def export(
         UserError: there is no such format, or it can't say this expression.
     """
     times = ["--cron", clock.cron, "--timezone", clock.timezone]
-    command = ["intertitle", "retrain", str(config), *times, *options]
+    # A container has a file system of its own.
+    place = config if format == "kubernetes" else config.absolute()
+    command = ["intertitle", "retrain", str(place), *times, *options]
     if format == "kubernetes":
         return _kubernetes(_plain(model), clock, command, image)
     if format == "systemd":
