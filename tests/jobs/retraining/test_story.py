@@ -145,6 +145,7 @@ def test_from_the_first_champion_to_a_rollback(moods: Moods) -> None:
     assert training[1]
 
 
+@pytest.mark.chaos
 def test_killed_after_measuring_and_after_the_move_the_slot_is_finished_once(
     moods: Moods,
 ) -> None:
