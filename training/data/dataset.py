@@ -211,7 +211,7 @@ def _check_item(example: Example, store: FeatureStore, corpus: str) -> None:
 def make_sampler(dataset: Dataset | StreamDataset, settings: TrainingConfig) -> Sampler:
     """The batches of a split."""
     if isinstance(dataset, StreamDataset):
-        return StreamSampler(dataset.windows())
+        return StreamSampler(dataset, settings.seed)
     return BatchSampler(
         dataset.lengths, settings.batch_tokens, settings.pool_batches, settings.seed
     )

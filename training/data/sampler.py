@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from training.data.stream import StreamDataset
+
 Rows = NDArray[np.int64]
 
 
@@ -67,18 +69,25 @@ class BatchSampler:
 
 
 class StreamSampler:
-    """Batches of running text: in every epoch the same windows in order, each of all lanes.
+    """Batches of running text: its windows in order, each of all lanes.
+
+    A lane begins without a state. Were it in every epoch at the same places of the text, a model
+    would learn by heart what follows there, and nothing of how to begin: so each epoch begins
+    elsewhere.
 
     Args:
-        windows: the rows of each window.
+        text: in lanes and windows.
+        seed: of the places.
     """
 
-    def __init__(self, windows: list[Rows]) -> None:
-        self._windows = windows
+    def __init__(self, text: StreamDataset, seed: int) -> None:
+        self._text = text
+        self._seed = seed
 
-    def epoch(self, _: int) -> list[Rows]:
+    def epoch(self, number: int) -> list[Rows]:
         """The batches of one epoch: each row is in exactly one of them."""
-        return self._windows
+        rng = np.random.default_rng((self._seed, number))
+        return self._text.windows(int(rng.integers(len(self._text))))
 
 
 Sampler = BatchSampler | StreamSampler

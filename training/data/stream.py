@@ -19,37 +19,32 @@ from training.data.tokenizer import BOS_ID, EOS_ID, PAD_ID
 class StreamDataset:
     """One text for a model that carries its state from window to window.
 
-    Row `lane * num_windows + window` is one window of one lane.
+    A row is one window; a lane is as many that follow each other.
 
     Args:
         lines: tokens of each, without <bos> and <eos>; may be empty.
-        num_lanes: read side by side; at most as many as there are tokens.
+        num_lanes: read side by side, if the text has as many windows.
         window: tokens of a window.
 
     Attributes:
         num_lanes: as given, or fewer for a short text.
         num_windows: of a lane.
-        lengths: tokens of each row, [rows].
+        lengths: tokens of each row, [rows]; the last ones may have none.
     """
 
     def __init__(self, lines: Sequence[Sequence[int]], num_lanes: int, window: int) -> None:
         targets = np.fromiter((token for line in lines for token in (*line, EOS_ID)), np.int64, -1)
         inputs = np.concatenate([[BOS_ID], targets[:-1]])
         inputs[inputs == EOS_ID] = BOS_ID
-        self.num_lanes = min(num_lanes, len(targets))
-        self.num_windows = -(-len(targets) // (self.num_lanes * window))
+        rows = -(-len(targets) // window)
+        self.num_windows = -(-rows // num_lanes)
+        self.num_lanes = -(-rows // self.num_windows)
         # The last lane may end early: what it lacks is padding, which counts for nothing.
-        shape = (self.num_lanes, -(-len(targets) // self.num_lanes))
-        padding = shape[0] * shape[1] - len(targets)
-        lanes = [
-            np.pad(
-                np.pad(ids, (0, padding), constant_values=PAD_ID).reshape(shape),
-                ((0, 0), (0, self.num_windows * window - shape[1])),
-                constant_values=PAD_ID,
-            )
+        padding = self.num_lanes * self.num_windows * window - len(targets)
+        self._inputs, self._targets = (
+            np.pad(ids, (0, padding), constant_values=PAD_ID).reshape(-1, window)
             for ids in (inputs, targets)
-        ]
-        self._inputs, self._targets = (ids.reshape(-1, window) for ids in lanes)
+        )
         self.lengths: NDArray[np.int64] = (self._targets != PAD_ID).sum(1)
 
     def __len__(self) -> int:
@@ -63,7 +58,12 @@ class StreamDataset:
         """Some rows."""
         return make_stream_batch(self._inputs[rows], self._targets[rows])
 
-    def windows(self) -> list[NDArray[np.int64]]:
-        """The rows of each window in order, a row a lane."""
-        lanes = np.arange(self.num_lanes) * self.num_windows
-        return [lanes + window for window in range(self.num_windows)]
+    def windows(self, first: int = 0) -> list[NDArray[np.int64]]:
+        """The rows of each window in order, a row a lane.
+
+        Args:
+            first: the row that the first lane begins at; after the text's end comes its beginning,
+                for <eos> is followed by <bos> there too.
+        """
+        lanes = first + np.arange(self.num_lanes) * self.num_windows
+        return [(lanes + window) % len(self) for window in range(self.num_windows)]

@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from training.data.sampler import StreamSampler
 from training.data.stream import StreamDataset
 from training.data.tokenizer import BOS_ID, EOS_ID, PAD_ID
 
@@ -38,3 +39,17 @@ def test_every_token_is_told_once_and_in_order(
     rows = np.concatenate(stream.windows())
     assert sorted(rows.tolist()) == list(range(len(stream)))
     assert stream.num_targets(rows) == len(expected)
+
+
+@given(lines, st.integers(1, 5), st.integers(1, 7), st.integers(0, 9))
+def test_an_epoch_reads_the_same_text_from_another_place(
+    text: list[list[int]], num_lanes: int, window: int, number: int
+) -> None:
+    stream = StreamDataset(text, num_lanes, window)
+    rows = np.stack(StreamSampler(stream, seed=1).epoch(number), 1).reshape(-1)
+    assert rows.tolist() == np.roll(np.arange(len(stream)), -rows[0]).tolist()
+
+
+def test_epochs_begin_at_different_places() -> None:
+    sampler = StreamSampler(StreamDataset([[7] * 999], num_lanes=2, window=4), seed=1)
+    assert len({int(sampler.epoch(number)[0][0]) for number in range(9)}) > 5
