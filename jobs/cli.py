@@ -6,9 +6,11 @@ import logging
 import os
 import signal
 import sys
-from typing import NoReturn
+from types import FrameType
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from jobs import (
     cluster_up,
@@ -30,10 +32,43 @@ from jobs import (
     train,
 )
 from jobs.console import ERRORS
-from pipeline.errors import SIGTERM_EXIT_CODE, JobError, UserError, one_line
+from pipeline.errors import (
+    SIGINT_EXIT_CODE,
+    SIGTERM_EXIT_CODE,
+    JobError,
+    Stopped,
+    UserError,
+    one_line,
+)
 from pipeline.location import is_remote_failure
 
+
+class _Program(TyperGroup):
+    """Ends a command that is told to stop: with 75 after SIGTERM, with 130 after Ctrl-C."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        told: list[int] = []
+
+        def stop(number: int, frame: FrameType | None) -> NoReturn:
+            # Ray hands a KeyboardInterrupt on, of whichever class.
+            told.append(number)
+            raise Stopped(SIGTERM_EXIT_CODE)
+
+        handler = signal.signal(signal.SIGTERM, stop)
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stopped:
+            code = SIGTERM_EXIT_CODE if told else SIGINT_EXIT_CODE
+            if isinstance(stopped, Stopped):
+                code = stopped.exit_code
+            _end("; ".join(("stopped", *getattr(stopped, "__notes__", ()))), code)
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+
+
 app = typer.Typer(
+    cls=_Program,
     name="intertitle",
     help="Video, photographs and sentences in, text out, with recurrent networks.",
     no_args_is_help=True,
@@ -61,21 +96,12 @@ app.command("gc")(collecting.collect_garbage)
 
 
 def main() -> None:
-    """Run a command: a user's mistake exits with 2, a failed job with 1, SIGTERM with 75.
-
-    Each says why in one line.
-    """
+    """Run a command: a user's mistake exits with 2, a failed job with 1; both say why in a line."""
     # Nothing is sent anywhere, and libraries speak only when something is wrong.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    handler = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
     try:
         app()
-    except SystemExit as left:
-        # Ray's handler leaves like this one, with the signal's number.
-        if left.code != signal.SIGTERM:
-            raise
-        _end("stopped", SIGTERM_EXIT_CODE)
     except UserError as error:
         _end(str(error), 2)
     except JobError as error:
@@ -88,8 +114,6 @@ def main() -> None:
         if not is_remote_failure(error):
             raise
         _end(f"object store: {error}", 1)
-    finally:
-        signal.signal(signal.SIGTERM, handler)
 
 
 def _end(message: str, code: int) -> NoReturn:

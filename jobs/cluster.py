@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -44,6 +45,7 @@ def cluster(address: str | None) -> Iterator[None]:
         _check_accepted(address)
     else:
         make_token()
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address=address or "local",
@@ -57,6 +59,9 @@ def cluster(address: str | None) -> Iterator[None]:
         if address is None:
             raise JobError(f"Ray does not start on this machine: {line}") from error
         raise UserError(f"address: {address!r}: {line}") from error
+    finally:
+        # Ray's own ends the process as if it had failed.
+        signal.signal(signal.SIGTERM, handler)
     try:
         yield
     finally:

@@ -14,7 +14,8 @@ from jobs.cluster import cluster
 from jobs.importing import run_import
 from jobs.options import Json
 from jobs.precompute import run_precompute
-from jobs.train import as_json, show_result, with_progress
+from jobs.train import as_json, show_result
+from jobs.watch import watching
 from pipeline.corpus import Corpus
 from pipeline.location import location
 from pipeline.sampling import Uniform
@@ -41,18 +42,17 @@ def demo(
             location(store),
             PrecomputeOptions("efficientnet_lite0", Uniform(8), shard_items=100),
         )
-        result = with_progress(
-            lambda on_start, on_report: train(
+        with watching() as watch:
+            result = train(
                 load_recipe("s2vt"),
                 corpus,
                 store,
                 workers=min(2, os.cpu_count() or 1),
                 tracking_uri=f"sqlite:///{(workdir / 'mlflow.db').absolute()}",
                 checkpoints=workdir / "checkpoints",
-                on_start=on_start,
-                on_report=on_report,
+                on_start=watch.on_start,
+                on_report=watch.on_report,
             )
-        )
     samples = result.evaluation.samples
     rows = [
         (sample.item_key, sample.hypothesis, "\n".join(sample.references[:2]))

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -141,27 +141,25 @@ def _start(cluster: LocalCluster, workers: int) -> LocalCluster:
             f"--port: of {cluster.port} something runs, allowed: `{down}` first"
         ) from error
     _write(cluster)
-    try:
-        cluster = _start_node(
-            cluster,
-            [
-                *("--head", f"--port={cluster.port}", f"--temp-dir={cluster.folder}"),
-                *("--include-dashboard=true", f"--dashboard-port={cluster.dashboard_port}"),
-                *(f"--dashboard-host={HOST}", "--disable-usage-stats"),
-                # Ray's own choice is the same for every head, and one that is taken ends the node.
-                f"--ray-client-server-port={_free_port()}",
-            ],
-        )
-        _wait(cluster, lambda: _is_open(cluster.dashboard_port))
+    with ExitStack() as undo:
+        # What has started is in the record: it is read again.
+        undo.callback(lambda: stop(_read(cluster.folder)))
+        head = [
+            *("--head", f"--port={cluster.port}", f"--temp-dir={cluster.folder}"),
+            *("--include-dashboard=true", f"--dashboard-port={cluster.dashboard_port}"),
+            *(f"--dashboard-host={HOST}", "--disable-usage-stats"),
+            # Ray's own choice is the same for every head, and one that is taken ends the node.
+            f"--ray-client-server-port={_free_port()}",
+        ]
+        started = _start_node(cluster, head)
+        _wait(started, lambda: _is_open(cluster.dashboard_port))
         for _ in range(workers):
             # The head has the machine's GPUs, and its log monitor reads the logs of all.
             worker = [f"--address={cluster.address}", "--num-gpus=0", "--include-log-monitor=false"]
-            cluster = _start_node(cluster, worker)
-        _wait(cluster, lambda: _num_joined(cluster) == 1 + workers)
-    except BaseException:
-        stop(cluster)
-        raise
-    return cluster
+            started = _start_node(started, worker)
+        _wait(started, lambda: _num_joined(cluster) == 1 + workers)
+        undo.pop_all()
+    return started
 
 
 def stop(cluster: LocalCluster) -> None:

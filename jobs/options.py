@@ -24,3 +24,4 @@ TrackingUri = Annotated[
         help="Where MLflow keeps runs; default: mlflow.db in this folder.",
     ),
 ]
+Timezone = Annotated[str, typer.Option(help="Of --cron; as Europe/Berlin.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated
 import typer
 
 from jobs import console
-from jobs.options import Address, Json, TrackingUri
+from jobs.options import Address, Json, Timezone, TrackingUri
 
 
 def retrain(
@@ -21,7 +22,7 @@ def retrain(
     cron: Annotated[
         str | None, typer.Option(help="Without --slot: the newest time of this expression.")
     ] = None,
-    timezone: Annotated[str, typer.Option(help="Of --cron; as Europe/Berlin.")] = "UTC",
+    timezone: Timezone = "UTC",
     if_new: Annotated[
         bool, typer.Option("--if-new", help="End where there is nothing new to learn from.")
     ] = False,
@@ -33,25 +34,24 @@ def retrain(
     from jobs.retraining import load_config
     from jobs.retraining import retrain as run_slot
     from jobs.scheduling.clock import Clock, name_of
-    from training.reports import EpochReport, Report
     from training.tracking.run import default_tracking_uri
 
+    chosen = load_config(config)
     now = datetime.now().astimezone()
-
-    def tell(report: Report) -> None:
-        if isinstance(report, EpochReport):
-            best = " (best so far)" if report.is_best else ""
-            console.ERRORS.print(f"epoch {report.epoch}{best}", markup=False)
-
-    outcome = run_slot(
-        load_config(config),
-        slot or name_of(Clock(cron, timezone).last(now) if cron else now),
-        if_new=if_new,
-        tracking_uri=tracking_uri or default_tracking_uri(),
-        address=address,
-        on_step=lambda step: console.ERRORS.print(step, markup=False),
-        on_report=tell,
-    )
+    name = slot or name_of(Clock(cron, timezone).last(now) if cron else now)
+    try:
+        outcome = run_slot(
+            chosen,
+            name,
+            if_new=if_new,
+            tracking_uri=tracking_uri or default_tracking_uri(),
+            address=address,
+            on_step=lambda step: console.ERRORS.print(step, markup=False),
+        )
+    except KeyboardInterrupt as stopped:
+        again = f"intertitle retrain {shlex.quote(str(config))} --slot {shlex.quote(name)}"
+        stopped.add_note(f"to go on: {again}")
+        raise
     before = " (by an earlier call)" if outcome.before else ""
     console.say(f"{outcome.model}, slot {outcome.slot}: {outcome.outcome}{before}")
     for reason in outcome.reasons:

@@ -12,18 +12,15 @@ from typing import Annotated, cast, get_args
 import typer
 
 from jobs import console
-from jobs.options import Address, TrackingUri
+from jobs.options import Address, Timezone, TrackingUri
 from pipeline.errors import UserError
-
-Cron = Annotated[
-    str, typer.Option(help="Minute, hour, day, month and weekday, as cron reads them.")
-]
-Timezone = Annotated[str, typer.Option(help="Of those times; as Europe/Berlin.")]
 
 
 def schedule(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="As for `retrain`.")],
-    cron: Cron,
+    cron: Annotated[
+        str, typer.Option(help="Minute, hour, day, month and weekday, as cron reads them.")
+    ],
     timezone: Timezone = "UTC",
     missed: Annotated[
         str, typer.Option(help="Slots that nobody ran: coalesce, backfill or skip.")
@@ -65,9 +62,14 @@ def schedule(
         console.ERRORS.print(f"slot {slot}", markup=False)
         command = [sys.executable, "-m", "jobs", "retrain", str(config), "--slot", slot, *options]
         # Not in the command: a database's URL may hold a password.
-        return (
-            subprocess.run(command, env=os.environ | {"MLFLOW_TRACKING_URI": uri}).returncode == 0
-        )
+        with subprocess.Popen(command, env=os.environ | {"MLFLOW_TRACKING_URI": uri}) as process:
+            try:
+                return process.wait() == 0
+            finally:
+                if process.poll() is None:
+                    # It keeps a checkpoint.
+                    process.terminate()
+                    process.wait()
 
     def tell(upcoming: datetime) -> None:
         console.ERRORS.print(f"{model}: the next slot is {upcoming:%Y-%m-%d %H:%M %Z}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-import signal
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from upath import UPath
@@ -15,14 +16,13 @@ from jobs import console
 from jobs.attempt import earlier_run, remembering
 from jobs.cluster import cluster
 from jobs.options import Address, Json, TrackingUri
-from pipeline.errors import SIGINT_EXIT_CODE, SIGTERM_EXIT_CODE, Stopped, UserError
+from jobs.watch import Watch, watching
+from pipeline.errors import Stopped, UserError
 from pipeline.location import location
 
 if TYPE_CHECKING:
+    from training.config import Recipe
     from training.experiment import TrainingResult
-    from training.reports import Report
-    from training.tracking.run import RunRef
-    from training.transfer import Transfer
 
 
 def train_recipe(
@@ -65,70 +65,98 @@ def train_recipe(
 
     SIGTERM has a checkpoint kept and exits with 75; a second one exits at once.
     """
-    from training.config import change_recipe, load_recipe
-    from training.data.source import check_unchanged
-    from training.experiment import logged_job, train
     from training.experiment import resume as resume_run
-    from training.tracking.run import default_tracking_uri, resolve_run
+    from training.experiment import train
+    from training.tracking.run import default_tracking_uri
 
     uri = tracking_uri or default_tracking_uri()
-    settings = set or []
     kept = checkpoints or Path("checkpoints")
+    settings = set or []
     if resume is not None:
         if recipe or corpus or features or like or init_from or name or checkpoints:
             raise UserError("--resume: a run goes on with the recipe and the data it began with")
-        changes = _resumable(settings)
-    # A job whose first attempt died: its recipe and data are the same.
-    elif (resume := earlier_run(kept)) is not None:
-        changes = {}
+        changes = _changes(settings)
+    else:
+        # A job whose first attempt died: its recipe and data are the same.
+        resume, changes = earlier_run(kept), {}
     if resume is not None:
-        with cluster(address):
-            result = with_progress(
-                lambda on_start, on_report: resume_run(
-                    resume,
-                    tracking_uri=uri,
-                    changes=changes,
-                    workers=workers,
-                    on_start=on_start,
-                    on_report=on_report,
-                )
+        with cluster(address), stoppable() as watch:
+            result = resume_run(
+                resume,
+                tracking_uri=uri,
+                changes=changes,
+                workers=workers,
+                on_start=watch.on_start,
+                on_report=watch.on_report,
             )
     else:
-        if like is not None:
-            if recipe or corpus or features or init_from:
-                raise UserError("--like: a run is repeated with the recipe and the data it had")
-            was = logged_job(resolve_run(like, uri))
-            check_unchanged(was.data)
-            chosen = change_recipe(was.recipe, settings, "--set")
-            from_corpus = location(was.data.corpus)
-            features = location(was.data.features.path) if was.data.features else None
-            init_from, workers = was.init_from, workers or was.workers
-        elif recipe is None or corpus is None:
-            raise UserError("train: needs a RECIPE and --corpus, or --resume RUN, or --like RUN")
+        if like is None:
+            asked = _as_told(recipe, settings, corpus, features, init_from)
+        elif recipe or corpus or features or init_from:
+            raise UserError("--like: a run is repeated with the recipe and the data it had")
         else:
-            chosen, from_corpus = load_recipe(recipe, settings), corpus
-        with cluster(address):
-            result = with_progress(
-                lambda on_start, on_report: train(
-                    chosen,
-                    from_corpus,
-                    features,
-                    workers=workers or 1,
-                    tracking_uri=uri,
-                    checkpoints=kept,
-                    name=name,
-                    init_from=init_from,
-                    on_start=remembering(kept, on_start),
-                    on_transfer=tell_transfer,
-                    on_report=on_report,
-                )
+            asked = _as_before(like, settings, uri)
+        with cluster(address), stoppable() as watch:
+            result = train(
+                asked.recipe,
+                asked.corpus,
+                asked.features,
+                workers=workers or asked.workers,
+                tracking_uri=uri,
+                checkpoints=kept,
+                name=name,
+                init_from=asked.init_from,
+                on_start=remembering(kept, watch.on_start),
+                on_transfer=watch.on_transfer,
+                on_report=watch.on_report,
             )
     show_result(result)
     if json:
         console.result(as_json(result))
 
 
-def _resumable(settings: list[str]) -> dict[str, int | None]:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    recipe: Recipe
+    corpus: UPath
+    features: UPath | None
+    init_from: str | None
+    workers: int = 1
+
+
+def _as_told(
+    recipe: str | None,
+    settings: list[str],
+    corpus: UPath | None,
+    features: UPath | None,
+    init_from: str | None,
+) -> _Asked:
+    from training.config import load_recipe
+
+    if recipe is None or corpus is None:
+        raise UserError("train: needs a RECIPE and --corpus, or --resume RUN, or --like RUN")
+    return _Asked(load_recipe(recipe, settings), corpus, features, init_from)
+
+
+def _as_before(run: str, settings: list[str], tracking_uri: str) -> _Asked:
+    """What a run was asked for, of the same data."""
+    from training.config import change_recipe
+    from training.data.source import check_unchanged
+    from training.experiment import logged_job
+    from training.tracking.run import resolve_run
+
+    was = logged_job(resolve_run(run, tracking_uri))
+    check_unchanged(was.data)
+    return _Asked(
+        change_recipe(was.recipe, settings, "--set"),
+        location(was.data.corpus),
+        location(was.data.features.path) if was.data.features else None,
+        was.init_from,
+        was.workers,
+    )
+
+
+def _changes(settings: list[str]) -> dict[str, int | None]:
     """The settings that may differ when a run goes on: how long it trains."""
     changes: dict[str, int | None] = {}
     for setting in settings:
@@ -143,83 +171,22 @@ def _resumable(settings: list[str]) -> dict[str, int | None]:
     return changes
 
 
-def with_progress(
-    start: Callable[[Callable[[RunRef], None], Callable[[Report], None]], TrainingResult],
-) -> TrainingResult:
-    """Train, with a progress bar and a line an epoch; told to stop, it says how to go on.
-
-    Raises:
-        typer.Exit: with 75 after SIGTERM, with 130 after Ctrl-C.
-    """
-    from training.reports import FellBack, StepReport
-
-    started: list[RunRef] = []
-    # Ray's own, there since Ray started, would have the run end as FAILED.
-    handler = signal.signal(signal.SIGTERM, _stop)
-    with console.bar("training", counts=False) as bar:
-
-        def tell_run(run: RunRef) -> None:
-            started.append(run)
-            console.ERRORS.print(f"run {run.name} ({run.run_id})", markup=False)
-
-        def tell(report: Report) -> None:
-            if isinstance(report, StepReport):
-                note = f"{report.nats_per_token:.3f} nats, {report.tokens_per_s:.0f} tokens/s"
-                bar.update(report.done, 1.0, f"epoch {report.epoch}, {note}")
-                return
-            if isinstance(report, FellBack):
-                console.ERRORS.print(
-                    f"WARNING: {'; '.join(report.damages)}; going on from {report.used}",
-                    style="bold red",
-                    markup=False,
-                    soft_wrap=True,
-                )
-                return
-            figures = {
-                name.removeprefix("val/"): value
-                for name, value in report.figures.items()
-                if name.startswith("val/")
-            }
-            scores = [f"{name} {value:.4g}" for name, value in figures.items()]
-            console.ERRORS.print(
-                f"epoch {report.epoch}: {report.figures['train/nats_per_token']:.3f} nats a token "
-                f"in training; validation: {', '.join(scores)}"
-                f"{' (best so far)' if report.is_best else ''}",
-                markup=False,
-                soft_wrap=True,
-            )
-
-        try:
-            return start(tell_run, tell)
-        except KeyboardInterrupt as stopped:
-            _leave(stopped, *started)
-        finally:
-            signal.signal(signal.SIGTERM, handler)
-
-
-def tell_transfer(found: Transfer) -> None:
-    """Say what a training begins with."""
-    for line in found.describe():
-        console.ERRORS.print(line, markup=False, soft_wrap=True)
-
-
-def _stop(number: int, frame: object) -> NoReturn:
-    raise Stopped(SIGTERM_EXIT_CODE)
-
-
-def _leave(stopped: KeyboardInterrupt, run: RunRef | None = None) -> NoReturn:
-    """Say how the training can go on, if it can."""
+@contextmanager
+def stoppable() -> Iterator[Watch]:
+    """Show a training; one that is stopped tells how to go on with it, if that is possible."""
     from training.tracking.run import default_tracking_uri
     from training.tracking.store import shown
 
-    told = stopped if isinstance(stopped, Stopped) else Stopped(SIGINT_EXIT_CODE)
-    line = "stopped before its first checkpoint"
-    if run is not None and told.resumable:
-        line = f"stopped; to go on: intertitle train --resume {shlex.quote(run.name)}"
-        if run.tracking_uri != default_tracking_uri():
-            line += f" --tracking-uri {shlex.quote(shown(run.tracking_uri))}"
-    console.ERRORS.print(f"intertitle: {line}", markup=False, soft_wrap=True)
-    raise typer.Exit(told.exit_code) from stopped
+    with watching() as watch:
+        try:
+            yield watch
+        except Stopped as stopped:
+            if watch.run and stopped.resumable:
+                command = f"intertitle train --resume {shlex.quote(watch.run.name)}"
+                if watch.run.tracking_uri != default_tracking_uri():
+                    command += f" --tracking-uri {shlex.quote(shown(watch.run.tracking_uri))}"
+                stopped.add_note(f"to go on: {command}")
+            raise
 
 
 def as_json(result: TrainingResult) -> dict[str, Any]:

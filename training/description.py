@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-import ray
 import torch
 
 from training.config import Recipe, flatten
 from training.data.source import DataSource, corpus_profile, features_profile
 from training.models.build import build_model
 from training.models.generator import Sizes
+from training.placement import on_gpus
 from training.tracking.run import DataInput
 
 
@@ -20,7 +20,7 @@ def params_of(recipe: Recipe, sizes: Sizes, workers: int) -> dict[str, Any]:
     # On no device, a model has shapes without values.
     with torch.device("meta"):
         num_parameters = sum(p.numel() for p in build_model(recipe.model, sizes).parameters())
-    on_gpu = ray.cluster_resources().get("GPU", 0) >= workers
+    on_gpu = on_gpus(workers)
     return {
         **flatten(recipe),
         "workers": workers,

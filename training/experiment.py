@@ -24,13 +24,14 @@ from training.diagnostics import compare_on_text
 from training.evaluation.evaluate import Evaluation
 from training.models.build import build_model, task_of
 from training.models.language_model import LanguageModel
+from training.placement import cpus_per_worker
 from training.reports import EpochReport, FellBack, Report
 from training.scoring import MODEL_ARTIFACT, load_trained, log_evaluation, measure, sample_row
 from training.tracking.plots import gradient_flow_plot, learning_curves
 from training.tracking.run import RunRef, TrackedRun, download, reopen, resolve_run
 from training.tracking.served import write_mlflow_model
 from training.trained import TrainedModel, sizes_of
-from training.trainer import TrainingJob, cpus_per_worker, fit
+from training.trainer import TrainingJob, fit
 from training.transfer import Transfer, transfer
 
 EXPERIMENT = "intertitle"

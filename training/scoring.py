@@ -162,9 +162,10 @@ def log_evaluation(
 
 def sample_row(sample: Sample) -> dict[str, object]:
     """A sample as a line of a table."""
+    source = {} if sample.source is None else {"source": sample.source}
     return {
         "id": sample.id,
-        "source": sample.source or "",
+        **source,
         "hypothesis": sample.hypothesis,
         "references": " | ".join(sample.references),
         "score": sample.score,

@@ -29,6 +29,7 @@ from training.data.source import DataSource, check_unchanged
 from training.data.vocabularies import Vocabularies
 from training.loop import TrainingLoop
 from training.models.build import task_of
+from training.placement import cpus_per_worker, on_gpus
 from training.ranks import Ranks
 from training.reports import FellBack, Report
 from training.trained import sizes_of
@@ -82,7 +83,7 @@ def fit(job: TrainingJob, on_report: Callable[[Report], None]) -> Checkpoint:
         JobError: the training failed.
         Stopped: by Ctrl-C; or by SIGTERM, after which the workers keep a checkpoint first.
     """
-    use_gpu = ray.cluster_resources().get("GPU", 0) >= job.workers
+    use_gpu = on_gpus(job.workers)
     cpus = cpus_per_worker(job.workers)
     reports: Queue = Queue(actor_options={"num_cpus": 0})
     stop = ray.remote(num_cpus=0)(_StopSign).remote()
@@ -117,9 +118,8 @@ def fit(job: TrainingJob, on_report: Callable[[Report], None]) -> Checkpoint:
                     raise (found or _explain(error)) from error
             if told.is_set():
                 raise Stopped(SIGTERM_EXIT_CODE)
-    except KeyboardInterrupt as stopped:
-        code = stopped.exit_code if isinstance(stopped, Stopped) else SIGINT_EXIT_CODE
-        raise Stopped(code, resumable=bool(checkpoints.names())) from stopped
+    except Stopped as stopped:
+        raise Stopped(stopped.exit_code, resumable=bool(checkpoints.names())) from stopped
     if not checkpoints.names():
         raise JobError(f"run {job.run_id}: ended without a checkpoint")
     return checkpoints.read(checkpoints.names()[0])
@@ -127,9 +127,10 @@ def fit(job: TrainingJob, on_report: Callable[[Report], None]) -> Checkpoint:
 
 @contextmanager
 def _stopping(ask: Callable[[], object]) -> Iterator[threading.Event]:
-    """The first SIGTERM asks, a second one or `GRACE_S` raises `Stopped`; Ctrl-C is as ever.
+    """The first SIGTERM asks; a second one, `GRACE_S` or Ctrl-C raise `Stopped`.
 
-    Ray answers Ctrl-C by leaving with exit code 0, and keeps its handler after.
+    Ray answers Ctrl-C by leaving with exit code 0, and keeps its handler after; a `Stopped` that is
+    raised inside of it comes out as a KeyboardInterrupt.
 
     Args:
         ask: the workers to stop.
@@ -156,8 +157,8 @@ def _stopping(ask: Callable[[], object]) -> Iterator[threading.Event]:
     signal.signal(signal.SIGALRM, end)
     try:
         yield told
-    except SystemExit as left:
-        raise KeyboardInterrupt from left
+    except (SystemExit, KeyboardInterrupt) as left:
+        raise Stopped(SIGTERM_EXIT_CODE if told.is_set() else SIGINT_EXIT_CODE) from left
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in handlers.items():
@@ -184,19 +185,6 @@ class _NoSecondTry(ray.train.UserCallback):  # type: ignore[misc]
         for error in worker_exceptions.values():
             if isinstance(error, UserError | JobError):
                 raise error
-
-
-def cpus_per_worker(workers: int) -> int:
-    """The most cores that each of so many workers can have at once, wherever Ray places them.
-
-    Raises:
-        UserError: they are more than the cluster's cores.
-    """
-    nodes = [int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"]]
-    for cpus in range(max(nodes, default=0), 0, -1):
-        if sum(node // cpus for node in nodes) >= workers:
-            return cpus
-    raise UserError(f"workers: {workers}, allowed: at most {sum(nodes)}, one a core of the cluster")
 
 
 def _found_by_a_worker(error: ray.train.TrainingFailedError) -> UserError | JobError | None:

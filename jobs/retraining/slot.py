@@ -18,6 +18,7 @@ from jobs.importing import run_import
 from jobs.precompute import run_precompute
 from jobs.retraining.config import RetrainConfig, place
 from jobs.retraining.hooks import tell
+from jobs.watch import watching
 from pipeline.corpus import Corpus
 from pipeline.errors import JobError, UserError
 from pipeline.failpoints import failpoint
@@ -31,12 +32,11 @@ from pipeline.snapshot import current_snapshot
 from training.config import flatten, load_recipe
 from training.data.source import describe_data
 from training.experiment import resume, train
-from training.reports import Report
 from training.scoring import evaluate_run, load_trained
 from training.tracking import moves, registry, slots
-from training.tracking.compare import Measured, read_newest
+from training.tracking.compare import Measured, find_newest, read_newest
 from training.tracking.gate import Decision, decide
-from training.tracking.run import RunRef, TrackedRun
+from training.tracking.run import RunRef, TrackedRun, reopen, resolve_run
 
 PROMOTED, REFUSED, NOTHING_NEW = "promoted", "refused", "nothing new"
 
@@ -70,7 +70,6 @@ def retrain(
     tracking_uri: str,
     address: str | None = None,
     on_step: Callable[[str], None] = lambda _: None,
-    on_report: Callable[[Report], None] = lambda _: None,
 ) -> Outcome:
     """Do a slot, or what is left of it.
 
@@ -81,7 +80,6 @@ def retrain(
         tracking_uri: MLflow's.
         address: of a Ray cluster; None is this machine.
         on_step: told what is done next.
-        on_report: told how the training goes.
 
     Raises:
         UserError: the data or the settings are not what they should be, or another process is at
@@ -89,16 +87,13 @@ def retrain(
         JobError: a step failed; the next call goes on there.
     """
     _check_slot(slot)
-    call = _Call(config, slot, tracking_uri, on_step, on_report)
+    call = _Call(config, slot, tracking_uri, on_step)
     with only_writer(location(config.train.checkpoints) / f"{config.model}.retraining"):
-        done = slots.find_slot(config.model, slot, tracking_uri)
-        if done and done.outcome:
-            outcome = call.outcome(done.run, done.outcome, done.tags[slots.REASONS], before=True)
-            if slots.HOOKED not in done.tags:
-                call.tell(outcome)
-            return outcome
+        begun = slots.find_slot(config.model, slot, tracking_uri)
+        if begun and begun.outcome:
+            return call.again(begun, begun.outcome)
         with call.telling_failure():
-            return call.run(if_new, address)
+            return call.run(begun, if_new, address)
 
 
 def _check_slot(slot: str) -> None:
@@ -115,40 +110,58 @@ class _Call:
         slot: str,
         tracking_uri: str,
         on_step: Callable[[str], None],
-        on_report: Callable[[Report], None],
     ) -> None:
         self._config, self._slot, self._uri = config, slot, tracking_uri
-        self._on_step, self._on_report = on_step, on_report
+        self._on_step = on_step
 
-    def run(self, if_new: bool, address: str | None) -> Outcome:
+    def again(self, slot: slots.Slot, outcome: str) -> Outcome:
+        """What came of a slot that an earlier call finished; whom that did not tell is told."""
+        found = self._outcome(slot.run, outcome, slot.tags[slots.REASONS], before=True)
+        if slots.HOOKED not in slot.tags:
+            self._tell(slot.run, found)
+        return found
+
+    def run(self, begun: slots.Slot | None, if_new: bool, address: str | None) -> Outcome:
+        """Do a slot, or what is left of one that was begun."""
         config = self._config
         self._on_step("looking for new data")
         corpus = self._corpus()
         fingerprint = corpus.fingerprint()
         known = slots.newest_corpus(config.model, self._uri)
         nothing_new = if_new and known == fingerprint and self._has_features(corpus)
-        champion = registry.champion(config.model, self._uri)
-        tags = {slots.CORPUS: fingerprint}
-        if champion:
-            tags[slots.CHAMPION] = champion.run_id
-        recipe = load_recipe(config.train.recipe, config.train.set)
-        params = {**_flat(config), **flatten(recipe)}
-        with slots.begin_slot(config.model, self._slot, tags, params, self._uri) as run:
+        champion = self._champion(begun)
+        with self._begin(begun, fingerprint, champion) as run:
             if nothing_new:
                 return self._end(run, NOTHING_NEW, ("no item or example is new or changed",))
-            # As it was when the slot began: a call that was killed may have promoted already.
-            begun = slots.find_slot(config.model, self._slot, self._uri)
-            was = begun.tags.get(slots.CHAMPION) if begun else None
-            before = RunRef(was, was, self._uri) if was else None
             with cluster(address):
                 self._precompute(corpus)
                 failpoint("retrain_precomputed")
-                challenger = self._train(run.ref, before)
+                challenger = self._train(run.ref, champion)
                 failpoint("retrain_trained")
                 measured = self._measure(challenger)
-                against = self._measure(before) if before else None
+                against = self._measure(champion) if champion else None
             failpoint("retrain_measured")
             return self._judge(run, measured, against)
+
+    def _begin(
+        self, begun: slots.Slot | None, fingerprint: str, champion: RunRef | None
+    ) -> TrackedRun:
+        """A slot's run: the one that an earlier call began, else a new one."""
+        if begun:
+            return reopen(begun.run, running=True)
+        config = self._config
+        tags = {slots.CORPUS: fingerprint}
+        if champion:
+            tags[slots.CHAMPION] = champion.run_id
+        params = {**_flat(config), **flatten(load_recipe(config.train.recipe, config.train.set))}
+        return slots.begin_slot(config.model, self._slot, tags, params, self._uri)
+
+    def _champion(self, begun: slots.Slot | None) -> RunRef | None:
+        """As it was when the slot began: a call that was killed may have promoted already."""
+        if begun is None:
+            return registry.champion(self._config.model, self._uri)
+        run_id = begun.tags.get(slots.CHAMPION)
+        return resolve_run(run_id, self._uri) if run_id else None
 
     def _judge(self, run: TrackedRun, challenger: Measured, champion: Measured | None) -> Outcome:
         model = self._config.model
@@ -174,15 +187,15 @@ class _Call:
         text = "\n".join(reasons)
         run.tags({slots.OUTCOME: outcome, slots.REASONS: text, "mlflow.note.content": text})
         run.finish()
-        told = self.outcome(run.ref, outcome, text)
-        self.tell(told)
+        told = self._outcome(run.ref, outcome, text)
+        self._tell(run.ref, told)
         return told
 
-    def outcome(self, run: RunRef, outcome: str, reasons: str, before: bool = False) -> Outcome:
+    def _outcome(self, run: RunRef, outcome: str, reasons: str, before: bool = False) -> Outcome:
         lines = tuple(reasons.split("\n"))
         return Outcome(self._config.model, self._slot, outcome, lines, run.run_id, before)
 
-    def tell(self, outcome: Outcome) -> None:
+    def _tell(self, run: RunRef, outcome: Outcome) -> None:
         hook = {
             PROMOTED: self._config.hooks.promoted,
             REFUSED: self._config.hooks.refused,
@@ -190,7 +203,7 @@ class _Call:
         if hook:
             self._on_step("the hook")
             tell(hook, outcome)
-        slots.set_tag(RunRef(outcome.run_id, "", self._uri), slots.HOOKED, "yes")
+        slots.set_tag(run, slots.HOOKED, "yes")
 
     @contextmanager
     def telling_failure(self) -> Iterator[None]:
@@ -249,23 +262,29 @@ class _Call:
                 return run
             if any((Path(chosen.checkpoints) / run.run_id).glob("checkpoint_*")):
                 self._on_step(f"going on with {run.name}")
-                resume(run.run_id, tracking_uri=self._uri, changes={}, on_report=self._on_report)
+                with watching() as watch:
+                    resume(
+                        run.run_id, tracking_uri=self._uri, changes={}, on_report=watch.on_report
+                    )
                 return run
             slots.abandon(run)
         self._on_step(f"training {chosen.recipe}")
         from_champion = champion if chosen.init_from == "champion" else None
-        result = train(
-            load_recipe(chosen.recipe, chosen.set),
-            location(self._config.data.corpus),
-            place(self._config.data.features),
-            workers=chosen.workers,
-            tracking_uri=self._uri,
-            checkpoints=Path(chosen.checkpoints),
-            name=f"{self._config.model}-{self._slot}-challenger",
-            init_from=from_champion.run_id if from_champion else None,
-            tags={slots.PARENT: slot.run_id},
-            on_report=self._on_report,
-        )
+        with watching() as watch:
+            result = train(
+                load_recipe(chosen.recipe, chosen.set),
+                location(self._config.data.corpus),
+                place(self._config.data.features),
+                workers=chosen.workers,
+                tracking_uri=self._uri,
+                checkpoints=Path(chosen.checkpoints),
+                name=f"{self._config.model}-{self._slot}-challenger",
+                init_from=from_champion.run_id if from_champion else None,
+                tags={slots.PARENT: slot.run_id},
+                on_start=watch.on_start,
+                on_transfer=watch.on_transfer,
+                on_report=watch.on_report,
+            )
         return result.run
 
     def _measure(self, run: RunRef) -> Measured:
@@ -274,21 +293,18 @@ class _Call:
         trained = load_trained(run)
         data = describe_data(location(frozen.corpus), place(frozen.features), trained.task.sees)
         beam = frozen.beam or trained.recipe.search.beam_size
-        try:
+        found = find_newest(run, frozen.split, data.corpus_fingerprint, beam)
+        if found is None:
+            self._on_step(f"measuring {run.name} on {frozen.corpus}, {frozen.split}")
+            evaluate_run(
+                run,
+                split=frozen.split,
+                beam_size=beam,
+                corpus=location(frozen.corpus),
+                features=place(frozen.features),
+            )
             found = read_newest(run, frozen.split, data.corpus_fingerprint)
-            if found.record.how["search"]["beam_size"] == beam:
-                return found
-        except UserError:
-            pass  # not measured yet
-        self._on_step(f"measuring {run.name} on {frozen.corpus}, {frozen.split}")
-        evaluate_run(
-            run,
-            split=frozen.split,
-            beam_size=beam,
-            corpus=location(frozen.corpus),
-            features=place(frozen.features),
-        )
-        return read_newest(run, frozen.split, data.corpus_fingerprint)
+        return found
 
 
 def _why(decision: Decision) -> str:

@@ -50,11 +50,11 @@ class Person:
         process = self.start(*arguments, **others)
         try:
             out, err = process.communicate(timeout=TIMEOUT_S)
-        except BaseException:
-            # What it started, it stops.
-            process.terminate()
-            process.communicate()
-            raise
+        finally:
+            if process.poll() is None:
+                # What it started, it stops.
+                process.terminate()
+                process.communicate()
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     @property

@@ -127,12 +127,13 @@ class LineProcess:
             # could wait on a full pipe.
             sender = threading.Thread(target=_send, args=(running.questions, question), daemon=True)
             sender.start()
+            answers = None
             try:
-                return [self._answer(running) for _ in range(num_answers)]
-            except BaseException:
-                self.close()  # a late answer would be taken for the next question's
-                raise
+                answers = [self._answer(running) for _ in range(num_answers)]
+                return answers
             finally:
+                if answers is None:
+                    self.close()  # a late answer would be taken for the next question's
                 sender.join()
 
     def close(self) -> None:

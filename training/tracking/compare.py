@@ -105,27 +105,50 @@ class Comparison:
 
 
 def read_newest(run: RunRef, split: str, corpus: str | None = None) -> Measured:
-    """Read a run's newest evaluation on a split, whatever search it was with.
+    """As `find_newest`, of a run that is supposed to have been measured.
+
+    Raises:
+        UserError: it has not been, or the store does not answer.
+    """
+    found = find_newest(run, split, corpus)
+    if found is None:
+        of = " of that corpus" if corpus else ""
+        raise UserError(
+            f"run {run.name}: keeps no examples of {split!r}{of}; {_how_to_measure(run, split)}"
+        )
+    return found
+
+
+def find_newest(
+    run: RunRef, split: str, corpus: str | None = None, beam_size: int | None = None
+) -> Measured | None:
+    """A run's newest evaluation on a split; by itself, not as one of an ensemble.
 
     Args:
         run: whose.
         split: its name.
         corpus: the fingerprint of the corpus that the split is of; None is any.
+        beam_size: that it was searched with; None is any.
+
+    Returns:
+        None where there is no such evaluation.
 
     Raises:
-        UserError: there is none, or the store does not answer.
+        UserError: the store does not answer.
     """
     with answering(run.tracking_uri):
         kept = list(_evaluations(open_client(run.tracking_uri), run.run_id, EVALUATIONS))
     of_split = [path for path in kept if split in path.split("/")]
     for path in sorted(of_split, key=lambda path: path.rpartition("/")[2], reverse=True):
         record = read_record(download(run, path))
-        if corpus in (None, record.how["data"]["corpus_fingerprint"]):
+        how = record.how
+        if (
+            how["ensemble"] == [run.run_id]
+            and corpus in (None, how["data"]["corpus_fingerprint"])
+            and beam_size in (None, how["search"]["beam_size"])
+        ):
             return Measured(run, params(run), record)
-    of = " of that corpus" if of_split else ""
-    raise UserError(
-        f"run {run.name}: keeps no examples of {split!r}{of}; {_how_to_measure(run, split)}"
-    )
+    return None
 
 
 def _evaluations(client: MlflowClient, run_id: str, path: str) -> Iterator[str]:
@@ -257,8 +280,7 @@ def _changes(
 def _settings(one: Measured) -> dict[str, str]:
     """The parameters of a run, and what it was measured on and with."""
     how = one.record.how
-    measured = {"data": how["data"], "search": how["search"], "ensemble": how["ensemble"][1:]}
-    return one.params | dict(_flat("measured", measured))
+    return one.params | dict(_flat("measured", {"data": how["data"], "search": how["search"]}))
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -106,7 +105,7 @@ def _looks_sane(record: Record, gate: GateConfig) -> list[tuple[bool, str]]:
     num = len(answers)
     empty = sum(not answer.strip() for answer in answers)
     # Labels are few, and people's as few.
-    distinct, wanted = len(Counter(answers)), len(Counter(refs[0] for refs in record.references))
+    distinct, wanted = len(set(answers)), len({refs[0] for refs in record.references})
     needed = int(np.ceil(gate.min_distinct * min(num, wanted)))
     words = float(np.mean([len(answer.split()) for answer in answers]))
     usual = float(np.mean([len(r.split()) for refs in record.references for r in refs]))

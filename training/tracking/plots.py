@@ -51,12 +51,8 @@ def learning_curves(
         validated = panels[_LOSS].get("validation", [])
         best_epoch = min(validated, key=lambda point: point[1])[0] if validated else None
 
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    width = 7.2 if columns == 1 else 4.4 * columns
-    figure = Figure(figsize=(width, 3.4 * rows), layout="constrained")
-    for index, (panel, lines) in enumerate(panels.items(), start=1):
-        axes = figure.add_subplot(rows, columns, index)
+    figure, grid = _grid(len(panels))
+    for axes, (panel, lines) in zip(grid, panels.items(), strict=True):
         _draw(axes, lines, best_epoch)
         name = "Loss" if panel == _LOSS else _label(panel).partition(" (")[0]
         split = "" if "training" in lines else ", validation"
@@ -102,12 +98,8 @@ def score_histogram(scores: Mapping[str, Sequence[float]]) -> Figure:
         scores: an example's score each, by the name of the metric; at least one metric, and one
             score of each.
     """
-    columns = min(3, len(scores))
-    rows = -(-len(scores) // columns)
-    width = 7.2 if columns == 1 else 4.4 * columns
-    figure = Figure(figsize=(width, 3.4 * rows), layout="constrained")
-    for index, (metric, values) in enumerate(scores.items(), start=1):
-        axes = figure.add_subplot(rows, columns, index)
+    figure, grid = _grid(len(scores))
+    for axes, (metric, values) in zip(grid, scores.items(), strict=True):
         shares = [100 / len(values)] * len(values)
         label = f"{len(values):,} examples"
         axes.hist(values, bins=30, weights=shares, color=_COLOURS[0], alpha=0.7, label=label)
@@ -140,6 +132,15 @@ def gradient_flow_plot(flows: Mapping[str, Sequence[float] | NDArray[np.float64]
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _finish(axes)
     return figure
+
+
+def _grid(num_panels: int) -> tuple[Figure, list[Axes]]:
+    """A figure with a number of panels, three a row."""
+    columns = min(3, num_panels)
+    rows = -(-num_panels // columns)
+    width = 7.2 if columns == 1 else 4.4 * columns
+    figure = Figure(figsize=(width, 3.4 * rows), layout="constrained")
+    return figure, [figure.add_subplot(rows, columns, 1 + n) for n in range(num_panels)]
 
 
 def _draw(axes: Axes, lines: _Lines, best_epoch: float | None) -> None:

@@ -93,9 +93,7 @@ def challenge(run: RunRef, model: str | None = None, why: str = "") -> Standing:
     note = checked_note(why)
     with answering(run.tracking_uri), impatient():
         client = open_client(run.tracking_uri)
-        name, version = _register(client, run, model)
-        if version == version_of(client, name, CHAMPION):
-            raise UserError(f"run {run.name}: is the champion of {name!r} already")
+        name, version = _register_other(client, run, model)
         changed = version_of(client, name, CHALLENGER) != version
         if changed:
             client.set_model_version_tag(name, version, CHALLENGER, f"since {now()} UTC, {note}")
@@ -111,9 +109,7 @@ def refuse(run: RunRef, model: str | None = None, why: str = "") -> Standing:
     note = checked_note(why)
     with answering(run.tracking_uri), impatient():
         client = open_client(run.tracking_uri)
-        name, version = _register(client, run, model)
-        if version == version_of(client, name, CHAMPION):
-            raise UserError(f"run {run.name}: is the champion of {name!r} already")
+        name, version = _register_other(client, run, model)
         changed = _REFUSED not in client.get_model_version(name, version).tags
         if changed:
             client.set_model_version_tag(name, version, _REFUSED, f"{now()} UTC, {note}")
@@ -197,6 +193,14 @@ def _register(client: MlflowClient, run: RunRef, model: str | None) -> tuple[str
     source = f"{found.info.artifact_uri}/{MODEL_ARTIFACT}"
     made = client.create_model_version(name, source, run.run_id, description=f"Run {run.name}")
     return name, str(made.version)
+
+
+def _register_other(client: MlflowClient, run: RunRef, model: str | None) -> tuple[str, str]:
+    """As `_register`, of a run that is not the champion."""
+    name, version = _register(client, run, model)
+    if version == version_of(client, name, CHAMPION):
+        raise UserError(f"run {run.name}: is the champion of {name!r} already")
+    return name, version
 
 
 def _may_be_again(client: MlflowClient, model: str, version: str, champion: str | None) -> bool:

@@ -100,9 +100,9 @@ def serve(settings: ServerSettings) -> None:
         with subprocess.Popen([*command, *where], env=environment) as server:
             try:
                 code = server.wait()
-            except BaseException:
-                server.terminate()
-                raise
+            finally:
+                if server.poll() is None:
+                    server.terminate()
     raise JobError(f"MLflow's server ended with {code}")
 
 

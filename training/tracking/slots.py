@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from training.tracking.run import RunRef, TrackedRun, reopen
+from training.tracking.run import RunRef, TrackedRun
 from training.tracking.store import absolute, answering, database, impatient, open_client
 
 if TYPE_CHECKING:
@@ -83,14 +83,11 @@ def set_tag(run: RunRef, name: str, value: str) -> None:
 def begin_slot(
     model: str, slot: str, tags: Mapping[str, str], params: Mapping[str, object], tracking_uri: str
 ) -> TrackedRun:
-    """Begin a slot, or go on with one that was not finished: then its tags stay as they were.
+    """Begin a slot.
 
     Raises:
         UserError: the store does not answer.
     """
-    begun = find_slot(model, slot, tracking_uri)
-    if begun:
-        return reopen(begun.run, running=True)
     tags = {MODEL: model, SLOT: slot, **tags}
     return TrackedRun.start(tracking_uri, EXPERIMENT, f"{model}-{slot}", params, tags)
 

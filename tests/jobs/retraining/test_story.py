@@ -8,7 +8,9 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +42,8 @@ margin = 2
 [hooks.promoted]
 command = ["sh", "-c", "cat >> told; echo >> told"]
 [hooks.refused]
+command = ["sh", "-c", "cat >> told; echo >> told"]
+[hooks.failed]
 command = ["sh", "-c", "cat >> told; echo >> told"]
 """
 WORDS = 30
@@ -143,6 +147,24 @@ def test_from_the_first_champion_to_a_rollback(moods: Moods) -> None:
     training = slots.training_of(RunRef(worse.run_id, "", moods.uri))
     assert training is not None
     assert training[1]
+
+
+def test_told_to_stop_it_says_how_to_go_on_and_has_not_failed(
+    moods: Moods, intertitle: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("INTERTITLE_FAILPOINT", "retrain_trained=term")
+        ended = intertitle(
+            "retrain", "moods.toml", "--slot", "a night", "--tracking-uri", moods.uri
+        )
+    assert ended.code == 75
+    assert ended.err.splitlines()[-1] == (
+        "intertitle: stopped; to go on: intertitle retrain moods.toml --slot 'a night'"
+    )
+    assert "epoch 6" in ended.err
+    assert moods.told() == []
+    finished = moods.retrain("a night")
+    assert (finished.outcome, finished.before) == (PROMOTED, False)
 
 
 @pytest.mark.chaos

@@ -65,6 +65,7 @@ def log_evaluation(
     folder: str,
     corpus: str = "corpus",
     signatures: Mapping[str, str] | None = None,
+    others: Sequence[str] = (),
 ) -> None:
     """Add an evaluation to a run."""
     scorer = CaptionScorer([sample.references for sample in samples])
@@ -73,7 +74,7 @@ def log_evaluation(
         "split": split,
         "data": {"corpus": corpus, "corpus_fingerprint": "f", "features": None},
         "search": {"beam_size": 3},
-        "ensemble": [run.run_id],
+        "ensemble": [run.run_id, *others],
         "scores": scores.values,
         "signatures": scores.signatures | dict(signatures or {}),
     }
