@@ -17,6 +17,7 @@ from training.data.task import Task
 from training.models.attention import Memory, MultiplicativeAttention
 from training.models.captioner import Captioner, Standardize
 from training.models.cells import CellState
+from training.models.dropout import Dropout
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class AttendAndTell(Captioner[AttendState]):
         feature_dim, hidden_size = sizes["feature_dim"], sizes["hidden_size"]
         super().__init__(told_size=hidden_size + attention_size, **sizes)
         self.scale_cells = Standardize(feature_dim)
-        self.channels = nn.Dropout(sizes["feature_dropout"])
+        self.channels = Dropout(sizes["feature_dropout"])
         self.stack = self.recurrent(self.embedding_size)
         self.attention = MultiplicativeAttention(hidden_size, feature_dim)
         self.from_cells = nn.Linear(feature_dim, attention_size)

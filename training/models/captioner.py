@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from training.data.batch import Batch
 from training.data.task import Task
 from training.models.cells import CellKind, CellState, Recurrent
+from training.models.dropout import Dropout
 from training.models.generator import Generator, S
 from training.models.words import Words
 
@@ -74,10 +75,10 @@ class Captioner(Generator[S]):
         super().__init__()
         self.standardize = Standardize(feature_dim)
         self.projection = nn.Sequential(
-            nn.Dropout(feature_dropout), nn.Linear(feature_dim, embedding_size)
+            Dropout(feature_dropout), nn.Linear(feature_dim, embedding_size)
         )
         self.words = Words(vocabulary, embedding_size, told_size or hidden_size, dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.embedding_size = embedding_size
         self.hidden_size = hidden_size
         self._stack: dict[str, Any] = {"cell": cell, "num_layers": num_layers, "dropout": dropout}

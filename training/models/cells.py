@@ -12,6 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from training.models.dropout import Dropout
+
 CellKind = Literal["rnn", "gru", "lstm"]
 
 _FUSED: dict[CellKind, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {
@@ -157,7 +159,7 @@ class Bidirectional(nn.Module):
     ) -> None:
         super().__init__()
         self.output_size = 2 * hidden_size
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         sizes = [input_size] + [self.output_size] * (num_layers - 1)
         self.forwards = nn.ModuleList(Recurrent(cell, size, hidden_size) for size in sizes)
         self.backwards = nn.ModuleList(Recurrent(cell, size, hidden_size) for size in sizes)

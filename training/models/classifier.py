@@ -11,6 +11,7 @@ from training.data.batch import Batch
 from training.data.task import Task
 from training.data.tokenizer import PAD_ID, UNK_ID
 from training.models.cells import Bidirectional, CellKind, Recurrent
+from training.models.dropout import Dropout
 from training.models.labels import LabelModel
 from training.models.words import source_steps
 
@@ -52,7 +53,7 @@ class Classifier(LabelModel):
         super().__init__(vocabulary, hidden_size * (1 + bidirectional), dropout)
         self.embedding = nn.Embedding(source_vocabulary, embedding_size, padding_idx=PAD_ID)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         kind = Bidirectional if bidirectional else Recurrent
         self.reader = kind(cell, embedding_size, hidden_size, num_layers, dropout)
         self.pooling = pooling

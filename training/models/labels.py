@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from training.models.dropout import Dropout
 from training.models.generator import Model
 
 
@@ -21,7 +22,7 @@ class LabelModel(Model):
     def __init__(self, vocabulary: int, hidden_size: int, dropout: float) -> None:
         super().__init__()
         self.output = nn.Linear(hidden_size, vocabulary)
-        self.output_dropout = nn.Dropout(dropout)
+        self.output_dropout = Dropout(dropout)
 
     def logits(self, hidden: Tensor) -> Tensor:
         told: Tensor = self.output(self.output_dropout(hidden))

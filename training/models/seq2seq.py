@@ -24,6 +24,7 @@ from training.models.cells import (
     initialize,
     reverse_within,
 )
+from training.models.dropout import Dropout
 from training.models.generator import Generator
 from training.models.words import Words, source_steps
 
@@ -87,7 +88,7 @@ class Seq2Seq(Generator[Seq2SeqState]):
         self.source = nn.Embedding(source_vocabulary, embedding_size, padding_idx=PAD_ID)
         nn.init.uniform_(self.source.weight, -0.1, 0.1)
         self.words = Words(vocabulary, embedding_size, hidden_size, dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         sizes = (cell, embedding_size, hidden_size, num_layers, dropout)
         self.encoder: Recurrent | Bidirectional
         self.bridge: _Bridge | None = None

@@ -11,6 +11,7 @@ from training.data.batch import Batch
 from training.data.task import Task
 from training.models.captioner import Standardize
 from training.models.cells import Bidirectional, CellKind, Recurrent
+from training.models.dropout import Dropout
 from training.models.labels import LabelModel
 
 
@@ -23,7 +24,7 @@ class _Projection(nn.Module):
         super().__init__()
         self.standardize = Standardize(feature_dim)
         self.project = nn.Sequential(
-            nn.Dropout(feature_dropout), nn.Linear(feature_dim, embedding_size), nn.Dropout(dropout)
+            Dropout(feature_dropout), nn.Linear(feature_dim, embedding_size), Dropout(dropout)
         )
 
     def forward(self, features: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from training.data.task import Task
 from training.data.tokenizer import PAD_ID
 from training.models.captioner import Standardize, mean_over_frames
 from training.models.cells import CellKind, Recurrent
+from training.models.dropout import Dropout
 from training.models.labels import LabelModel
 from training.models.words import source_steps
 
@@ -62,14 +63,14 @@ class VQA(LabelModel):
             # Drawn from N(0, 1). Small embeddings, as models that write begin with, leave questions
             # alike for so long that only what each of image and question says alone is learned.
             self.embedding = nn.Embedding(source_vocabulary, embedding_size, padding_idx=PAD_ID)
-            self.dropout = nn.Dropout(dropout)
+            self.dropout = Dropout(dropout)
             self.reader = Recurrent(cell, embedding_size, hidden_size, num_layers, dropout)
             state_size = num_layers * hidden_size * (2 if cell == "lstm" else 1)
             self.project_question = nn.Linear(state_size, fused_size)
         if uses != "question":
             self.standardize = Standardize(feature_dim)
             self.project_image = nn.Sequential(
-                nn.Dropout(feature_dropout), nn.Linear(feature_dim, fused_size)
+                Dropout(feature_dropout), nn.Linear(feature_dim, fused_size)
             )
 
     def measure(self, examples: Sequence[Tensor]) -> None:

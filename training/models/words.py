@@ -8,6 +8,7 @@ from torch.nn.functional import linear, pad
 
 from training.data.batch import Batch
 from training.data.tokenizer import PAD_ID
+from training.models.dropout import Dropout
 
 # The parameters that have a row for each word.
 BY_WORD = ("embedding.weight", "output.weight", "bias")
@@ -42,8 +43,8 @@ class Words(nn.Module):
         self.likeness = nn.Linear(hidden_size, embedding_size) if tied else None
         self.output = None if tied else nn.Linear(hidden_size, vocabulary, bias=False)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
-        self.dropout = nn.Dropout(dropout)
-        self.embedding_dropout = nn.Dropout(
+        self.dropout = Dropout(dropout)
+        self.embedding_dropout = Dropout(
             dropout if embedding_dropout is None else embedding_dropout
         )
 
