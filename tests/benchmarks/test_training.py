@@ -1,7 +1,8 @@
 """Training `show_and_tell` against what else a user might run, one worker, the same batches:
 
-a bare `nn.LSTM` loop whose batches are ready in memory; the same over packed sequences; the same as
-a loop over the steps; and our own loop over batches of random lengths.
+a bare `nn.LSTM` loop whose batches are ready in memory; the same over packed sequences; a loop over
+the steps, each with its words and its vocabulary, as ImageCaptioning.pytorch has it; our own loop
+over batches of random lengths, and the bare one over those, with padding told like words.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ class Bare(nn.Module):
     """The same arithmetic, and nothing else.
 
     Args:
-        how: "whole" sequences in one call, "packed" ones, or a loop of "steps".
+        how: "whole" sequences in one call, "packed" ones, a loop of "steps", or "padded" ones:
+            whole, and what is padding is told too.
     """
 
     def __init__(self, vocabulary: int, embedding: int, hidden: int, how: str) -> None:
@@ -92,26 +94,42 @@ class Bare(nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         image = self.dropout(self.image(batch.features[:, 0]))[:, None]
+        if self.how == "steps":
+            return self._step_by_step(image, batch)
         words = self.dropout(self.words(batch.inputs))
-        outputs = self._run(torch.cat([image, words], 1), batch.num_targets + 1)
+        outputs = self._run(torch.cat([image, words], 1), batch.num_targets + 1)[:, 1:]
+        if self.how == "padded":
+            return self._loss(outputs.flatten(0, 1), batch.targets.flatten())
         counts = batch.targets != PAD_ID
-        told = self.likeness(self.dropout(outputs[:, 1:][counts]))
+        return self._loss(outputs[counts], batch.targets[counts])
+
+    def _loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        told = self.likeness(self.dropout(outputs))
         logits = nn.functional.linear(told, self.words.weight, self.bias)
-        return cross_entropy(logits, batch.targets[counts], label_smoothing=0.1)
+        loss: torch.Tensor = cross_entropy(
+            logits, targets, label_smoothing=0.1, ignore_index=PAD_ID
+        )
+        return loss
+
+    def _step_by_step(self, image: torch.Tensor, batch: Batch) -> torch.Tensor:
+        _, state = self.lstm(image)
+        losses = []
+        for step in range(batch.inputs.shape[1]):
+            words = self.dropout(self.words(batch.inputs[:, step : step + 1]))
+            output, state = self.lstm(words, state)
+            losses.append(self._loss(output[:, 0], batch.targets[:, step]))
+        mean: torch.Tensor = torch.stack(losses).nanmean()
+        return mean
 
     def _run(self, inputs: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        if self.how == "whole":
-            return self.lstm(inputs)[0]
-        if self.how == "packed":
-            packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
-            return pad_packed_sequence(
-                self.lstm(packed)[0], batch_first=True, total_length=inputs.shape[1]
-            )[0]
-        state, outputs = None, []
-        for step in range(inputs.shape[1]):
-            output, state = self.lstm(inputs[:, step : step + 1], state)
-            outputs.append(output)
-        return torch.cat(outputs, 1)
+        if self.how != "packed":
+            whole: torch.Tensor = self.lstm(inputs)[0]
+            return whole
+        packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
+        outputs: torch.Tensor = pad_packed_sequence(
+            self.lstm(packed)[0], batch_first=True, total_length=inputs.shape[1]
+        )[0]
+        return outputs
 
 
 def bare_step(model: Bare, batches: list[Batch]) -> Callable[[int], None]:
@@ -157,7 +175,7 @@ def test_training_against_other_loops(tmp_path: Path) -> None:
     sampler = BatchSampler(train.lengths, settings.batch_tokens, settings.pool_batches, 0)
     rows = sampler.epoch(0)[: STEPS * ROUNDS]
     others = random_batches(train.lengths, settings.batch_tokens, rows)
-    ready = [train.batch(some) for some in rows]
+    ready, others_ready = ([train.batch(some) for some in batches] for batches in (rows, others))
 
     loop = TrainingLoop(
         recipe, words, train, val, sizes_of(words, source), torch.device("cpu"), Ranks()
@@ -172,6 +190,10 @@ def test_training_against_other_loops(tmp_path: Path) -> None:
             f"bare nn.LSTM, {how}": (bare_step(Bare(*size, how), ready), rows)
             for how in ("whole", "packed", "steps")
         },
+        "bare nn.LSTM, random batches, padding told": (
+            bare_step(Bare(*size, "padded"), others_ready),
+            others,
+        ),
     }
     seconds = dict.fromkeys(ways, 0.0)
     for part in range(ROUNDS):
