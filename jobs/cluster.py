@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
+
 from pipeline.errors import JobError, UserError
 
 # Where Ray looks for the token that a cluster asks for, in this order.
@@ -47,6 +49,23 @@ def cluster(address: str | None) -> Iterator[None]:
         make_token()
     handler = signal.getsignal(signal.SIGTERM)
     try:
+        _connect(address)
+    finally:
+        # Ray's own ends the process as if it had failed.
+        signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+# Ray gives a node up that takes half a minute to start, as it may beside other work.
+@retry(retry=retry_if_exception_type(JobError), stop=stop_after_attempt(3), reraise=True)
+def _connect(address: str | None) -> None:
+    """Start Ray on this machine, or connect to a cluster."""
+    import ray
+
+    try:
         ray.init(
             address=address or "local",
             include_dashboard=None if address else False,
@@ -59,13 +78,6 @@ def cluster(address: str | None) -> Iterator[None]:
         if address is None:
             raise JobError(f"Ray does not start on this machine: {line}") from error
         raise UserError(f"address: {address!r}: {line}") from error
-    finally:
-        # Ray's own ends the process as if it had failed.
-        signal.signal(signal.SIGTERM, handler)
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def check_token() -> None:

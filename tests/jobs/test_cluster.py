@@ -12,6 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from jobs.cluster import cluster
+from pipeline.errors import UserError
+
 from .program import Person, free_ports, somebody
 
 
@@ -103,3 +106,33 @@ def test_two_clusters_are_not_mixed_up(person: Person) -> None:
 def _head(person: Person, port: int) -> psutil.Process:
     record = next(person.home.glob(f"intertitle-*/{port}/cluster.json"))
     return psutil.Process(json.loads(record.read_text())["nodes"][0]["pid"])
+
+
+def test_a_node_that_is_slow_to_start_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def start(**options: object) -> None:
+        calls.append(str(options["address"]))
+        if len(calls) % 3:
+            raise Exception("The current node timed out during startup.\nMore.")
+
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", start)
+    monkeypatch.setattr("ray.shutdown", lambda: calls.append("shutdown"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with cluster(None):
+        assert calls == ["local"] * 3
+    assert calls[3:] == ["shutdown"]
+
+
+def test_a_cluster_that_does_not_answer_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**options: object) -> None:
+        raise ConnectionError("nobody there\nMore.")
+
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", fail)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    told = r"address: 'ray://nobody:1': nobody there$"
+    with pytest.raises(UserError, match=told), cluster("ray://nobody:1"):
+        pass
