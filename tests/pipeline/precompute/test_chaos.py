@@ -12,11 +12,9 @@ import secrets
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +30,10 @@ from pipeline.sampling import Uniform
 from pipeline.source import Source, state_of
 from pipeline.store import FeatureStore
 from pipeline.work import DecodedItem, write_features
+from tests.hosts import IMPATIENT, SCRIPTS, network, ray_node
 
 pytestmark = pytest.mark.chaos
 
-SCRIPTS = Path(sysconfig.get_path("scripts"))
 SHARD_ITEMS = 10
 NUM_CLIPS = 24
 # Of one driver: on two busy cores none has needed fifty.
@@ -231,11 +229,12 @@ def test_a_lost_rpc_neither_loses_nor_doubles_an_item(
 
 # The network splits
 
-NEAR, FAR = "10.98.0.1", "10.98.0.2"
 ON_NEAR = (
     HOUSED
-    + f"""
-@ray.remote(num_cpus=0, resources={{"node:{NEAR}": 0.1}})
+    + """
+near = sys.argv[3]
+
+@ray.remote(num_cpus=0, resources={f"node:{near}": 0.1})
 class Guest:
     def arrive(self): ...
 
@@ -243,7 +242,7 @@ def leave(progress):
     if progress.done:
         ray.kill(guest)
 
-ray.init("{NEAR}:6379", _node_ip_address="{NEAR}", log_to_driver=False)
+ray.init(f"{near}:6379", _node_ip_address=near, log_to_driver=False)
 # The near host's home is taken until the backbone has settled on the far one.
 guest = Guest.remote()
 ray.get(guest.arrive.remote())
@@ -253,63 +252,10 @@ assert sum(node["Alive"] for node in ray.nodes()) == 1
 )
 
 
-def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
-
-
-@pytest.fixture
-def hosts() -> Iterator[tuple[str, str]]:
-    """Two network namespaces joined by a wire, as hosts of the addresses NEAR and FAR."""
-    mark = secrets.token_hex(3)
-    near, far = f"near-{mark}", f"far-{mark}"
-    with ExitStack() as undo:
-        try:
-            for name in (near, far):
-                ip("netns", "add", name)
-                undo.callback(ip, "netns", "del", name)
-            ip("-n", near, "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns",
-               far)  # fmt: skip
-        except (OSError, subprocess.CalledProcessError) as error:
-            reason = getattr(error, "stderr", "") or str(error)
-            pytest.skip(f"needs the right to make network namespaces: {reason.strip()}")
-        for name, mine in ((near, NEAR), (far, FAR)):
-            # A host keeps an address that is not the wire's when the wire is cut.
-            ip("-n", name, "address", "add", f"{mine}/32", "dev", "lo")
-            ip("-n", name, "link", "set", "lo", "up")
-            ip("-n", name, "link", "set", "wire", "up")
-            ip("-n", name, "route", "add", "default", "dev", "wire", "src", mine)
-        yield near, far
-
-
-@contextmanager
-def ray_node(host: str, environment: dict[str, str], *options: str) -> Iterator[None]:
-    """`ray start` on a host; in the end all of its processes are gone, as their namespace is."""
-    command = [
-        *("ip", "netns", "exec", host),
-        *("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"),
-        *(
-            str(SCRIPTS / "ray"),
-            "start",
-            "--block",
-            "--num-cpus=1",
-            "--num-gpus=0",
-            '--resources={"home": 1}',
-            *options,
-        ),
-    ]
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet) as node:
-        try:
-            yield
-        finally:
-            node.kill()
-
-
 def test_a_split_network_publishes_once(
     clips: Path,
     clip_features: Path,
     environment: dict[str, str],
-    hosts: tuple[str, str],
     tmp_path: Path,
 ) -> None:
     """The wire is cut while the far host holds a shard that it wrote and has not told of yet.
@@ -317,35 +263,28 @@ def test_a_split_network_publishes_once(
     It goes on, finishes, and finds nobody to tell; the near one takes it for dead, and makes its
     shards again. Both see the same disk.
     """
-    near, far = hosts
     store, notes = tmp_path / "store", tmp_path / "notes"
     notes.mkdir()
-    # A host that is silent for five seconds is dead, and so is a call to it. By default such a call
-    # waits for minutes, in which the job stands still.
-    environment |= {
-        "RAY_grpc_client_keepalive_time_ms": "2000",
-        "RAY_grpc_client_keepalive_timeout_ms": "3000",
-        "RAY_health_check_initial_delay_ms": "1000",
-        "RAY_health_check_period_ms": "1000",
-        "RAY_health_check_timeout_ms": "1000",
-        "RAY_health_check_failure_threshold": "5",
-    }
+    environment |= IMPATIENT
     slow = {failpoints.VARIABLE: "written=sleep", failpoints.ONCE: str(notes)}
-    head = ("--head", f"--node-ip-address={NEAR}", "--port=6379", "--include-dashboard=false")
-    other = (f"--address={NEAR}:6379", f"--node-ip-address={FAR}")
+    one = ("--num-cpus=1", '--resources={"home": 1}')
+    over = threading.Event()
 
     def cut() -> None:
         while not over.wait(0.02):
             if list(notes.iterdir()):
-                ip("-n", near, "link", "set", "wire", "down")
+                near.cut()
                 return
 
-    over, cutter = threading.Event(), threading.Thread(target=cut)
-    with ray_node(near, environment, *head), ray_node(far, environment | slow, *other):
+    cutter = threading.Thread(target=cut)
+    with (
+        network(2) as (near, far),
+        ray_node(near, environment, *one, "--head", "--port=6379", "--include-dashboard=false"),
+        ray_node(far, environment | slow, *one, f"--address={near.address}:6379"),
+    ):
         cutter.start()
         try:
-            within = ("ip", "netns", "exec", near)
-            run_driver(ON_NEAR, environment, clips, store, within=within)
+            run_driver(ON_NEAR, environment, clips, store, near.address, within=near.within)
         finally:
             over.set()
             cutter.join()
