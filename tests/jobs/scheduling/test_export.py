@@ -1,11 +1,11 @@
 """The same schedule for other clocks."""
 
-import json
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from jobs.scheduling.clock import Clock
 from jobs.scheduling.export import FORMATS, export
@@ -19,7 +19,7 @@ def exported(format: str, clock: Clock = CLOCK) -> str:
 
 
 def test_kubernetes_runs_one_at_a_time_at_the_same_times() -> None:
-    cron_job = json.loads(exported("kubernetes"))
+    cron_job = yaml.safe_load(exported("kubernetes"))
     spec = cron_job["spec"]
     assert (spec["schedule"], spec["timeZone"]) == ("0 3 * * 1-5", "Europe/Berlin")
     assert spec["concurrencyPolicy"] == "Forbid"
