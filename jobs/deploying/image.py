@@ -25,10 +25,9 @@ FROM python:{PYTHON_VERSION}-slim AS gpu
 
 # hadolint ignore=DL3006
 FROM ${{ACCELERATOR}} AS build
-ENV PATH=/opt/intertitle/bin:$PATH \\
-    PIP_DISABLE_PIP_VERSION_CHECK=1 \\
-    PIP_NO_CACHE_DIR=1
-RUN python -m venv /opt/intertitle
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \\
+    PIP_NO_CACHE_DIR=1 \\
+    PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 # What it needs first, without its code: a layer that stays when only the code changes.
 COPY pyproject.toml README.md ./
@@ -42,9 +41,9 @@ RUN pip install --no-deps --force-reinstall .
 FROM python:{PYTHON_VERSION}-slim
 RUN useradd --create-home --uid {USER_ID} intertitle \\
     && install --directory --owner={USER_ID} --group={USER_ID} {DATA}
-COPY --from=build /opt/intertitle /opt/intertitle
-ENV PATH=/opt/intertitle/bin:$PATH \\
-    {environment}
+# Python's own folder: a login shell, as `ray up` has, would not look in another.
+COPY --from=build /usr/local /usr/local
+ENV {environment}
 USER {USER_ID}:{USER_ID}
 WORKDIR {DATA}
 EXPOSE {HEAD_PORT} {JOB_SERVER_PORT}

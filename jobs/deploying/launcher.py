@@ -12,8 +12,6 @@ Tree = dict[str, Any]
 # On every machine, from its image: the variables of README.md, and the folder that all share.
 _SECRETS = "/etc/intertitle/env"
 _SHARED = "/mnt/intertitle"
-# What containers find of their machine's memory for Ray's objects.
-_SHARED_MEMORY = 0.3
 _DISK_GB = 200
 
 

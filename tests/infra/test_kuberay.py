@@ -140,7 +140,7 @@ def strict(schema: Any) -> Any:
 
 @has_crds
 def test_it_is_what_kuberay_itself_reads(tree: Any) -> None:
-    jsonschema.validate(tree, crd(tree["kind"]))
+    jsonschema.Draft202012Validator(crd(tree["kind"])).validate(tree)
 
 
 @has_crds
@@ -148,7 +148,7 @@ def test_it_is_what_kuberay_itself_reads(tree: Any) -> None:
 def test_kuberay_itself_refuses_a_slip(tree: Any, slip: Callable[[Any], object]) -> None:
     slip(tree)
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(tree, crd(tree["kind"]))
+        jsonschema.Draft202012Validator(crd(tree["kind"])).validate(tree)
 
 
 @has_crds
