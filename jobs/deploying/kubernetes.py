@@ -35,7 +35,10 @@ def cron_job(
         "podFailurePolicy": {
             "rules": [
                 # A machine that was taken away is no failure; the next attempt goes on.
-                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
+                {
+                    "action": "Ignore",
+                    "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+                },
                 # A user's mistake fails every time.
                 {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [2]}},
             ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,6 @@ def commands() -> Iterator[list[str]]:
             if key == "command":
                 yield value
             elif key == "entrypoint" and isinstance(value, str):
-                yield value.split()
+                yield shlex.split(value)
             elif key.endswith("_start_ray_commands"):
                 yield from (line.split() for line in value)

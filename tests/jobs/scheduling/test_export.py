@@ -1,5 +1,6 @@
 """The same schedule for other clocks."""
 
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -36,6 +37,19 @@ def test_kubernetes_runs_one_at_a_time_at_the_same_times() -> None:
         "Europe/Berlin",
         "--if-new",
     ]
+
+
+def test_kuberay_runs_the_same_command_at_the_same_times() -> None:
+    exports = [yaml.safe_load(exported(format)) for format in ("kubernetes", "kuberay")]
+    (container,) = exports[0]["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    ray = exports[1]["spec"]
+    assert shlex.split(ray["jobTemplate"]["entrypoint"]) == container["command"]
+    assert exports[1]["metadata"]["name"] == exports[0]["metadata"]["name"]
+    for field in ("schedule", "timeZone"):
+        assert ray[field] == exports[0]["spec"][field]
+    cluster = ray["jobTemplate"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        assert group["template"]["spec"]["containers"][0]["image"] == "image:1"
 
 
 @pytest.mark.parametrize(
