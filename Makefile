@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint bench chaos
+.PHONY: setup demo test lint bench chaos infra
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml infra/constraints.txt
@@ -29,3 +29,7 @@ bench: setup
 
 chaos: setup
 	$(BIN)/pytest -m chaos
+
+# Where it runs: written from the settings that the code uses.
+infra: setup
+	$(BIN)/python -m jobs.deploying

@@ -14,6 +14,16 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from pipeline.errors import JobError, UserError
 
+# Where a cluster's head and its job server listen.
+HEAD_PORT = 6379
+JOB_SERVER_PORT = 8265
+RAY_ENVIRONMENT = {
+    # Ray warns at length of what this settles.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # A call to a node behind a cut wire ends after a minute; by default it takes seven.
+    "RAY_grpc_client_keepalive_time_ms": "30000",
+    "RAY_grpc_client_keepalive_timeout_ms": "30000",
+}
 # Where Ray looks for the token that a cluster asks for, in this order.
 TOKEN_PLACES = "RAY_AUTH_TOKEN, the file RAY_AUTH_TOKEN_PATH names, or ~/.ray/auth_token"
 
@@ -31,11 +41,8 @@ def cluster(address: str | None) -> Iterator[None]:
         UserError: no cluster answers there, or it asks for another token.
         JobError: none can be started here.
     """
-    # Ray warns at length of what this settles.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # A call to a node behind a cut wire ends after a minute; by default it takes seven.
-    os.environ.setdefault("RAY_grpc_client_keepalive_time_ms", "30000")
-    os.environ.setdefault("RAY_grpc_client_keepalive_timeout_ms", "30000")
+    for name, value in RAY_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     import ray
 
     if ray.is_initialized():

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from jobs import console
+from jobs.cluster import HEAD_PORT, JOB_SERVER_PORT
 from jobs.local_cluster import LocalCluster, clusters, start, stop
 from jobs.options import Json
 from pipeline.errors import UserError
@@ -21,10 +22,10 @@ def up(
     cpus_per_node: Annotated[
         int | None, typer.Option(min=1, help="Default: this machine's cores over its nodes.")
     ] = None,
-    port: Annotated[int, typer.Option(min=1024, max=65535, help="Of the head.")] = 6379,
+    port: Annotated[int, typer.Option(min=1024, max=65535, help="Of the head.")] = HEAD_PORT,
     dashboard_port: Annotated[
         int, typer.Option(min=1024, max=65535, help="Of the job server and Ray's page.")
-    ] = 8265,
+    ] = JOB_SERVER_PORT,
     json: Json = False,
 ) -> None:
     """Start a head and workers, processes of this machine that only this machine reaches.

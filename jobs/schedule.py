@@ -30,9 +30,11 @@ def schedule(
     ] = False,
     export: Annotated[
         str | None,
-        typer.Option(metavar="FORMAT", help="Print a manifest: kubernetes, systemd or cron."),
+        typer.Option(
+            metavar="FORMAT", help="Print a manifest: kubernetes, kuberay, systemd or cron."
+        ),
     ] = None,
-    image: Annotated[str, typer.Option(help="Of the container, for kubernetes.")] = "intertitle",
+    image: Annotated[str, typer.Option(help="Of the containers.")] = "intertitle",
     tracking_uri: TrackingUri = None,
     address: Address = None,
 ) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # What is sent of this environment: where things are. Passwords are the cluster's own business.
 SETTINGS = ("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "AWS_REGION")
 # Ray kills a job so long after it was told to stop; a training keeps a checkpoint first.
-_STOP_WAIT_S = 30
+STOP_WAIT_S = 30
 _PACKAGES = (pipeline, training, jobs)
 _SLOT = re.compile(r"[\w.:+-]{1,64}", re.ASCII)
 _URL_PASSWORD = re.compile(r"//[^/@\s]*:[^/@\s]+@")
@@ -90,7 +90,7 @@ def describe(command: Sequence[str], slot: str = "") -> Submission:
     return Submission(
         name,
         f"PACKED=$PWD; cd {shlex.quote(str(here))} 2>/dev/null; exec {' '.join(words)}",
-        {**settings, JOB_VARIABLE: name, "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_WAIT_S)},
+        {**settings, JOB_VARIABLE: name, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)},
         files,
     )
 

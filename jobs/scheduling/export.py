@@ -1,19 +1,21 @@
-"""The same schedule for clocks that are there already: Kubernetes, systemd, cron."""
+"""The same schedule for clocks that are there already: Kubernetes, KubeRay, systemd, cron."""
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+from jobs.deploying.kuberay import ray_cron_job
+from jobs.deploying.kubernetes import cron_job
+from jobs.deploying.render import as_yaml, retrain_command, retrain_name
+from jobs.deploying.settings import Settings
 from jobs.scheduling.clock import Clock
 from pipeline.errors import UserError
 
-FORMATS = ("kubernetes", "systemd", "cron")
+FORMATS = ("kubernetes", "kuberay", "systemd", "cron")
 
-# So late may a slot still be begun.
-_START_WITHIN_S = 3600
+_OBJECTS = {"kubernetes": cron_job, "kuberay": ray_cron_job}
 _DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
@@ -28,56 +30,22 @@ def export(
         model: its model's name.
         clock: when.
         options: more words of the command.
-        image: of the container, for Kubernetes.
+        image: of the containers, for Kubernetes and KubeRay.
 
     Raises:
         UserError: there is no such format, or it can't say this expression.
     """
-    times = ["--cron", clock.cron, "--timezone", clock.timezone]
-    # A container has a file system of its own.
-    place = config if format == "kubernetes" else config.absolute()
-    command = ["intertitle", "retrain", str(place), *times, *options]
-    if format == "kubernetes":
-        return _kubernetes(_plain(model), clock, command, image)
+    times = (clock.cron, clock.timezone)
+    if format in _OBJECTS:
+        # A container has a file system of its own.
+        command = retrain_command(config, *times, options)
+        return as_yaml(_OBJECTS[format](Settings(image), retrain_name(model), *times, command))
+    command = retrain_command(config.absolute(), *times, options)
     if format == "systemd":
         return _systemd(model, clock, command)
     if format == "cron":
         return _cron(clock, command)
     raise UserError(f"--export {format!r}: allowed: {', '.join(FORMATS)}")
-
-
-def _kubernetes(name: str, clock: Clock, command: list[str], image: str) -> str:
-    """A CronJob; JSON is YAML."""
-    container = {
-        "name": "retrain",
-        "image": image,
-        "command": command,
-        "envFrom": [{"secretRef": {"name": "intertitle"}}],
-        "resources": {
-            "requests": {"cpu": "2", "memory": "4Gi"},
-            "limits": {"memory": "8Gi"},
-        },
-    }
-    job = {
-        "backoffLimit": 3,
-        "template": {"spec": {"restartPolicy": "Never", "containers": [container]}},
-    }
-    return _as_json(
-        {
-            "apiVersion": "batch/v1",
-            "kind": "CronJob",
-            "metadata": {"name": f"retrain-{name}"},
-            "spec": {
-                "schedule": clock.cron,
-                "timeZone": clock.timezone,
-                "concurrencyPolicy": "Forbid",
-                "startingDeadlineSeconds": _START_WITHIN_S,
-                "successfulJobsHistoryLimit": 3,
-                "failedJobsHistoryLimit": 3,
-                "jobTemplate": {"spec": job},
-            },
-        }
-    )
 
 
 def _systemd(model: str, clock: Clock, command: list[str]) -> str:
@@ -136,12 +104,3 @@ def _cron(clock: Clock, command: list[str]) -> str:
 def _list(numbers: Iterable[int], all_of: int | None = None) -> str:
     found = sorted(numbers)
     return "*" if len(found) == all_of else ",".join(f"{number:02}" for number in found)
-
-
-def _plain(name: str) -> str:
-    """As Kubernetes writes names."""
-    return "".join(c if c.isalnum() else "-" for c in name.lower()).strip("-")[:40]
-
-
-def _as_json(tree: object) -> str:
-    return json.dumps(tree, indent=2) + "\n"

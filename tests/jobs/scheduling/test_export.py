@@ -1,11 +1,12 @@
 """The same schedule for other clocks."""
 
-import json
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from jobs.scheduling.clock import Clock
 from jobs.scheduling.export import FORMATS, export
@@ -19,7 +20,7 @@ def exported(format: str, clock: Clock = CLOCK) -> str:
 
 
 def test_kubernetes_runs_one_at_a_time_at_the_same_times() -> None:
-    cron_job = json.loads(exported("kubernetes"))
+    cron_job = yaml.safe_load(exported("kubernetes"))
     spec = cron_job["spec"]
     assert (spec["schedule"], spec["timeZone"]) == ("0 3 * * 1-5", "Europe/Berlin")
     assert spec["concurrencyPolicy"] == "Forbid"
@@ -36,6 +37,19 @@ def test_kubernetes_runs_one_at_a_time_at_the_same_times() -> None:
         "Europe/Berlin",
         "--if-new",
     ]
+
+
+def test_kuberay_runs_the_same_command_at_the_same_times() -> None:
+    exports = [yaml.safe_load(exported(format)) for format in ("kubernetes", "kuberay")]
+    (container,) = exports[0]["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    ray = exports[1]["spec"]
+    assert shlex.split(ray["jobTemplate"]["entrypoint"]) == container["command"]
+    assert exports[1]["metadata"]["name"] == exports[0]["metadata"]["name"]
+    for field in ("schedule", "timeZone"):
+        assert ray[field] == exports[0]["spec"][field]
+    cluster = ray["jobTemplate"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        assert group["template"]["spec"]["containers"][0]["image"] == "image:1"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,7 @@
+"""`make infra`."""
+
+from pathlib import Path
+
+from jobs.deploying import files, write
+
+write(files(), Path("infra"))

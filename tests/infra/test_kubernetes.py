@@ -1,0 +1,103 @@
+"""The CronJob and the NetworkPolicy, held to Kubernetes' own schemas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+from jobs.cluster import JOB_SERVER_PORT
+from jobs.deploying.kubernetes import CLIENT
+from pipeline.errors import SIGTERM_EXIT_CODE
+from tests.infra.written import pods, read, trees
+
+# Older schemas ask for fields that a rule of failures may lack; the newest that there are.
+VERSIONS = ("1.29", "1.37")
+
+
+def validate(tree: Any, version: str) -> None:
+    assert kubernetes_validate.validate(tree, version, strict=True) == version
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", ["cron-job", "network-policy"])
+def test_it_is_what_kubernetes_reads(name: str, version: str) -> None:
+    validate(read(f"kubernetes/{name}.yaml"), version)
+
+
+JOB_SLIPS: list[Callable[[Any], object]] = [
+    lambda spec: spec.update(timezone="UTC"),
+    lambda spec: spec.update(startingDeadlineSeconds="an hour"),
+    lambda spec: spec["jobTemplate"]["spec"].update(backofLimit=3),
+    lambda spec: spec["jobTemplate"]["spec"]["podFailurePolicy"]["rules"][0].pop("action"),
+]
+
+
+@pytest.mark.parametrize("slip", JOB_SLIPS)
+def test_a_slip_of_the_job_is_refused(slip: Callable[[Any], object]) -> None:
+    tree = read("kubernetes/cron-job.yaml")
+    slip(tree["spec"])
+    with pytest.raises(kubernetes_validate.ValidationError):
+        validate(tree, VERSIONS[-1])
+
+
+POLICY_SLIPS: list[Callable[[Any], object]] = [
+    lambda spec: spec.update(policyType=["Ingress"]),
+    lambda spec: spec["ingress"][0].update(to=[]),
+    lambda spec: spec["egress"][1]["ports"][0].update(port=[53]),
+]
+
+
+@pytest.mark.parametrize("slip", POLICY_SLIPS)
+def test_a_slip_of_the_policy_is_refused(slip: Callable[[Any], object]) -> None:
+    tree = read("kubernetes/network-policy.yaml")
+    slip(tree["spec"])
+    with pytest.raises(kubernetes_validate.ValidationError):
+        validate(tree, VERSIONS[-1])
+
+
+def test_every_pod_of_ours_is_under_the_policy() -> None:
+    labels = read("kubernetes/network-policy.yaml")["spec"]["podSelector"]["matchLabels"]
+    found = [value["metadata"]["labels"] for tree in trees().values() for value in templates(tree)]
+    assert len(found) == sum(1 for tree in trees().values() for _ in pods(tree)) > 0
+    assert all(each == labels for each in found)
+
+
+def templates(tree: Any) -> list[Any]:
+    """Each pod with its labels."""
+    if isinstance(tree, list):
+        return [found for value in tree for found in templates(value)]
+    if not isinstance(tree, dict):
+        return []
+    own = [tree] if "containers" in (tree.get("spec") or {}) else []
+    return own + [found for value in tree.values() for found in templates(value)]
+
+
+def test_only_the_job_server_is_reached_from_elsewhere() -> None:
+    spec = read("kubernetes/network-policy.yaml")["spec"]
+    among, others = spec["ingress"]
+    assert among == {"from": [{"podSelector": spec["podSelector"]}]}
+    assert [port["port"] for port in others["ports"]] == [JOB_SERVER_PORT]
+    assert others["from"][0]["podSelector"]["matchLabels"] == {CLIENT: "true"}
+    assert sorted(spec["policyTypes"]) == ["Egress", "Ingress"]
+
+
+def test_a_machine_that_is_taken_away_is_no_failure_and_a_mistake_is_not_tried_again() -> None:
+    job = read("kubernetes/cron-job.yaml")["spec"]["jobTemplate"]["spec"]
+    taken_away, mistake = job["podFailurePolicy"]["rules"]
+    assert taken_away["action"] == "Ignore"
+    assert taken_away["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
+    assert mistake["action"] == "FailJob" and mistake["onExitCodes"]["values"] == [2]
+    assert SIGTERM_EXIT_CODE not in mistake["onExitCodes"]["values"]
+    # The policy needs that.
+    assert job["template"]["spec"]["restartPolicy"] == "Never"
+
+
+def test_secrets_are_named_and_not_written() -> None:
+    for tree in trees().values():
+        for pod in pods(tree):
+            for container in pod["containers"]:
+                assert container["envFrom"] == [{"secretRef": {"name": "intertitle"}}]
+                assert "env" not in container
