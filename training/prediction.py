@@ -34,7 +34,6 @@ def predict(
     files: Sequence[Path] = (),
     text: str | None = None,
     *,
-    beam_size: int | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[Prediction]:
     """Tell what a model's task is about.
@@ -43,7 +42,6 @@ def predict(
         trained: the model.
         files: videos and images, for a task that sees.
         text: the question or the sentence, for a task that reads.
-        beam_size: K; None is as in the model's recipe.
         on_progress: told how many are done, of how many.
 
     Raises:
@@ -62,11 +60,8 @@ def predict(
             raise UserError(f"{what}: missing, and {name} reads it")
     if task.tells == "stream":
         assert isinstance(trained.model, Generator)
-        written = write_texts(trained.model, trained.vocabularies.target, 0)
+        written = write_texts(trained.model, trained.vocabularies.target, trained.recipe.search)
         return [Prediction("", sample.hypothesis, sample.score) for sample in written]
-    search = trained.recipe.search
-    if beam_size is not None:
-        search = search.model_copy(update={"beam_size": beam_size})
     source: list[int] = []
     if trained.vocabularies.source is not None and text is not None:
         most = trained.recipe.source_tokenizer.max_tokens
@@ -77,7 +72,9 @@ def predict(
     for file in inputs:
         features = make(file) if make and file else None
         batch = make_batch([Row(features, source)], sentences=task.tells == "sentence")
-        (answer,) = answer_batch(trained.model, batch, trained.vocabularies.target, search)
+        (answer,) = answer_batch(
+            trained.model, batch, trained.vocabularies.target, trained.recipe.search, [len(told)]
+        )
         told.append(Prediction(str(file or text), " | ".join(answer.texts), answer.score))
         on_progress(len(told), len(inputs))
     return told

@@ -145,6 +145,10 @@ class Dataset:
         """Number of rows."""
         return len(self._targets)
 
+    def question_length(self, example: int) -> int:
+        """Frames and source tokens of an example."""
+        return self._frames[example] + len(self._sources[example])
+
     def features(self, example: int) -> NDArray[np.float32] | None:
         """Of one example's item, [T, D] or [T, cells, D]; None where nothing is seen."""
         if self._store is None:

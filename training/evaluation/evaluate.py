@@ -17,6 +17,7 @@ from training.data.stream import StreamDataset
 from training.data.task import Task
 from training.data.tokenizer import EOS_ID, SPECIAL, Tokenizer
 from training.evaluation.answers import AnswerScorer, LabelScorer
+from training.evaluation.finding import find, write_on
 from training.evaluation.likelihood import surprise
 from training.evaluation.metrics import (
     ALL_METRICS,
@@ -25,7 +26,6 @@ from training.evaluation.metrics import (
     CaptionScorer,
     Scores,
 )
-from training.evaluation.search import beam, sample
 from training.models.generator import Generator, Model
 
 # Examples answered at once: K times as many rows go through the network together.
@@ -95,19 +95,27 @@ def answer_examples(
 ) -> list[Answer]:
     """What a model tells of some examples."""
     device = next(model.parameters()).device
-    answers: list[Answer] = []
-    for at in range(0, len(examples), ANSWER_BATCH):
-        batch = dataset.questions(examples[at : at + ANSWER_BATCH]).to(device)
-        answers += answer_batch(model, batch, dataset.vocabularies.target, search)
-    return answers
+    # Those of like length go together, so that little is padding.
+    order = sorted(examples, key=dataset.question_length)
+    answers: dict[int, Answer] = {}
+    for at in range(0, len(order), ANSWER_BATCH):
+        some = order[at : at + ANSWER_BATCH]
+        batch = dataset.questions(some).to(device)
+        told = answer_batch(model, batch, dataset.vocabularies.target, search, some)
+        answers |= zip(some, told, strict=True)
+    return [answers[example] for example in examples]
 
 
 def answer_batch(
-    model: Model, batch: Batch, tokenizer: Tokenizer, search: SearchConfig
+    model: Model,
+    batch: Batch,
+    tokenizer: Tokenizer,
+    search: SearchConfig,
+    numbers: Sequence[int],
 ) -> list[Answer]:
-    """What a model tells of a batch's rows."""
+    """What a model tells of a batch's rows, which are known by their numbers; see `find`."""
     if isinstance(model, Generator):
-        found = beam(model, batch, search.beam_size, search.max_tokens, search.length_penalty)
+        found = find(model, batch, tokenizer, search, numbers)
         return [Answer((tokenizer.decode(row[0].token_ids),), row[0].score) for row in found]
     return _name(model, batch, tokenizer)
 
@@ -182,13 +190,11 @@ def make_samples(dataset: Dataset, answers: Mapping[int, Answer]) -> list[Sample
     ]
 
 
-def write_texts(model: Generator[Any], tokenizer: Tokenizer, seed: int) -> list[Sample]:
+def write_texts(model: Generator[Any], tokenizer: Tokenizer, search: SearchConfig) -> list[Sample]:
     """Running text of a model's own, drawn at random."""
     device = next(model.parameters()).device
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        batch = make_batch([Row() for _ in range(NUM_TEXTS)], sentences=True).to(device)
-        rows = sample(model, batch, TEXT_TOKENS, through_ends=True)
+    batch = make_batch([Row() for _ in range(NUM_TEXTS)], sentences=True).to(device)
+    rows = write_on(model, batch, tokenizer, search, TEXT_TOKENS)
     return [
         Sample(f"text {n}", None, None, _lines(row, tokenizer), (), 0.0)
         for n, row in enumerate(rows, start=1)
@@ -222,7 +228,7 @@ def evaluate(
         assert isinstance(model, Generator)
         windows = range(len(surprised.statistics["nats_per_token"]))
         read = tuple(Sample(f"window {n}", None, None, "", (), 0.0) for n in windows)
-        texts = tuple(write_texts(model, tokenizer, 0))
+        texts = tuple(write_texts(model, tokenizer, search))
         return Evaluation(split, read, int(told[:, 1].sum()), 0, surprised, texts)
     answers = answer_examples(model, dataset, range(len(dataset.examples)), search)
     scores = make_scorer(dataset).score(answers, quick=False)
