@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from upath import UPath
 
 from jobs import console
 from jobs.options import (
     Beam,
+    Corpus,
     CoveragePenalty,
     Ensemble,
+    Features,
     Json,
     LengthPenalty,
     MaxTokens,
@@ -27,19 +28,12 @@ from jobs.options import (
     TrackingUri,
     method_of,
 )
-from pipeline.location import location
 
 
 def evaluate(
     run: Run,
-    corpus: Annotated[
-        UPath | None,
-        typer.Option(parser=location, metavar="PATH", help="default: the one it was trained on."),
-    ] = None,
-    features: Annotated[
-        UPath | None,
-        typer.Option(parser=location, metavar="PATH", help="default: those it was trained on."),
-    ] = None,
+    corpus: Corpus = None,
+    features: Features = None,
     split: Annotated[str, typer.Option(help="Of the corpus.")] = "val",
     ensemble: Ensemble = None,
     beam: Beam = None,

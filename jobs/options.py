@@ -5,8 +5,19 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from upath import UPath
+
+from pipeline.location import location
 
 Run = Annotated[str, typer.Argument(help="A run's id or name, or models:/name@alias.")]
+Corpus = Annotated[
+    UPath | None,
+    typer.Option(parser=location, metavar="PATH", help="default: the one it was trained on."),
+]
+Features = Annotated[
+    UPath | None,
+    typer.Option(parser=location, metavar="PATH", help="default: those it was trained on."),
+]
 Ensemble = Annotated[
     list[str] | None,
     typer.Option(metavar="RUN", help="A run that tells together with it; may be repeated."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -75,16 +75,32 @@ def evaluate_run(
             make an ensemble.
     """
     trained = load_together([ref, *ensemble]).searching(**search)
-    # As it is now: what has changed since the training is measured and named, not passed over.
-    learned = trained.data.features
-    store = features or (learned.path if learned else None)
-    data = describe_data(corpus or trained.data.corpus, store, trained.task.sees)
+    data = data_for(trained, corpus, features)
     evaluation = measure(trained, data, split, trained.recipe.search)
     with reopen(ref) as run:
         log_evaluation(
             run, trained, data, evaluation, trained.recipe.search, [r.run_id for r in ensemble]
         )
     return evaluation
+
+
+def data_for(
+    trained: TrainedModel, corpus: UPath | Path | None, features: UPath | Path | None
+) -> DataSource:
+    """Data to use a model on, as it is now: what has changed since the training is named, not
+    passed over.
+
+    Args:
+        trained: the model.
+        corpus: None is the one it was trained on.
+        features: likewise.
+
+    Raises:
+        UserError: there is none, or it is not what the model's task sees.
+    """
+    learned = trained.data.features
+    store = features or (learned.path if learned else None)
+    return describe_data(corpus or trained.data.corpus, store, trained.task.sees)
 
 
 def measure(
@@ -95,10 +111,6 @@ def measure(
     Raises:
         UserError: no such split, or features of another make than the model's.
     """
-    if data.features and trained.data.features:
-        # The features have to be of the make that the model was trained on.
-        make = replace(data.features, fingerprint=trained.data.features.fingerprint)
-        data = replace(data, features=make)
     recipe, vocabularies = trained.recipe, trained.vocabularies
     if trained.task.tells == "stream":
         # One lane: the state is carried through the whole of the text.
@@ -106,7 +118,7 @@ def measure(
             update={"batch_tokens": EXACT_WINDOW, "window": EXACT_WINDOW}
         )
         recipe = recipe.model_copy(update={"training": settings})
-    dataset = open_dataset(data, split, recipe, trained.task, vocabularies)
+    dataset = open_dataset(trained.wanting(data), split, recipe, trained.task, vocabularies)
     return evaluate(trained.model, vocabularies.target, dataset, split, search, recipe.training)
 
 

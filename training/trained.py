@@ -57,6 +57,14 @@ class TrainedModel:
         """
         return replace(self, recipe=change_search(self.recipe, changes))
 
+    def wanting(self, data: DataSource) -> DataSource:
+        """Some data, of which features of another make than the model's are refused when it is
+        opened."""
+        if not (data.features and self.data.features):
+            return data
+        make = replace(data.features, fingerprint=self.data.features.fingerprint)
+        return replace(data, features=make)
+
     def write(self, folder: Path) -> None:
         """Write it, all or nothing."""
         write_folder(

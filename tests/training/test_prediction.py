@@ -8,6 +8,7 @@ from PIL import Image
 
 from pipeline.corpus import Corpus
 from pipeline.errors import UserError
+from pipeline.files import files_below
 from training.data.source import DataSource, describe_data, texts_of
 from training.data.vocabularies import train_vocabularies
 from training.evaluation.evaluate import answer_examples
@@ -58,7 +59,7 @@ def test_videos_and_photographs_are_told_in_the_order_given(
         [photo, film],
         on_progress=lambda *done: told.append(done),
     )
-    assert [caption.input for caption in captions] == [str(photo), str(film)]
+    assert [caption.id for caption in captions] == [str(photo), str(film)]
     assert told == [(1, 2), (2, 2)]
     assert captions[1] == predict(captioner.searching(beam_size=1), [film])[0]
     assert all(caption.score < 0 for caption in captions)
@@ -93,6 +94,15 @@ def test_what_a_task_does_not_read_or_lacks_is_refused(
     captioner: TrainedModel, photo: Path
 ) -> None:
     with pytest.raises(UserError, match="--text or --question: of no use to s2vt"):
-        predict(captioner, [photo], "a dog")
+        predict(captioner, [photo], ["a dog"])
     with pytest.raises(UserError, match="FILE: missing, and s2vt reads it"):
         predict(captioner)
+
+
+def test_a_folder_is_all_videos_and_photographs_below_it(photo: Path) -> None:
+    folder = photo.parent
+    (folder / "more").mkdir()
+    (folder / "more" / "film.MP4").write_bytes(b"")
+    (folder / "letter.txt").write_bytes(b"")
+    assert files_below(folder) == [folder / "more" / "film.MP4", photo]
+    assert files_below(photo) == [photo]

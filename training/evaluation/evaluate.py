@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from training.data.dataset import Dataset, make_sampler
 from training.data.stream import StreamDataset
 from training.data.task import Task
 from training.data.tokenizer import EOS_ID, SPECIAL, Tokenizer
+from training.data.vocabularies import Vocabularies
 from training.evaluation.answers import AnswerScorer, LabelScorer
 from training.evaluation.finding import find, write_on
 from training.evaluation.likelihood import surprise
@@ -90,47 +91,95 @@ class Evaluation:
     texts: tuple[Sample, ...] = ()
 
 
+Progress = Callable[[int, int], None]
+
+
+def quiet(done: int, total: int) -> None:
+    """Tells nobody."""
+
+
+class Questions(Protocol):
+    """Things to tell of, by number: the examples of a split, or what a person asks.
+
+    Attributes:
+        vocabularies: of the texts.
+    """
+
+    @property
+    def vocabularies(self) -> Vocabularies: ...
+
+    def question_length(self, example: int) -> int:
+        """Frames and source tokens."""
+        ...
+
+    def with_targets(self, rows: Sequence[tuple[int, Sequence[int]]]) -> Batch:
+        """Some of them, each with the tokens of a target, which may be none."""
+        ...
+
+
 def answer_examples(
-    model: Model, dataset: Dataset, examples: Sequence[int] | range, search: SearchConfig
+    model: Model, questions: Questions, examples: Sequence[int] | range, search: SearchConfig
 ) -> list[Answer]:
     """What a model tells of some examples."""
+    return [answers[0] for answers in rank_answers(model, questions, examples, search)]
+
+
+def rank_answers(
+    model: Model,
+    questions: Questions,
+    examples: Sequence[int] | range,
+    search: SearchConfig,
+    num: int = 1,
+    on_progress: Progress = quiet,
+) -> list[list[Answer]]:
+    """The best that a model tells of some examples, in their order.
+
+    Args:
+        model: in evaluation mode.
+        questions: that the examples are among.
+        examples: by number.
+        search: how sentences are found.
+        num: answers an example at most, best first; see `find`.
+        on_progress: told how many are done, of how many.
+
+    Raises:
+        UserError: the model can't be searched so, or something to look at can't be read.
+    """
     device = next(model.parameters()).device
+    tokenizer = questions.vocabularies.target
     # Those of like length go together, so that little is padding.
-    order = sorted(examples, key=dataset.question_length)
-    answers: dict[int, Answer] = {}
+    order = sorted(examples, key=questions.question_length)
+    answers: dict[int, list[Answer]] = {}
     for at in range(0, len(order), ANSWER_BATCH):
         some = order[at : at + ANSWER_BATCH]
-        batch = dataset.questions(some).to(device)
-        told = answer_batch(model, batch, dataset.vocabularies.target, search, some)
+        batch = questions.with_targets([(n, ()) for n in some]).to(device)
+        if isinstance(model, Generator):
+            found = find(model, batch, tokenizer, search, some, num)
+            told = [[Answer((tokenizer.decode(h.token_ids),), h.score) for h in r] for r in found]
+        else:
+            told = _name(model, batch, tokenizer, num)
         answers |= zip(some, told, strict=True)
+        on_progress(len(answers), len(order))
     return [answers[example] for example in examples]
 
 
-def answer_batch(
-    model: Model,
-    batch: Batch,
-    tokenizer: Tokenizer,
-    search: SearchConfig,
-    numbers: Sequence[int],
-) -> list[Answer]:
-    """What a model tells of a batch's rows, which are known by their numbers; see `find`."""
-    if isinstance(model, Generator):
-        found = find(model, batch, tokenizer, search, numbers)
-        return [Answer((tokenizer.decode(row[0].token_ids),), row[0].score) for row in found]
-    return _name(model, batch, tokenizer)
-
-
 @torch.inference_mode()
-def _name(model: Model, batch: Batch, tokenizer: Tokenizer) -> list[Answer]:
-    """The likeliest label of each row, or of each of its frames."""
+def _name(model: Model, batch: Batch, tokenizer: Tokenizer, num: int) -> list[list[Answer]]:
+    """The likeliest labels of each row, or the likeliest of each of its frames."""
     logits = model.logits(model.hidden(batch)).float()
     logits[..., : len(SPECIAL)] = -torch.inf
-    scores, labels = torch.log_softmax(logits, -1).max(-1)
-    one_a_frame = model.task.tells == "label_per_frame"
-    counts = batch.num_frames.tolist() if one_a_frame else [1] * len(batch)
+    scores, labels = torch.log_softmax(logits, -1).topk(min(num, len(tokenizer) - len(SPECIAL)))
+    if model.task.tells == "label":
+        return [
+            [Answer((tokenizer.decode([n]),), s) for n, s in zip(ids, some, strict=True)]
+            for ids, some in zip(labels[:, 0].tolist(), scores[:, 0].tolist(), strict=True)
+        ]
+    best = zip(
+        labels[..., 0].tolist(), scores[..., 0].tolist(), batch.num_frames.tolist(), strict=True
+    )
     return [
-        Answer(tuple(tokenizer.decode([label]) for label in row[:count]), sum(some[:count]) / count)
-        for row, some, count in zip(labels.tolist(), scores.tolist(), counts, strict=True)
+        [Answer(tuple(tokenizer.decode([n]) for n in ids[:count]), sum(some[:count]) / count)]
+        for ids, some, count in best
     ]
 
 
