@@ -111,7 +111,7 @@ def predict_split(
     done = len(ids) - sum(len(parts[n]) for n in missing)
     on_progress(done, len(ids))
     if missing:
-        pool = ActorPool(_start(job, min(workers, len(missing))))
+        pool = ActorPool(_start(job, workers, len(missing)))
         told = pool.map_unordered(lambda worker, n: worker.tell.remote(n, parts[n]), missing)
         try:
             for n, predictions in told:
@@ -151,12 +151,13 @@ class _Worker:
         return part, tell(self._trained, self._asked, examples, self._nbest)
 
 
-def _start(job: SplitJob, workers: int) -> list[Any]:
+def _start(job: SplitJob, workers: int, num_parts: int) -> list[Any]:
+    """So many workers, but not more than there are parts."""
     cpus, gpu = cpus_per_worker(workers), on_gpus(workers)
     actor = ray.remote(
         num_cpus=cpus, num_gpus=int(gpu), max_restarts=MAX_FAILURES, max_task_retries=MAX_FAILURES
     )(_Worker)
-    return [actor.remote(job, cpus, gpu) for _ in range(workers)]
+    return [actor.remote(job, cpus, gpu) for _ in range(min(workers, num_parts))]
 
 
 def _manifest(job: SplitJob, trained: TrainedModel, num_examples: int) -> dict[str, Any]:

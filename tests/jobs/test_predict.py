@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from pipeline.corpus import Example, write_corpus
+from training import predicting_split
 from training.data.source import DataSource, describe_data, texts_of
 from training.data.vocabularies import Vocabularies, train_vocabularies
 from training.models.build import build_model, task_of
@@ -215,3 +216,66 @@ def test_a_mistake_ends_in_one_line(
     (line,) = ended.err.splitlines()
     assert line.startswith("intertitle: ")
     assert named in line
+
+
+def test_a_split_is_answered_by_workers_and_only_what_is_missing(
+    asked: Run,
+    intertitle: Run,
+    uri: str,
+    ray_cluster: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(predicting_split, "PART_EXAMPLES", 1)
+    drawn = ["--split", "val", "--sample", "--seed", "3", "--nbest", "2"]
+    many = ["translator", *drawn, "--out", "parts", "--workers", "2"]
+    asked("translator", *drawn, "--out", "alone.parquet")
+    assert asked(*many) == ["parts: 4 examples in 4 parts, 0 of them skipped as there"]
+    expected = pq.read_table("alone.parquet").to_pylist()
+    assert pq.read_table("parts").to_pylist() == expected
+    before = {file.name: file.read_bytes() for file in Path("parts").iterdir()}
+    assert len(before) == 5
+
+    # Killed on the way: one part never came, one was half written by something else.
+    Path("parts/part-00001.parquet").unlink()
+    Path("parts/part-00002.parquet").write_bytes(before["part-00002.parquet"][:-9])
+    told = json.loads(asked(*many, "--json")[-1])
+    assert told == {"out": "parts", "examples": 4, "parts": 4, "skipped": 2}
+    assert {file.name: file.read_bytes() for file in Path("parts").iterdir()} == before
+    assert "4 of them skipped" in asked(*many)[0]
+
+    for changed, named in (
+        ([*many, "--seed", "4"], "parts: holds predictions of search "),
+        (["wide", *many[1:]], "parts: holds predictions of runs "),
+        ([*many[:-3], ".", *many[-2:]], "--out: .: not a folder of predictions"),
+        ([*many[:-3], "new", "--workers", "99"], "workers: 99, allowed: at most 2"),
+        (
+            ["wide", "--split", "val", "--coverage-penalty", "1", "--out", "w", "--workers", "1"],
+            "search.coverage_penalty: 1.0, allowed: 0",
+        ),
+    ):
+        ended = intertitle("predict", *changed, "--tracking-uri", uri)
+        assert (ended.code, len(ended.err.splitlines()[-1:])) == (2, 1), ended.err
+        assert named in ended.err.splitlines()[-1]
+
+
+def test_attention_is_drawn_of_one_input(
+    asked: Run, intertitle: Run, uri: str, tmp_path: Path
+) -> None:
+    alone = asked("translator", "--text", "ein Ball")
+    assert asked("translator", "--text", "ein Ball", "--explain", "look.png") == alone
+    assert Path("look.png").read_bytes().startswith(b"\x89PNG")
+    for arguments, named in (
+        (["wide", "--text", "a", "--explain", "a.png"], "--explain: of no use to seq2seq_forward"),
+        (["classifier", "--text", "a", "--explain", "a.png"], "--explain: of no use to sentiment"),
+        (
+            ["translator", "--text", "a", "--explain", "a.doc"],
+            "ending '.doc', allowed: .png",
+        ),
+        (["translator", *2 * ["--text", "a"], "--explain", "a.png"], "2 inputs, allowed: one"),
+        (["translator", "--split", "val", "--explain", "a.png"], "--explain a.png: not with"),
+        (["translator", "--split", "val", "--workers", "1"], "--workers: needs --split and --out"),
+    ):
+        ended = intertitle("predict", *arguments, "--tracking-uri", uri)
+        assert ended.code == 2
+        assert named in ended.err.splitlines()[-1]
+    assert not (tmp_path / "a.png").exists()
