@@ -254,9 +254,8 @@ def _inputs(
 
 def _print(told: Sequence[Prediction], *, lists: bool, bare: bool) -> None:
     for one in told:
-        if lists:
-            console.say(one.to_json())
-        elif bare:
-            console.say(one.text)
+        if lists or bare:
+            # For a program to read: rich would turn ":dog:" into a picture.
+            print(one.to_json() if lists else one.text)
         else:
             console.say(f"{one.id}: {one.text}" if one.id else f"{one.text}\n")

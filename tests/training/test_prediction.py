@@ -8,7 +8,6 @@ from PIL import Image
 
 from pipeline.corpus import Corpus
 from pipeline.errors import UserError
-from pipeline.files import files_below
 from training.data.source import DataSource, describe_data, texts_of
 from training.data.vocabularies import train_vocabularies
 from training.evaluation.evaluate import answer_examples
@@ -97,12 +96,3 @@ def test_what_a_task_does_not_read_or_lacks_is_refused(
         predict(captioner, [photo], ["a dog"])
     with pytest.raises(UserError, match="FILE: missing, and s2vt reads it"):
         predict(captioner)
-
-
-def test_a_folder_is_all_videos_and_photographs_below_it(photo: Path) -> None:
-    folder = photo.parent
-    (folder / "more").mkdir()
-    (folder / "more" / "film.MP4").write_bytes(b"")
-    (folder / "letter.txt").write_bytes(b"")
-    assert files_below(folder) == [folder / "more" / "film.MP4", photo]
-    assert files_below(photo) == [photo]
