@@ -230,8 +230,10 @@ def test_a_split_is_answered_by_workers_and_only_what_is_missing(
     many = ["translator", *drawn, "--out", "parts", "--workers", "2"]
     asked("translator", *drawn, "--out", "alone.parquet")
     assert asked(*many) == ["parts: 4 examples in 4 parts, 0 of them skipped as there"]
-    expected = pq.read_table("alone.parquet").to_pylist()
-    assert pq.read_table("parts").to_pylist() == expected
+    alone, parts = (pq.read_table(name).to_pylist() for name in ("alone.parquet", "parts"))
+    for one, other in zip(alone, parts, strict=True):
+        assert one.pop("score") == pytest.approx(other.pop("score"), abs=1e-4)
+        assert one == other
     before = {file.name: file.read_bytes() for file in Path("parts").iterdir()}
     assert len(before) == 5
 
