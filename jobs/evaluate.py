@@ -5,29 +5,49 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from upath import UPath
 
 from jobs import console
-from jobs.options import Beam, Json, Run, TrackingUri
-from pipeline.location import location
+from jobs.options import (
+    Beam,
+    Corpus,
+    CoveragePenalty,
+    Ensemble,
+    Features,
+    Json,
+    LengthPenalty,
+    MaxTokens,
+    MinTokens,
+    NoRepeatNgram,
+    Prefix,
+    Run,
+    Sampled,
+    Seed,
+    Temperature,
+    TopK,
+    TopP,
+    TrackingUri,
+    method_of,
+)
 
 
 def evaluate(
     run: Run,
-    corpus: Annotated[
-        UPath | None,
-        typer.Option(parser=location, metavar="PATH", help="default: the one it was trained on."),
-    ] = None,
-    features: Annotated[
-        UPath | None,
-        typer.Option(parser=location, metavar="PATH", help="default: those it was trained on."),
-    ] = None,
+    corpus: Corpus = None,
+    features: Features = None,
     split: Annotated[str, typer.Option(help="Of the corpus.")] = "val",
-    ensemble: Annotated[
-        list[str] | None,
-        typer.Option(metavar="RUN", help="A run that tells together with it; may be repeated."),
-    ] = None,
+    ensemble: Ensemble = None,
     beam: Beam = None,
+    length_penalty: LengthPenalty = None,
+    coverage_penalty: CoveragePenalty = None,
+    min_tokens: MinTokens = None,
+    max_tokens: MaxTokens = None,
+    no_repeat_ngram: NoRepeatNgram = None,
+    prefix: Prefix = None,
+    sample: Sampled = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    seed: Seed = None,
     tracking_uri: TrackingUri = None,
     json: Json = False,
 ) -> None:
@@ -42,10 +62,21 @@ def evaluate(
         evaluation = evaluate_run(
             ref,
             split=split,
-            beam_size=beam,
             corpus=corpus,
             features=features,
             ensemble=others,
+            method=method_of(sample, temperature, top_k, top_p),
+            beam_size=beam,
+            length_penalty=length_penalty,
+            coverage_penalty=coverage_penalty,
+            min_tokens=min_tokens,
+            max_tokens=max_tokens,
+            no_repeat_ngram=no_repeat_ngram,
+            prefix=prefix,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
         )
     scores = evaluation.scores.values
     names = " + ".join(one.name for one in (ref, *others))

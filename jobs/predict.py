@@ -2,44 +2,260 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from upath import UPath
 
 from jobs import console
-from jobs.options import Beam, Json, Run, TrackingUri
+from jobs.options import (
+    Address,
+    Beam,
+    Corpus,
+    CoveragePenalty,
+    Ensemble,
+    Features,
+    Json,
+    LengthPenalty,
+    MaxTokens,
+    MinTokens,
+    NoRepeatNgram,
+    Prefix,
+    Run,
+    Sampled,
+    Seed,
+    Temperature,
+    TopK,
+    TopP,
+    TrackingUri,
+    method_of,
+)
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from training.predicting_split import SplitJob
+    from training.predictions import Prediction
+    from training.trained import TrainedModel
+
+STDIN = Path("-")
+PICTURES = (".png", ".pdf", ".svg")
 
 
 def predict(
     run: Run,
-    files: Annotated[list[Path] | None, typer.Argument(help="Videos and images.")] = None,
-    text: Annotated[str | None, typer.Option(help="A sentence to translate or classify.")] = None,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Videos, images and folders of them; - reads paths, or sentences for a run that "
+            "reads, from standard input, a line each."
+        ),
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="To translate or classify; may be repeated.")
+    ] = None,
     question: Annotated[str | None, typer.Option(help="About the files.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Of a corpus, instead of files and texts.")
+    ] = None,
+    corpus: Corpus = None,
+    features: Features = None,
+    nbest: Annotated[
+        int, typer.Option(min=1, help="So many of each, as lines of JSON; a beam is as wide.")
+    ] = 1,
+    rescore: Annotated[
+        Path | None,
+        typer.Option(
+            help="Rank the candidates of this list anew: lines of JSON with id, text and score. "
+            "Ids are those of --split, else files or sentences."
+        ),
+    ] = None,
+    weight: Annotated[
+        float, typer.Option(min=0, max=1, help="Of the scores that --rescore finds in the list.")
+    ] = 0.0,
+    explain: Annotated[
+        Path | None,
+        typer.Option(help="Draw where it looked for each word of one input: .png, .pdf or .svg."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file: .txt, .jsonl or .parquet; with --workers a folder. Default: printed."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="On Ray, for a --split; called again, it does what is missing."),
+    ] = None,
+    address: Address = None,
+    ensemble: Ensemble = None,
     beam: Beam = None,
+    length_penalty: LengthPenalty = None,
+    coverage_penalty: CoveragePenalty = None,
+    min_tokens: MinTokens = None,
+    max_tokens: MaxTokens = None,
+    no_repeat_ngram: NoRepeatNgram = None,
+    prefix: Prefix = None,
+    sample: Sampled = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    seed: Seed = None,
     tracking_uri: TrackingUri = None,
     json: Json = False,
 ) -> None:
-    """Say what files show, answer a question about them, translate or classify a text."""
-    from training.prediction import predict as tell
-    from training.scoring import load_trained
+    """Say what files show, answer a question about them, translate or classify texts."""
+    from training.prediction import ask_of, ask_split, rank_anew, tell
+    from training.prediction import predict as answer
+    from training.predictions import check_out, read_predictions, write_predictions
+    from training.scoring import data_for, load_together
     from training.tracking.run import default_tracking_uri, resolve_run
 
-    if text is not None and question is not None:
-        raise UserError("--text, --question: one of the two")
-    trained = load_trained(resolve_run(run, tracking_uri or default_tracking_uri()))
+    _check_asked(files, text, question, split, rescore, corpus, features)
+    _check_told(split, rescore, explain, out, workers)
+    if out is not None and workers is None:
+        check_out(out, nbest if rescore is None else 2)
+    candidates = read_predictions(rescore, scored=weight > 0) if rescore else []
+    uri = tracking_uri or default_tracking_uri()
+    runs = tuple(resolve_run(name, uri) for name in (run, *(ensemble or ())))
+    search = {
+        "method": method_of(sample, temperature, top_k, top_p),
+        "beam_size": beam,
+        "length_penalty": length_penalty,
+        "coverage_penalty": coverage_penalty,
+        "min_tokens": min_tokens,
+        "max_tokens": max_tokens,
+        "no_repeat_ngram": no_repeat_ngram,
+        "prefix": prefix,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+    }
+    trained = load_together(runs).searching(**search)
+    if workers is not None and split is not None and out is not None:
+        from training.predicting_split import SplitJob
+
+        data = data_for(trained, corpus, features)
+        job = SplitJob(runs, search, data, split, nbest)
+        _predict_split(trained, job, out, workers, address, json)
+        return
     with console.bar("predicting") as bar:
-        told = tell(
-            trained,
-            files or [],
-            question if text is None else text,
-            beam_size=beam,
-            on_progress=bar.update,
-        )
-    for one in told:
-        console.say(f"{one.input}: {one.text}" if one.input else f"{one.text}\n")
+        if split is not None:
+            asked = ask_split(trained, data_for(trained, corpus, features), split)
+        elif rescore is not None:
+            asked = ask_of(trained, candidates)
+        if rescore is not None:
+            told = rank_anew(trained, asked, candidates, weight)
+        elif split is not None:
+            told = tell(trained, asked, range(len(asked.ids)), nbest, bar.update)
+        else:
+            seen, read = _inputs(files or [], text or [], question, trained.task.sees != "nothing")
+            if explain is not None:
+                told = [_explain(trained, seen, read, explain)]
+            else:
+                told = answer(trained, seen, read, nbest=nbest, on_progress=bar.update)
+    if out is not None:
+        write_predictions(out, told)
+        console.say(f"{out}: {len(told):,} predictions")
+    else:
+        _print(told, lists=nbest > 1 or rescore is not None, bare=STDIN in (files or []))
     if json:
         console.result(
-            {"results": [{"input": p.input, "text": p.text, "score": p.score} for p in told]}
+            {"results": [{"input": p.id, "text": p.text, "score": p.score} for p in told]}
         )
+
+
+def _check_asked(
+    files: Sequence[Path] | None,
+    text: Sequence[str] | None,
+    question: str | None,
+    split: str | None,
+    rescore: Path | None,
+    corpus: UPath | None,
+    features: UPath | None,
+) -> None:
+    if text and question is not None:
+        raise UserError("--text, --question: one of the two")
+    typed = bool(files or text) or question is not None
+    for name, given in (("--split", split), ("--rescore", rescore)):
+        if given is not None and typed:
+            raise UserError(f"{name} {given}: not with files, --text or --question")
+    if split is None and (corpus is not None or features is not None):
+        raise UserError("--corpus, --features: only with --split")
+
+
+def _check_told(
+    split: str | None,
+    rescore: Path | None,
+    explain: Path | None,
+    out: Path | None,
+    workers: int | None,
+) -> None:
+    if explain is not None:
+        if split is not None or rescore is not None:
+            raise UserError(f"--explain {explain}: not with --split or --rescore")
+        if explain.suffix not in PICTURES:
+            known = " ".join(PICTURES)
+            raise UserError(f"--explain: {explain}: ending {explain.suffix!r}, allowed: {known}")
+    if workers is not None and (split is None or out is None or rescore is not None):
+        raise UserError("--workers: needs --split and --out FOLDER, and is not for --rescore")
+
+
+def _explain(
+    trained: TrainedModel, files: Sequence[Path], texts: Sequence[str], out: Path
+) -> Prediction:
+    from training.explaining import explain
+
+    if len(files) > 1 or len(texts) > 1:
+        raise UserError(f"--explain: {max(len(files), len(texts))} inputs, allowed: one")
+    told, figure = explain(trained, next(iter(files), None), next(iter(texts), None))
+    figure.savefig(out)
+    return told
+
+
+def _predict_split(
+    trained: TrainedModel,
+    job: SplitJob,
+    out: Path,
+    workers: int,
+    address: str | None,
+    json: bool,
+) -> None:
+    from jobs.cluster import cluster
+    from training.predicting_split import predict_split
+
+    with cluster(address), console.bar("predicting") as bar:
+        report = predict_split(trained, job, out, workers, bar.update)
+    console.say(
+        f"{out}: {report.examples:,} examples in {report.parts} parts, {report.skipped} of them "
+        "skipped as there"
+    )
+    if json:
+        console.result({"out": str(out), **asdict(report)})
+
+
+def _inputs(
+    files: Sequence[Path], texts: Sequence[str], question: str | None, sees: bool
+) -> tuple[list[Path], list[str]]:
+    """What was asked, with standard input and folders read."""
+    from pipeline.files import files_below
+
+    lines = [line.rstrip("\n") for line in sys.stdin] if STDIN in files else []
+    named = [file for file in files if file != STDIN]
+    read = [*texts, *([] if question is None else [question])]
+    if not sees:
+        return named, [*read, *lines]
+    return [f for file in (*named, *map(Path, lines)) for f in files_below(file)], read
+
+
+def _print(told: Sequence[Prediction], *, lists: bool, bare: bool) -> None:
+    for one in told:
+        if lists or bare:
+            # For a program to read: rich would turn ":dog:" into a picture.
+            print(one.to_json() if lists else one.text)
+        else:
+            console.say(f"{one.id}: {one.text}" if one.id else f"{one.text}\n")

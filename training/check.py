@@ -46,6 +46,12 @@ def check_recipe(recipe: Recipe) -> None:
         )
     if recipe.objective.kind == "self_critical":
         _check_noise(recipe)
+    attends = kind == "attend_and_tell" or getattr(recipe.model, "attention", "none") != "none"
+    if recipe.search.coverage_penalty and not attends:
+        raise UserError(
+            f"search.coverage_penalty: {recipe.search.coverage_penalty}, allowed for model.kind "
+            f"{kind}: 0, as it has no attention"
+        )
 
 
 def _monitors(task: Task) -> tuple[str, ...]:

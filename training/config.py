@@ -11,11 +11,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from pipeline.errors import UserError
 from training.data.tokenizer import TokenizerKind
 from training.models.config import ModelConfig, PositiveFloat, PositiveInt, Section, Share
+
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
 
 
 class TokenizerConfig(Section):
@@ -51,7 +54,7 @@ class OptimizerConfig(Section):
     """
 
     learning_rate: PositiveFloat = 1e-3
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    weight_decay: NotNegative = 0.0
     warmup: Share = 0.05
     decay: Literal["cosine", "none"] = "cosine"
     clip_norm: PositiveFloat = 5.0
@@ -77,7 +80,7 @@ class TrainingConfig(Section):
         patience: stop after so many epochs without a better one.
     """
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Count = 0
     epochs: PositiveInt = 10
     max_steps: PositiveInt | None = None
     batch_tokens: PositiveInt = 2048
@@ -95,14 +98,41 @@ class SearchConfig(Section):
     """How sentences are found.
 
     Attributes:
+        method: "beam": the likeliest that a beam finds; "sample": drawn at random.
         beam_size: K; 1 is greedy.
         length_penalty: a sentence's score is its log-probability / length ** length_penalty.
+        coverage_penalty: of a beam: how much a sentence loses that leaves a part of the source
+            unsaid (Wu et al. 2016, their beta); 0 but for a model with attention.
         max_tokens: of a sentence.
+        min_tokens: likewise.
+        no_repeat_ngram: no so many words in a row come twice in a sentence; 0 lets them.
+        prefix: every sentence begins with it.
+        temperature: of drawing: below 1 the likely words get likelier.
+        top_k: only so many of the likeliest words are drawn; 0 is all.
+        top_p: only the fewest likeliest words are drawn that have this probability together.
+        seed: of drawing; what an example draws hangs on it and on the example's number alone.
     """
 
+    method: Literal["beam", "sample"] = "beam"
     beam_size: PositiveInt = 3
-    length_penalty: Annotated[float, Field(ge=0)] = 0.7
+    length_penalty: NotNegative = 0.7
+    coverage_penalty: NotNegative = 0.0
     max_tokens: PositiveInt = 30
+    min_tokens: Count = 0
+    no_repeat_ngram: Count = 0
+    prefix: str = ""
+    temperature: PositiveFloat = 1.0
+    top_k: Count = 0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    seed: Count = 0
+
+    @field_validator("min_tokens")
+    @classmethod
+    def _fits(cls, value: int, info: ValidationInfo) -> int:
+        most = info.data.get("max_tokens", value)
+        if value > most:
+            raise ValueError(f"allowed: at most max_tokens, {most}")
+        return value
 
 
 class ObjectiveConfig(Section):
@@ -195,6 +225,17 @@ def change_recipe(recipe: Recipe, settings: Sequence[str], where: str) -> Recipe
     for setting in settings:
         _apply(tree, setting)
     return parse_recipe(tree, where)
+
+
+def change_search(recipe: Recipe, changes: Mapping[str, object]) -> Recipe:
+    """The recipe with another search: values by field; None is as it was.
+
+    Raises:
+        UserError: a value is not allowed.
+    """
+    given = {name: value for name, value in changes.items() if value is not None}
+    tree = recipe.model_dump()
+    return parse_recipe({**tree, "search": {**tree["search"], **given}}, recipe.name)
 
 
 def parse_recipe(tree: Mapping[str, Any], where: str) -> Recipe:

@@ -15,7 +15,7 @@ from training.data.dataset import Dataset
 from training.data.stream import StreamDataset
 from training.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from training.evaluation.reward import CiderReward
-from training.evaluation.search import NEVER_WRITTEN
+from training.evaluation.rules import NEVER_WRITTEN
 from training.models.generator import Generator, Model
 from training.objectives import MAX_LOGITS
 

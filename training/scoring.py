@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,44 +39,68 @@ def load_trained(ref: RunRef) -> TrainedModel:
     return TrainedModel.read(download(ref, MODEL_ARTIFACT))
 
 
+def load_together(runs: Sequence[RunRef]) -> TrainedModel:
+    """The models of some runs as one, with the first's recipe.
+
+    Raises:
+        UserError: as of `load_trained`; one is there twice, or they do not make an ensemble.
+    """
+    members = {run.run_id: run for run in runs}
+    if len(members) < len(runs):
+        raise UserError("--ensemble: the same run twice")
+    return ensemble_of({run.name: load_trained(run) for run in members.values()})
+
+
 def evaluate_run(
     ref: RunRef,
     *,
     split: str,
-    beam_size: int | None = None,
     corpus: UPath | Path | None = None,
     features: UPath | Path | None = None,
     ensemble: Sequence[RunRef] = (),
+    **search: object,
 ) -> Evaluation:
     """Measure a run's model on a split, and add the scores to the run.
 
     Args:
         ref: the run.
         split: of the corpus.
-        beam_size: K; None is as in the recipe.
         corpus: None is the one it was trained on.
         features: likewise.
         ensemble: more runs, whose models tell together with it.
+        search: fields of `SearchConfig`; None is as in the recipe.
 
     Raises:
         UserError: no such split, features of another make than the model's, or runs that do not
             make an ensemble.
     """
-    members = {run.run_id: run for run in (ref, *ensemble)}
-    if len(members) <= len(ensemble):
-        raise UserError("--ensemble: the same run twice")
-    trained = ensemble_of({run.name: load_trained(run) for run in members.values()})
-    search = trained.recipe.search
-    if beam_size is not None:
-        search = search.model_copy(update={"beam_size": beam_size})
-    # As it is now: what has changed since the training is measured and named, not passed over.
+    trained = load_together([ref, *ensemble]).searching(**search)
+    data = data_for(trained, corpus, features)
+    evaluation = measure(trained, data, split, trained.recipe.search)
+    with reopen(ref) as run:
+        log_evaluation(
+            run, trained, data, evaluation, trained.recipe.search, [r.run_id for r in ensemble]
+        )
+    return evaluation
+
+
+def data_for(
+    trained: TrainedModel, corpus: UPath | Path | None, features: UPath | Path | None
+) -> DataSource:
+    """Data to use a model on, as it is now: what has changed since the training is named, not
+    passed over.
+
+    Args:
+        trained: the model.
+        corpus: None is the one it was trained on.
+        features: likewise.
+
+    Raises:
+        UserError: there is none, or it is not what the model's task sees.
+    """
     learned = trained.data.features
     store = features or (learned.path if learned else None)
-    data = describe_data(corpus or trained.data.corpus, store, trained.task.sees)
-    evaluation = measure(trained, data, split, search)
-    with reopen(ref) as run:
-        log_evaluation(run, trained, data, evaluation, search, tuple(members)[1:])
-    return evaluation
+    return describe_data(corpus or trained.data.corpus, store, trained.task.sees)
 
 
 def measure(
@@ -87,10 +111,6 @@ def measure(
     Raises:
         UserError: no such split, or features of another make than the model's.
     """
-    if data.features and trained.data.features:
-        # The features have to be of the make that the model was trained on.
-        make = replace(data.features, fingerprint=trained.data.features.fingerprint)
-        data = replace(data, features=make)
     recipe, vocabularies = trained.recipe, trained.vocabularies
     if trained.task.tells == "stream":
         # One lane: the state is carried through the whole of the text.
@@ -98,7 +118,7 @@ def measure(
             update={"batch_tokens": EXACT_WINDOW, "window": EXACT_WINDOW}
         )
         recipe = recipe.model_copy(update={"training": settings})
-    dataset = open_dataset(data, split, recipe, trained.task, vocabularies)
+    dataset = open_dataset(trained.wanting(data), split, recipe, trained.task, vocabularies)
     return evaluate(trained.model, vocabularies.target, dataset, split, search, recipe.training)
 
 
@@ -127,7 +147,8 @@ def log_evaluation(
         prefix += f"/corpus_{data.corpus_fingerprint[:8]}"
     prefix += f"/{evaluation.split}"
     if trained.task.tells == "sentence":
-        prefix += f"/beam_{search.beam_size}"
+        beam = search.method == "beam"
+        prefix += f"/beam_{search.beam_size}" if beam else "/sampled"
     if others:
         prefix += f"/ensemble_of_{1 + len(others)}"
     stamp = f"{prefix}/{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"

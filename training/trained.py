@@ -11,7 +11,7 @@ from safetensors.torch import load
 
 from pipeline.errors import UserError
 from training.checkpoint import read_folder, save_tensors, write_folder
-from training.config import Recipe, parse_recipe
+from training.config import Recipe, change_search, parse_recipe
 from training.data.source import DataSource
 from training.data.task import Task
 from training.data.vocabularies import Vocabularies
@@ -48,6 +48,22 @@ class TrainedModel:
     def task(self) -> Task:
         """What the model reads and tells."""
         return task_of(self.recipe.model)
+
+    def searching(self, **changes: object) -> TrainedModel:
+        """The same, with another search: fields of `SearchConfig`; None is as it was.
+
+        Raises:
+            UserError: a value is not allowed.
+        """
+        return replace(self, recipe=change_search(self.recipe, changes))
+
+    def wanting(self, data: DataSource) -> DataSource:
+        """Some data, of which features of another make than the model's are refused when it is
+        opened."""
+        if not (data.features and self.data.features):
+            return data
+        make = replace(data.features, fingerprint=self.data.features.fingerprint)
+        return replace(data, features=make)
 
     def write(self, folder: Path) -> None:
         """Write it, all or nothing."""

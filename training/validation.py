@@ -60,7 +60,7 @@ class Validator:
         dataset = self._dataset
         if isinstance(dataset, StreamDataset):
             assert isinstance(model, Generator)
-            texts = write_texts(model, self._tokenizer, self._recipe.training.seed)
+            texts = write_texts(model, self._tokenizer, self._recipe.search)
             perplexity = score_of("perplexity", told)
             return {"nats_per_token": nats, "perplexity": perplexity}, _some(texts)
         mine = range(len(dataset.examples))[self._ranks.rank :: self._ranks.world_size]

@@ -292,14 +292,14 @@ class _Call:
         frozen = self._config.frozen
         trained = load_trained(run)
         data = describe_data(location(frozen.corpus), place(frozen.features), trained.task.sees)
-        beam = frozen.beam or trained.recipe.search.beam_size
-        found = find_newest(run, frozen.split, data.corpus_fingerprint, beam)
+        search = trained.searching(beam_size=frozen.beam).recipe.search
+        found = find_newest(run, frozen.split, data.corpus_fingerprint, search)
         if found is None:
             self._on_step(f"measuring {run.name} on {frozen.corpus}, {frozen.split}")
             evaluate_run(
                 run,
                 split=frozen.split,
-                beam_size=beam,
+                beam_size=frozen.beam,
                 corpus=location(frozen.corpus),
                 features=place(frozen.features),
             )

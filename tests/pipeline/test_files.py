@@ -13,7 +13,7 @@ from PIL import Image
 from pipeline.backbone import backbone_spec
 from pipeline.corpus import Corpus
 from pipeline.errors import UserError
-from pipeline.files import features_of_file, kind_of
+from pipeline.files import features_of_file, files_below, kind_of
 from pipeline.fingerprint import make_fingerprint
 from pipeline.sampling import Uniform
 from pipeline.store import FeatureStore
@@ -70,3 +70,15 @@ def test_the_ending_says_what_a_file_is() -> None:
     assert kind_of(Path("a.MP4")) == "video" and kind_of(Path("b.c.jpeg")) == "image"
     with pytest.raises(UserError, match=r"a\.txt: ending '\.txt', allowed: \.avi"):
         kind_of(Path("a.txt"))
+
+
+def test_a_folder_is_all_videos_and_photographs_below_it(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    film, photo = tmp_path / "more" / "film.MP4", tmp_path / "photo.png"
+    for file in (photo, film, tmp_path / "letter.txt"):
+        file.write_bytes(b"")
+    assert files_below(tmp_path) == [film, photo]
+    assert files_below(photo) == [photo]
+    film.unlink()
+    with pytest.raises(UserError, match=r"more: no videos or images in it, allowed: .*\.mp4"):
+        files_below(tmp_path / "more")

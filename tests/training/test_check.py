@@ -48,6 +48,10 @@ QUIET = (
             ("seq2seq_forward", "source_tokenizer.size=3"),
             r"source_tokenizer\.size: 3, allowed: at least 16",
         ),
+        (
+            ("seq2seq_forward", "search.coverage_penalty=0.2"),
+            r"search\.coverage_penalty: 0\.2, allowed for model\.kind seq2seq: 0",
+        ),
     ],
 )
 def test_what_does_not_suit_the_model_is_refused(settings: tuple[str, ...], named: str) -> None:
@@ -64,3 +68,5 @@ def test_objectives_that_suit_are_not_refused() -> None:
     for settings in ((), ("objective.kind=scheduled_sampling",), QUIET):
         check_recipe(small_recipe("s2vt", *settings))
     check_recipe(small_recipe("char_lm"))
+    for name in ("seq2seq_attention", "attend_and_tell"):
+        check_recipe(small_recipe(name, "search.coverage_penalty=0.2"))

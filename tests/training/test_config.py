@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.errors import UserError
-from training.config import flatten, load_recipe, recipe_names
+from training.config import change_search, flatten, load_recipe, recipe_names
 from training.models.build import task_of
 
 
@@ -50,6 +50,9 @@ def test_settings_change_fields_that_the_file_has_and_fields_that_it_has_not() -
         ("training.epochs=many", ("training.epochs", "'many'", "integer")),
         ("model.dropout=1", ("model.dropout", "1", "less than 1")),
         ("optimizer.clip_norm=0", ("optimizer.clip_norm", "0", "greater than 0")),
+        ("search.top_p=1.5", ("search.top_p", "1.5", "less than or equal to 1")),
+        ("search.min_tokens=31", ("search.min_tokens", "31", "at most max_tokens, 30")),
+        ("search.method=greedy", ("search.method", "'greedy'", "'beam' or 'sample'")),
         ("training.epochs", ("'training.epochs'", "section.field=value")),
         ("training.=3", ("'training.=3'", "section.field=value")),
         ("name.first=x", ("'name.first=x'", "'name' is not a section")),
@@ -96,6 +99,16 @@ def test_a_recipe_file_of_ones_own_is_named_after_the_file(tmp_path: Path) -> No
     file.write_text('[model]\nkind = "s2vt"\nhidden_size = 3\n')
     recipe = load_recipe(str(file))
     assert (recipe.name, recipe.model.hidden_size) == ("tiny film", 3)
+
+
+def test_a_search_is_changed_where_something_is_said_of_it() -> None:
+    recipe = load_recipe("attend_and_tell")
+    changed = change_search(recipe, {"beam_size": 2, "length_penalty": None, "top_k": 4})
+    expected = {"beam_size": 2, "length_penalty": 0.6, "top_k": 4}
+    assert changed.search.model_dump() == recipe.search.model_dump() | expected
+    assert changed.model_copy(update={"search": recipe.search}) == recipe
+    with pytest.raises(UserError, match=r"attend_and_tell: search\.temperature: 0: .*than 0"):
+        change_search(recipe, {"temperature": 0})
 
 
 def test_a_recipe_cannot_be_changed_once_read() -> None:

@@ -54,11 +54,13 @@ def test_videos_and_photographs_are_told_in_the_order_given(
     film = corpus.locate(corpus.items()[0])
     told: list[tuple[int, int]] = []
     captions = predict(
-        captioner, [photo, film], beam_size=1, on_progress=lambda *done: told.append(done)
+        captioner.searching(beam_size=1),
+        [photo, film],
+        on_progress=lambda *done: told.append(done),
     )
-    assert [caption.input for caption in captions] == [str(photo), str(film)]
+    assert [caption.id for caption in captions] == [str(photo), str(film)]
     assert told == [(1, 2), (2, 2)]
-    assert captions[1] == predict(captioner, [film], beam_size=1)[0]
+    assert captions[1] == predict(captioner.searching(beam_size=1), [film])[0]
     assert all(caption.score < 0 for caption in captions)
 
 
@@ -91,6 +93,6 @@ def test_what_a_task_does_not_read_or_lacks_is_refused(
     captioner: TrainedModel, photo: Path
 ) -> None:
     with pytest.raises(UserError, match="--text or --question: of no use to s2vt"):
-        predict(captioner, [photo], "a dog")
+        predict(captioner, [photo], ["a dog"])
     with pytest.raises(UserError, match="FILE: missing, and s2vt reads it"):
         predict(captioner)

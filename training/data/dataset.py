@@ -145,6 +145,10 @@ class Dataset:
         """Number of rows."""
         return len(self._targets)
 
+    def question_length(self, example: int) -> int:
+        """Frames and source tokens of an example."""
+        return self._frames[example] + len(self._sources[example])
+
     def features(self, example: int) -> NDArray[np.float32] | None:
         """Of one example's item, [T, D] or [T, cells, D]; None where nothing is seen."""
         if self._store is None:
@@ -174,13 +178,14 @@ class Dataset:
 
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> Batch:
         """Rows with their targets, for training."""
-        return self._batch([(self._owners[row], self._targets[row]) for row in rows])
+        return self.with_targets([(self._owners[row], self._targets[row]) for row in rows])
 
     def questions(self, examples: Sequence[int] | range) -> Batch:
         """Examples without their targets, for a model to find them."""
-        return self._batch([(n, []) for n in examples])
+        return self.with_targets([(n, []) for n in examples])
 
-    def _batch(self, rows: Sequence[tuple[int, list[int]]]) -> Batch:
+    def with_targets(self, rows: Sequence[tuple[int, Sequence[int]]]) -> Batch:
+        """Examples, each with a target of anyone's: its tokens, without <bos> and <eos>."""
         return make_batch(
             [Row(self.features(n), self._sources[n], ids) for n, ids in rows],
             sentences=self.task.tells == "sentence",

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pipeline.corpus import EXAMPLE_SCHEMA, Corpus, Example, items_of
 from pipeline.decode import DecodeError
 from pipeline.errors import UserError
-from pipeline.files import features_of_file
+from pipeline.files import features_of_file, frames_of_file
 from pipeline.location import AnyPath
 from pipeline.source import Source
 from pipeline.store import FeatureStore
@@ -176,6 +176,15 @@ def feature_maker(source: FeatureSource) -> Callable[[Path], NDArray[np.float32]
         UserError: they can't be made so on this machine; the function: the file can't be decoded.
     """
     return features_of_file(source.fingerprint)
+
+
+def frames_of(source: FeatureSource, file: Path) -> NDArray[np.uint8]:
+    """The frames that features of a new file are made from, [T, H, W, 3].
+
+    Raises:
+        UserError: the file can't be decoded.
+    """
+    return frames_of_file(source.fingerprint, file)
 
 
 def pictures_of(

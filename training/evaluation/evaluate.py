@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,7 +16,9 @@ from training.data.dataset import Dataset, make_sampler
 from training.data.stream import StreamDataset
 from training.data.task import Task
 from training.data.tokenizer import EOS_ID, SPECIAL, Tokenizer
+from training.data.vocabularies import Vocabularies
 from training.evaluation.answers import AnswerScorer, LabelScorer
+from training.evaluation.finding import find, write_on
 from training.evaluation.likelihood import surprise
 from training.evaluation.metrics import (
     ALL_METRICS,
@@ -25,7 +27,6 @@ from training.evaluation.metrics import (
     CaptionScorer,
     Scores,
 )
-from training.evaluation.search import beam, sample
 from training.models.generator import Generator, Model
 
 # Examples answered at once: K times as many rows go through the network together.
@@ -90,39 +91,95 @@ class Evaluation:
     texts: tuple[Sample, ...] = ()
 
 
+Progress = Callable[[int, int], None]
+
+
+def quiet(done: int, total: int) -> None:
+    """Tells nobody."""
+
+
+class Questions(Protocol):
+    """Things to tell of, by number: the examples of a split, or what a person asks.
+
+    Attributes:
+        vocabularies: of the texts.
+    """
+
+    @property
+    def vocabularies(self) -> Vocabularies: ...
+
+    def question_length(self, example: int) -> int:
+        """Frames and source tokens."""
+        ...
+
+    def with_targets(self, rows: Sequence[tuple[int, Sequence[int]]]) -> Batch:
+        """Some of them, each with the tokens of a target, which may be none."""
+        ...
+
+
 def answer_examples(
-    model: Model, dataset: Dataset, examples: Sequence[int] | range, search: SearchConfig
+    model: Model, questions: Questions, examples: Sequence[int] | range, search: SearchConfig
 ) -> list[Answer]:
     """What a model tells of some examples."""
+    return [answers[0] for answers in rank_answers(model, questions, examples, search)]
+
+
+def rank_answers(
+    model: Model,
+    questions: Questions,
+    examples: Sequence[int] | range,
+    search: SearchConfig,
+    num: int = 1,
+    on_progress: Progress = quiet,
+) -> list[list[Answer]]:
+    """The best that a model tells of some examples, in their order.
+
+    Args:
+        model: in evaluation mode.
+        questions: that the examples are among.
+        examples: by number.
+        search: how sentences are found.
+        num: answers an example at most, best first; see `find`.
+        on_progress: told how many are done, of how many.
+
+    Raises:
+        UserError: the model can't be searched so, or something to look at can't be read.
+    """
     device = next(model.parameters()).device
-    answers: list[Answer] = []
-    for at in range(0, len(examples), ANSWER_BATCH):
-        batch = dataset.questions(examples[at : at + ANSWER_BATCH]).to(device)
-        answers += answer_batch(model, batch, dataset.vocabularies.target, search)
-    return answers
-
-
-def answer_batch(
-    model: Model, batch: Batch, tokenizer: Tokenizer, search: SearchConfig
-) -> list[Answer]:
-    """What a model tells of a batch's rows."""
-    if isinstance(model, Generator):
-        found = beam(model, batch, search.beam_size, search.max_tokens, search.length_penalty)
-        return [Answer((tokenizer.decode(row[0].token_ids),), row[0].score) for row in found]
-    return _name(model, batch, tokenizer)
+    tokenizer = questions.vocabularies.target
+    # Those of like length go together, so that little is padding.
+    order = sorted(examples, key=questions.question_length)
+    answers: dict[int, list[Answer]] = {}
+    for at in range(0, len(order), ANSWER_BATCH):
+        some = order[at : at + ANSWER_BATCH]
+        batch = questions.with_targets([(n, ()) for n in some]).to(device)
+        if isinstance(model, Generator):
+            found = find(model, batch, tokenizer, search, some, num)
+            told = [[Answer((tokenizer.decode(h.token_ids),), h.score) for h in r] for r in found]
+        else:
+            told = _name(model, batch, tokenizer, num)
+        answers |= zip(some, told, strict=True)
+        on_progress(len(answers), len(order))
+    return [answers[example] for example in examples]
 
 
 @torch.inference_mode()
-def _name(model: Model, batch: Batch, tokenizer: Tokenizer) -> list[Answer]:
-    """The likeliest label of each row, or of each of its frames."""
+def _name(model: Model, batch: Batch, tokenizer: Tokenizer, num: int) -> list[list[Answer]]:
+    """The likeliest labels of each row, or the likeliest of each of its frames."""
     logits = model.logits(model.hidden(batch)).float()
     logits[..., : len(SPECIAL)] = -torch.inf
-    scores, labels = torch.log_softmax(logits, -1).max(-1)
-    one_a_frame = model.task.tells == "label_per_frame"
-    counts = batch.num_frames.tolist() if one_a_frame else [1] * len(batch)
+    scores, labels = torch.log_softmax(logits, -1).topk(min(num, len(tokenizer) - len(SPECIAL)))
+    if model.task.tells == "label":
+        return [
+            [Answer((tokenizer.decode([n]),), s) for n, s in zip(ids, some, strict=True)]
+            for ids, some in zip(labels[:, 0].tolist(), scores[:, 0].tolist(), strict=True)
+        ]
+    best = zip(
+        labels[..., 0].tolist(), scores[..., 0].tolist(), batch.num_frames.tolist(), strict=True
+    )
     return [
-        Answer(tuple(tokenizer.decode([label]) for label in row[:count]), sum(some[:count]) / count)
-        for row, some, count in zip(labels.tolist(), scores.tolist(), counts, strict=True)
+        [Answer(tuple(tokenizer.decode([n]) for n in ids[:count]), sum(some[:count]) / count)]
+        for ids, some, count in best
     ]
 
 
@@ -182,13 +239,11 @@ def make_samples(dataset: Dataset, answers: Mapping[int, Answer]) -> list[Sample
     ]
 
 
-def write_texts(model: Generator[Any], tokenizer: Tokenizer, seed: int) -> list[Sample]:
+def write_texts(model: Generator[Any], tokenizer: Tokenizer, search: SearchConfig) -> list[Sample]:
     """Running text of a model's own, drawn at random."""
     device = next(model.parameters()).device
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        batch = make_batch([Row() for _ in range(NUM_TEXTS)], sentences=True).to(device)
-        rows = sample(model, batch, TEXT_TOKENS, through_ends=True)
+    batch = make_batch([Row() for _ in range(NUM_TEXTS)], sentences=True).to(device)
+    rows = write_on(model, batch, tokenizer, search, TEXT_TOKENS)
     return [
         Sample(f"text {n}", None, None, _lines(row, tokenizer), (), 0.0)
         for n, row in enumerate(rows, start=1)
@@ -222,7 +277,7 @@ def evaluate(
         assert isinstance(model, Generator)
         windows = range(len(surprised.statistics["nats_per_token"]))
         read = tuple(Sample(f"window {n}", None, None, "", (), 0.0) for n in windows)
-        texts = tuple(write_texts(model, tokenizer, 0))
+        texts = tuple(write_texts(model, tokenizer, search))
         return Evaluation(split, read, int(told[:, 1].sum()), 0, surprised, texts)
     answers = answer_examples(model, dataset, range(len(dataset.examples)), search)
     scores = make_scorer(dataset).score(answers, quick=False)

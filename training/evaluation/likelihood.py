@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from training.data.batch import Batch
 from training.data.dataset import Dataset
 from training.data.sampler import Rows
 from training.data.stream import StreamDataset
@@ -46,6 +47,23 @@ def surprise(
         np.add.at(found[:, 0], examples[counts.nonzero()[:, 0].cpu()], nats.double().cpu())
         np.add.at(found[:, 1], examples, counts.sum(1).cpu())
     return found
+
+
+@torch.inference_mode()
+def log_probs_of(model: Model, batch: Batch, vocabulary: int) -> Tensor:
+    """The log-probability of each row's targets, with a sentence's <eos>, in nats, [B]; of labels
+    likewise.
+
+    Args:
+        model: in evaluation mode.
+        batch: B rows.
+        vocabulary: V.
+    """
+    hidden, counts = model.hidden(batch), batch.counts
+    portion = max(1, MAX_LOGITS // vocabulary)
+    nats = torch.zeros(counts.shape, device=hidden.device)
+    nats[counts] = _nats(model, hidden[counts], batch.targets[counts], portion)
+    return -nats.sum(1)
 
 
 def _num_examples(dataset: Dataset | StreamDataset) -> int:

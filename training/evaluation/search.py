@@ -1,4 +1,4 @@
-"""Finding sentences, batched, over the one interface of generators: greedy, beam, sampling."""
+"""The likeliest sentences, batched, over the one interface of generators: beam, and greedy."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.errors import UserError
 from training.data.batch import Batch
-from training.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID
-from training.models.generator import Generator
+from training.data.tokenizer import BOS_ID, EOS_ID
+from training.evaluation.rules import Rules
+from training.models.generator import Attended, Generator
 
-NEVER_WRITTEN = [PAD_ID, BOS_ID, UNK_ID]
+# A place that was never looked at would make every sentence worthless.
+LEAST_COVERED = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,8 @@ class Hypothesis:
     Attributes:
         token_ids: its words, without <bos> and <eos>.
         log_prob: of the sentence and its <eos>, in nats.
-        score: log_prob / length ** length_penalty, where length counts <eos>; larger is better.
+        score: log_prob / length ** length_penalty, where length counts <eos>, and what a beam adds
+            for coverage; larger is better.
     """
 
     token_ids: tuple[int, ...]
@@ -30,49 +34,19 @@ class Hypothesis:
     score: float
 
 
-@torch.inference_mode()
-def sample(
-    model: Generator[Any], batch: Batch, max_tokens: int, *, through_ends: bool = False
-) -> list[list[int]]:
-    """Draw a sentence for each row from the model's own distribution, with torch's generator.
-
-    Args:
-        model: any generator.
-        batch: B rows to look at.
-        max_tokens: of a sentence; it is cut there.
-        through_ends: write on after <eos>, as running text does: all rows get `max_tokens` tokens,
-            <eos> among them.
-
-    Returns:
-        Tokens of each row; without <eos>, unless the text runs on.
-    """
-    device = batch.targets.device
-    state = model.start(batch)
-    tokens = torch.full((len(batch),), BOS_ID, device=device)
-    drawn: list[Tensor] = []
-    going = torch.ones(len(batch), dtype=torch.bool, device=device)
-    for _ in range(max_tokens):
-        log_probs, state = model.step(state, tokens)
-        log_probs[:, NEVER_WRITTEN] = -torch.inf
-        tokens = torch.multinomial(log_probs.exp(), 1)[:, 0]
-        drawn.append(tokens)
-        if through_ends:
-            tokens = tokens.masked_fill(tokens == EOS_ID, BOS_ID)
-            continue
-        going &= tokens != EOS_ID
-        if not going.any():
-            break
-    rows: list[list[int]] = torch.stack(drawn, 1).tolist()
-    return rows if through_ends else [_before_end(row) for row in rows]
-
-
-def _before_end(row: list[int]) -> list[int]:
-    return row[: row.index(EOS_ID)] if EOS_ID in row else row
+ANYTHING = Rules()
 
 
 @torch.inference_mode()
 def beam(
-    model: Generator[Any], batch: Batch, beam_size: int, max_tokens: int, length_penalty: float
+    model: Generator[Any],
+    batch: Batch,
+    beam_size: int,
+    max_tokens: int,
+    length_penalty: float,
+    *,
+    coverage_penalty: float = 0.0,
+    rules: Rules = ANYTHING,
 ) -> list[list[Hypothesis]]:
     """Beam search over all rows of a batch at once.
 
@@ -82,7 +56,9 @@ def beam(
     length penalty of Wu et al. 2016 in its simplest form). With K = 1 it is greedy: the first
     sentence that ends is the one, whatever the penalty promises to longer ones.
 
-    <unk>, <pad> and <bos> are never written.
+    With attention, a finished sentence's score may have GNMT's coverage beside it: coverage_penalty
+    times the sum over the source's places of log(min(1, all weights that fell on it)), so that
+    what leaves a part unsaid loses (Wu et al. 2016, equation 14).
 
     Args:
         model: in evaluation mode.
@@ -90,9 +66,14 @@ def beam(
         beam_size: K.
         max_tokens: after so many a sentence has to end.
         length_penalty: see `Hypothesis.score`.
+        coverage_penalty: see above; 0 is without.
+        rules: what a sentence may hold.
 
     Returns:
         For each row at most K hypotheses, best first.
+
+    Raises:
+        UserError: a coverage penalty and a model without attention.
     """
     num_rows, device = len(batch), batch.targets.device
     state = model.start(batch)
@@ -102,21 +83,26 @@ def beam(
     words = torch.zeros(num_rows, 1, 0, dtype=torch.int64, device=device)
     alive = torch.arange(num_rows, device=device)
     finished: list[list[Hypothesis]] = [[] for _ in range(num_rows)]
+    covered: Tensor | None = None
 
     for length in range(1, max_tokens + 2):
         log_probs, state = model.step(state, tokens)
-        log_probs[:, NEVER_WRITTEN] = -torch.inf
+        rules.forbid(log_probs, words.flatten(0, 1), max_tokens)
         vocabulary = log_probs.shape[1]
         width = totals.shape[1]
-        # After max_tokens words only <eos> is left to say.
-        if length == max_tokens + 1:
-            log_probs[:, :EOS_ID] = log_probs[:, EOS_ID + 1 :] = -torch.inf
+        extra = torch.zeros_like(totals)
+        if coverage_penalty:
+            look = _look(model, state, coverage_penalty)
+            covered = look.weights if covered is None else covered + look.weights
+            seen = covered.clamp(LEAST_COVERED, 1.0).log().masked_fill(look.beyond, 0.0)
+            extra = coverage_penalty * seen.sum(1).view_as(totals)
         extended = totals[..., None] + log_probs.view(len(alive), width, vocabulary)
         # 2K, of which at most K can end here: K go on.
         best, places = extended.flatten(1).topk(min(2 * beam_size, width * vocabulary))
         origins, next_words = places // vocabulary, places % vocabulary
         ends = next_words == EOS_ID
-        _finish(finished, alive, words, best, origins, ends, beam_size, length, length_penalty)
+        scores = best / length**length_penalty + extra.gather(1, origins)
+        _finish(finished, alive, words, best, scores, origins, ends[:, :beam_size])
 
         going = best.masked_fill(ends, -torch.inf)
         totals, chosen = going.topk(min(beam_size, going.shape[1]))
@@ -133,9 +119,19 @@ def beam(
             break
         flat = (keep[:, None] * width + origins[keep]).flatten()
         state = state.select(flat)
+        covered = None if covered is None else covered.index_select(0, flat)
         alive, totals, words = alive[keep], totals[keep], words[keep]
         tokens = next_words[keep].flatten()
     return [sorted(found, key=lambda h: h.score, reverse=True)[:beam_size] for found in finished]
+
+
+def _look(model: Generator[Any], state: Any, coverage_penalty: float) -> Attended:
+    look = model.attended(state)
+    if look is None:
+        raise UserError(
+            f"search.coverage_penalty: {coverage_penalty}, allowed: 0 for a model without attention"
+        )
+    return look
 
 
 def _finish(
@@ -143,19 +139,16 @@ def _finish(
     alive: Tensor,
     words: Tensor,
     best: Tensor,
+    scores: Tensor,
     origins: Tensor,
     ends: Tensor,
-    beam_size: int,
-    length: int,
-    length_penalty: float,
 ) -> None:
     """Keep the sentences that end among the K best of their row."""
-    ends = ends[:, :beam_size] & torch.isfinite(best[:, :beam_size])
+    ends = ends & torch.isfinite(best[:, : ends.shape[1]])
     for at, place in ends.nonzero().tolist():
-        log_prob = float(best[at, place])
         ids = tuple(words[at, origins[at, place]].tolist())
         finished[int(alive[at])].append(
-            Hypothesis(ids, log_prob, log_prob / length**length_penalty)
+            Hypothesis(ids, float(best[at, place]), float(scores[at, place]))
         )
 
 
@@ -168,7 +161,8 @@ def _undone(
     length_penalty: float,
 ) -> Tensor:
     """Indices of the rows in which an unfinished sentence may still be among the K best."""
-    # A log-probability only falls: at best it stays, over the longest sentence there can be.
+    # A log-probability only falls: at best it stays, over the longest sentence there can be; and
+    # coverage, which is never above 0, may come to be 0.
     hopes = (totals[:, 0] / (max_tokens + 1) ** length_penalty).tolist()
     undone = []
     for at, (row, hope) in enumerate(zip(alive.tolist(), hopes, strict=True)):

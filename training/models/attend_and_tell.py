@@ -14,21 +14,24 @@ from torch import Tensor, nn
 
 from training.data.batch import Batch
 from training.data.task import Task
-from training.models.attention import Memory, MultiplicativeAttention
+from training.models.attention import Memory, MultiplicativeAttention, select_weights
 from training.models.captioner import Captioner, Standardize
 from training.models.cells import CellState
 from training.models.dropout import Dropout
+from training.models.generator import Attended
 
 
 @dataclass(frozen=True, slots=True)
 class AttendState:
-    """The state of the stack, and the cells that it looks at."""
+    """The state of the stack, the cells that it looks at, and how it did so last, [N, S]."""
 
     reading: CellState
     cells: Memory
+    weights: Tensor | None = None
 
     def select(self, rows: Tensor) -> AttendState:
-        return AttendState(self.reading.select(rows), self.cells.select(rows))
+        weights = select_weights(self.weights, rows)
+        return AttendState(self.reading.select(rows), self.cells.select(rows), weights)
 
 
 class AttendAndTell(Captioner[AttendState]):
@@ -70,15 +73,16 @@ class AttendAndTell(Captioner[AttendState]):
         memory = self.attention.remember(self.scale_cells(cells) * shown, num_cells)
         return self.look(mean), memory
 
-    def _find(self, outputs: Tensor, cells: Memory) -> Tensor:
-        """What words are told from, [B, L, H + attention_size], of the stack's [B, L, H]."""
-        found, _ = self.attention(outputs, cells)
-        return torch.cat([outputs, self.from_cells(found)], 2)
+    def _find(self, outputs: Tensor, cells: Memory) -> tuple[Tensor, Tensor]:
+        """What words are told from, [B, L, H + attention_size], of the stack's [B, L, H], and how
+        it looked, [B, L, S]."""
+        found, weights = self.attention(outputs, cells)
+        return torch.cat([outputs, self.from_cells(found)], 2), weights
 
     def hidden(self, batch: Batch) -> Tensor:
         first, cells = self._look(batch)
         outputs, _ = self.stack(torch.cat([first, self.words(batch.inputs)], 1))
-        return self._find(outputs[:, 1:], cells)
+        return self._find(outputs[:, 1:], cells)[0]
 
     def start(self, batch: Batch) -> AttendState:
         first, cells = self._look(batch)
@@ -86,4 +90,8 @@ class AttendAndTell(Captioner[AttendState]):
 
     def advance(self, state: AttendState, token_ids: Tensor) -> tuple[Tensor, AttendState]:
         outputs, reading = self.stack(self.words(token_ids)[:, None], state.reading)
-        return self._find(outputs, state.cells)[:, 0], AttendState(reading, state.cells)
+        told, weights = self._find(outputs, state.cells)
+        return told[:, 0], AttendState(reading, state.cells, weights[:, 0])
+
+    def attended(self, state: AttendState) -> Attended | None:
+        return state.cells.attended(state.weights)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from training.models.generator import Attended
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -38,6 +40,15 @@ class Memory:
         values = self.values.index_select(0, rows)
         keys = values if self.keys is self.values else self.keys.index_select(0, rows)
         return Memory(values, keys, self.beyond.index_select(0, rows), owners)
+
+    def attended(self, weights: Tensor | None) -> Attended | None:
+        """Weights of one query a row, [N, S], with which of the places there are."""
+        return None if weights is None else Attended(weights, self.beyond)
+
+
+def select_weights(weights: Tensor | None, rows: Tensor) -> Tensor | None:
+    """The weights of some rows, where there are any yet."""
+    return None if weights is None else weights.index_select(0, rows)
 
 
 class Attention(nn.Module, ABC):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from training.data.batch import Batch
-from training.models.generator import Generator, Model
+from training.models.generator import Attended, Generator, Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,14 @@ class Ensemble(Generator[EnsembleState]):
             strict=True,
         )
         return _average(told), EnsembleState(states)
+
+    def attended(self, state: EnsembleState) -> Attended | None:
+        """The mean over those that have attention: all look at the same places."""
+        members = zip(_models(self.members), state.states, strict=True)
+        looks = [look for model, s in members if (look := model.attended(s)) is not None]
+        if not looks:
+            return None
+        return Attended(torch.stack([look.weights for look in looks]).mean(0), looks[0].beyond)
 
 
 def _models(members: nn.ModuleList) -> list[Any]:

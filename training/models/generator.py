@@ -89,6 +89,22 @@ class Model(nn.Module, ABC):
         """The parameters with a row for each token, by name, and whose tokens they are."""
 
 
+@dataclass(frozen=True, slots=True)
+class Attended:
+    """Where a model looked to tell a word, for N rows.
+
+    A place is a token of the source, in its order, or a cell of a frame: those of a frame stand
+    together, row by row, as the features have them.
+
+    Attributes:
+        weights: [N, S], 0 on padding; those of a row add up to 1.
+        beyond: whether a place is padding, [N, S].
+    """
+
+    weights: Tensor
+    beyond: Tensor
+
+
 class Generator(Model, Generic[S]):
     """A model that writes, word by word.
 
@@ -117,3 +133,11 @@ class Generator(Model, Generic[S]):
         """Read one word a row, [N]: log-probabilities of the next, [N, V], and the state."""
         hidden, state = self.advance(state, token_ids)
         return torch.log_softmax(self.logits(hidden).float(), -1), state
+
+    def attended(self, state: S) -> Attended | None:
+        """Where it looked to tell the last word; None where a model has no attention.
+
+        Args:
+            state: that `step` returned, or some rows of it.
+        """
+        return None

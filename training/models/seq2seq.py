@@ -15,7 +15,12 @@ from torch import Tensor, nn
 from training.data.batch import Batch
 from training.data.task import Task
 from training.data.tokenizer import PAD_ID
-from training.models.attention import AdditiveAttention, Memory, MultiplicativeAttention
+from training.models.attention import (
+    AdditiveAttention,
+    Memory,
+    MultiplicativeAttention,
+    select_weights,
+)
 from training.models.cells import (
     Bidirectional,
     CellKind,
@@ -25,7 +30,7 @@ from training.models.cells import (
     reverse_within,
 )
 from training.models.dropout import Dropout
-from training.models.generator import Generator
+from training.models.generator import Attended, Generator
 from training.models.words import Words, source_steps
 
 AttentionKind = Literal["none", "multiplicative", "additive"]
@@ -33,14 +38,16 @@ AttentionKind = Literal["none", "multiplicative", "additive"]
 
 @dataclass(frozen=True, slots=True)
 class Seq2SeqState:
-    """The state of the stack that writes, and the source as it looks back at it, if it does."""
+    """The state of the stack that writes, the source as it looks back at it, if it does, and how
+    it did so last, [N, S]."""
 
     writing: CellState
     memory: Memory | None
+    weights: Tensor | None = None
 
     def select(self, rows: Tensor) -> Seq2SeqState:
         memory = None if self.memory is None else self.memory.select(rows)
-        return Seq2SeqState(self.writing.select(rows), memory)
+        return Seq2SeqState(self.writing.select(rows), memory, select_weights(self.weights, rows))
 
 
 class Seq2Seq(Generator[Seq2SeqState]):
@@ -133,16 +140,23 @@ class Seq2Seq(Generator[Seq2SeqState]):
         told, state = self._write(self.words(token_ids)[:, None], state)
         return told[:, 0], state
 
+    def attended(self, state: Seq2SeqState) -> Attended | None:
+        found = None if state.memory is None else state.memory.attended(state.weights)
+        if found is None or not self.reversed:
+            return found
+        places = (~found.beyond).sum(1)
+        return Attended(reverse_within(found.weights, places), found.beyond)
+
     def _write(self, words: Tensor, state: Seq2SeqState) -> tuple[Tensor, Seq2SeqState]:
         """Read words [B, L, E]: what the next are told from, [B, L, H]."""
         outputs, writing = self.decoder(words, state.writing)
-        after = Seq2SeqState(writing, state.memory)
         if self.attention is None:
-            return outputs, after
+            return outputs, Seq2SeqState(writing, None)
         assert state.memory is not None
         outputs = self.dropout(outputs)
-        found, _ = self.attention(outputs, state.memory)
-        return torch.tanh(self.combine(torch.cat([found, outputs], 2))), after
+        found, weights = self.attention(outputs, state.memory)
+        told = torch.tanh(self.combine(torch.cat([found, outputs], 2)))
+        return told, Seq2SeqState(writing, state.memory, weights[:, -1])
 
 
 class _Bridge(nn.Module):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import UserError
+from training.config import SearchConfig
 from training.evaluation.record import EXAMPLES_FILE, Record, read_record
 from training.evaluation.resample import Difference, differences
 from training.evaluation.statistics import SMALLER_IS_BETTER, combine, score_of
@@ -120,7 +121,7 @@ def read_newest(run: RunRef, split: str, corpus: str | None = None) -> Measured:
 
 
 def find_newest(
-    run: RunRef, split: str, corpus: str | None = None, beam_size: int | None = None
+    run: RunRef, split: str, corpus: str | None = None, search: SearchConfig | None = None
 ) -> Measured | None:
     """A run's newest evaluation on a split; by itself, not as one of an ensemble.
 
@@ -128,7 +129,7 @@ def find_newest(
         run: whose.
         split: its name.
         corpus: the fingerprint of the corpus that the split is of; None is any.
-        beam_size: that it was searched with; None is any.
+        search: by which sentences were found; None is any.
 
     Returns:
         None where there is no such evaluation.
@@ -145,7 +146,7 @@ def find_newest(
         if (
             how["ensemble"] == [run.run_id]
             and corpus in (None, how["data"]["corpus_fingerprint"])
-            and beam_size in (None, how["search"]["beam_size"])
+            and search in (None, SearchConfig.model_validate(how["search"]))
         ):
             return Measured(run, params(run), record)
     return None

@@ -13,7 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.prediction import Prediction, predict
+from training.prediction import predict
+from training.predictions import Prediction
 from training.trained import TrainedModel
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def write_mlflow_model(trained: TrainedModel, folder: Path) -> None:
 def signature_of(trained: TrainedModel) -> ModelSignature:
     """What a model is asked with, a row a question: `file`, a path; `text`, a sentence or question.
 
-    It answers with `text` and `score`, see `training.prediction.Prediction`.
+    It answers with `text` and `score`, see `training.predictions.Prediction`.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
@@ -77,20 +78,24 @@ class _Served:
         import pandas as pd
 
         names = _inputs(self.trained)
-        told = self._answers(data[names].to_dict("records")) if names else predict(self.trained)
+        told = self._answers(data[names]) if names else predict(self.trained)
         return pd.DataFrame([{"text": one.text, "score": one.score} for one in told])
 
-    def _answers(self, rows: list[dict[Any, Any]]) -> list[Prediction]:
-        """Rows with the same text go together: the network that sees is opened once for them."""
-        alike: dict[str | None, list[int]] = {}
-        for n, row in enumerate(rows):
-            alike.setdefault(row.get("text"), []).append(n)
+    def _answers(self, asked: pd.DataFrame) -> list[Prediction]:
+        """Rows with the same question go together: what sees is opened once for them."""
+        if "file" not in asked:
+            return predict(self.trained, texts=list(asked["text"]))
+        files = [Path(file) for file in asked["file"]]
+        if "text" not in asked:
+            return predict(self.trained, files)
+        alike: dict[str, list[int]] = {}
+        for n, question in enumerate(asked["text"]):
+            alike.setdefault(question, []).append(n)
         answers: dict[int, Prediction] = {}
-        for text, numbers in alike.items():
-            files = [Path(rows[n]["file"]) for n in numbers if "file" in rows[n]]
-            told = predict(self.trained, files, text)
-            answers |= zip(numbers, told * len(numbers) if not files else told, strict=False)
-        return [answers[n] for n in range(len(rows))]
+        for question, numbers in alike.items():
+            told = predict(self.trained, [files[n] for n in numbers], [question])
+            answers |= zip(numbers, told, strict=True)
+        return [answers[n] for n in range(len(files))]
 
 
 def _load_pyfunc(path: str) -> _Served:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import UserError
 from training.config import SearchConfig
 from training.data.source import DataSource
 from training.data.vocabularies import Vocabularies
@@ -65,3 +66,30 @@ def test_a_whole_split_is_scored_and_what_is_left_out_counted(
     assert {name: found.values[name] for name in expected.values} == expected.values
     assert found.values["perplexity"] == pytest.approx(math.exp(found.values["nats_per_token"]))
     assert found.signatures.keys() == found.values.keys()
+
+
+@pytest.mark.parametrize("method", ["beam", "sample"])
+def test_an_example_is_told_the_same_whatever_is_told_beside_it(
+    things: DataSource, words: Vocabularies, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    model = make_loop(things, words, small_recipe()).model.eval()
+    dataset = split_of(things, "val", words, 8)
+    search = SearchConfig(method=method, max_tokens=5, seed=3)
+    together = answer_examples(model, dataset, range(12), search)
+    monkeypatch.setattr(evaluate_module, "ANSWER_BATCH", 1)
+    alone = answer_examples(model, dataset, range(11, -1, -1), search)[::-1]
+    assert [answer.texts for answer in together] == [answer.texts for answer in alone]
+    other = answer_examples(model, dataset, range(12), search.model_copy(update={"seed": 4}))
+    assert (other == alone) == (method == "beam")
+
+
+def test_a_prefix_of_words_that_nobody_knows_is_refused(
+    things: DataSource, words: Vocabularies
+) -> None:
+    model = make_loop(things, words, small_recipe()).model.eval()
+    dataset = split_of(things, "val", words, 8)
+    for prefix, named in (("a zebra", "'a <unk>'"), ("a " * 9, "9 words, allowed: at most")):
+        with pytest.raises(UserError, match=rf"search\.prefix: .*{named}"):
+            answer_examples(model, dataset, [0], SearchConfig(prefix=prefix, max_tokens=5))
+    (told,) = answer_examples(model, dataset, [0], SearchConfig(prefix="A green", max_tokens=5))
+    assert told.texts[0].startswith("a green")

@@ -9,7 +9,7 @@ import torch
 
 from training.data.batch import Batch, Row, make_batch
 from training.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID
-from training.evaluation.search import Hypothesis, beam, sample
+from training.evaluation.search import Hypothesis, beam
 from training.models.build import build_model
 from training.models.config import CaptionerConfig
 from training.models.generator import Generator, Sizes
@@ -142,23 +142,3 @@ def test_a_model_that_says_nothing_gives_one_empty_sentence_first(
 ) -> None:
     for found in beam(make_model(vocabulary, eos=eos), questions(5), 3, 4, 0.7):
         assert found[0].token_ids == ()
-
-
-def test_sentences_are_drawn_as_often_as_they_are_likely() -> None:
-    # With two words and at most one of them there are three sentences: "", "4" and "5", cut.
-    model, batch = make_model(6), make_batch([Row(films(1)[0])] * 4000, sentences=True)
-    torch.manual_seed(0)
-    drawn = [tuple(ids) for ids in sample(model, batch, 1)]
-    with torch.inference_mode():
-        log_probs, _ = model.step(model.start(batch), torch.full((4000,), BOS_ID))
-    probabilities = log_probs[0, [EOS_ID, 4, 5]].softmax(-1).tolist()
-    for ids, probability in zip([(), (4,), (5,)], probabilities, strict=True):
-        assert drawn.count(ids) / 4000 == pytest.approx(probability, abs=0.03)
-
-
-def test_running_text_goes_on_after_an_end() -> None:
-    torch.manual_seed(0)
-    texts = sample(make_model(6, eos=2.0), questions(5), 30, through_ends=True)
-    assert {len(text) for text in texts} == {30}
-    assert any(EOS_ID in text[:-1] for text in texts)
-    assert not {PAD_ID, BOS_ID, UNK_ID} & {token for text in texts for token in text}

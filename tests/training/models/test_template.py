@@ -10,7 +10,9 @@ from torch.nn.functional import pad
 
 from training.data.batch import Batch, Row, make_batch
 from training.data.tokenizer import Tokenizer
-from training.evaluation.search import beam, sample
+from training.evaluation.rules import Rules
+from training.evaluation.sampling import Draws, chances_of, sample
+from training.evaluation.search import beam
 from training.models.build import build_model
 from training.models.config import CaptionerConfig
 from training.models.generator import Sizes
@@ -91,7 +93,10 @@ def test_the_frame_is_filled_with_the_thing_and_the_place_that_are_seen(
 
 
 def test_its_probability_is_on_one_sentence(trained: Template, photographs: Batch) -> None:
-    assert [TOKENIZER.decode(row) for row in sample(trained, photographs, 8)] == FILLED
+    drawn = sample(
+        trained, photographs, 8, chances_of(0, range(4), 1, 9), Draws(), 0.7, rules=Rules()
+    )
+    assert [TOKENIZER.decode(row[0].token_ids) for row in drawn] == FILLED
     log_probs, _ = trained.step(trained.start(photographs), photographs.inputs[:, 0])
     assert torch.allclose(log_probs.exp().sum(1), torch.ones(4), atol=1e-5)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.errors import UserError
+from training.config import SearchConfig
 from training.evaluation.metrics import TRANSLATION_METRICS
 from training.tracking.compare import Comparison, Measured, compare, find_newest, read_newest
 from training.tracking.run import RunRef, reopen
@@ -108,7 +109,7 @@ def test_the_newest_evaluation_of_the_split_counts(uri: str) -> None:
         # Not the run's own.
         folder = "eval/val/ensemble_of_2/20280101T000000.000000"
         log_evaluation(open_run, SAMPLES, "val", folder, others=["another"])
-    assert find_newest(run, "val", beam_size=9) is None
+    assert find_newest(run, "val", search=SearchConfig(beam_size=9)) is None
     assert read_newest(run, "val").record.hypotheses == tuple(s.hypothesis for s in BETTER)
     assert len(read_newest(run, "test").record.ids) == 5
     assert read_newest(run, "val", "f").record.hypotheses == tuple(s.hypothesis for s in BETTER)

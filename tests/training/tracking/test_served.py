@@ -92,7 +92,7 @@ def test_mlflow_loads_a_registered_model_in_a_fresh_process_and_asks_it(
     )
     assert done.returncode == 0, done.stderr
     told = [line for line in done.stdout.splitlines() if line.startswith("answers ")]
-    expected = [predict(classifier, text=text)[0] for text in asked]
+    expected = [predict(classifier, texts=[text])[0] for text in asked]
     assert len(told) == len(models)
     for line in told:
         answers = json.loads(line.removeprefix("answers "))

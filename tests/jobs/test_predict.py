@@ -1,0 +1,283 @@
+"""`intertitle predict`, as a person meets it: what it takes, what it writes, what it refuses."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from pipeline.corpus import Example, write_corpus
+from training import predicting_split
+from training.data.source import DataSource, describe_data, texts_of
+from training.data.vocabularies import Vocabularies, train_vocabularies
+from training.models.build import build_model, task_of
+from training.prediction import predict
+from training.predictions import Prediction, read_predictions
+from training.tracking.run import TrackedRun
+from training.tracking.served import write_mlflow_model
+from training.trained import TrainedModel, sizes_of
+
+from ..training.conftest import coloured_things, small_recipe, words_of, write_data
+
+SENTENCES = ["ein roter Ball", "eine blaue Katze", "ein Hund rennt weit", "nichts"]
+TOLD = ["a red ball", "a blue cat", "a dog runs far", "nothing"]
+Run = Callable[..., Any]
+
+
+def make(recipe: Any, data: DataSource, words: Vocabularies, seed: int = 0) -> TrainedModel:
+    """It has learned nothing, and yet says something."""
+    torch.manual_seed(seed)
+    model = build_model(recipe.model, sizes_of(words, data))
+    for parameter in model.parameters():
+        parameter.data.mul_(3)
+    return TrainedModel(model.eval(), words, recipe, data, step=1)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TrainedModel]:
+    """Translators of two sizes, one of another vocabulary, a classifier, a writer, a captioner."""
+    folder = tmp_path_factory.mktemp("pairs")
+    examples = [
+        Example(f"{split}-{n}", split, None, source, (target,))
+        for split in ("train", "val")
+        for n, (source, target) in enumerate(zip(SENTENCES, TOLD, strict=True))
+    ]
+    write_corpus(folder, [], examples)
+    pairs = describe_data(folder, None, "nothing")
+    by_words = (
+        "tokenizer.kind=words",
+        "source_tokenizer.kind=words",
+        "source_tokenizer.min_count=1",
+    )
+    translating = small_recipe("seq2seq_attention", *by_words)
+    wide = small_recipe("seq2seq_forward", *by_words, "model.hidden_size=20")
+    task = task_of(translating.model)
+    words = train_vocabularies(translating, *texts_of(folder, "train", task))
+    fewer = small_recipe("seq2seq_attention", *by_words, "tokenizer.min_count=2")
+    other = train_vocabularies(fewer, *texts_of(folder, "train", task))
+    naming = small_recipe("sentiment", "source_tokenizer.min_count=1")
+    labels = train_vocabularies(naming, *texts_of(folder, "train", task_of(naming.model)))
+    writing = small_recipe("char_lm")
+    letters = train_vocabularies(writing, TOLD, None)
+    shown = coloured_things(20)
+    things = write_data(tmp_path_factory.mktemp("things"), shown)
+    return {
+        "translator": make(translating, pairs, words),
+        "wide": make(wide, pairs, words, 1),
+        "stranger": make(fewer, pairs, other),
+        "classifier": make(naming, pairs, labels),
+        "writer": make(writing, pairs, letters),
+        "captioner": make(small_recipe("s2vt"), things, words_of(shown)),
+    }
+
+
+@pytest.fixture(scope="module")
+def uri(models: dict[str, TrainedModel], tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("runs")
+    for name, trained in models.items():
+        write_mlflow_model(trained, folder / name)
+        with TrackedRun.start(f"sqlite:///{folder}/mlflow.db", "predicting", name) as run:
+            run.model(folder / name, "model")
+    return f"sqlite:///{folder}/mlflow.db"
+
+
+@pytest.fixture
+def asked(intertitle: Run, uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Run `predict`; what it printed, a line each."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object, stdin: str = "") -> list[str]:
+        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+        ended = intertitle("predict", *arguments, "--tracking-uri", uri)
+        assert ended.code == 0, ended.err
+        lines: list[str] = ended.out.splitlines()
+        return lines
+
+    return run
+
+
+def texts_told(trained: TrainedModel, texts: list[str], **search: object) -> list[str]:
+    return [p.text for p in predict(trained.searching(**search), texts=texts)]
+
+
+def test_sentences_come_from_flags_and_from_standard_input(
+    asked: Run, models: dict[str, TrainedModel]
+) -> None:
+    expected = texts_told(models["translator"], SENTENCES)
+    assert len(set(expected)) > 1
+    flags = [part for sentence in SENTENCES for part in ("--text", sentence)]
+    shown = asked("translator", *flags)
+    assert shown == [f"{s}: {t}" for s, t in zip(SENTENCES, expected, strict=True)]
+    # Nothing but the sentences, to be piped on.
+    assert asked("translator", "-", stdin="\n".join(SENTENCES)) == expected
+
+
+def test_the_search_is_as_the_flags_say(asked: Run, models: dict[str, TrainedModel]) -> None:
+    trained = models["translator"]
+    (text,) = asked("translator", "-", "--beam", 1, "--min-tokens", 5, stdin="nichts\n")
+    assert [text] == texts_told(trained, ["nichts"], beam_size=1, min_tokens=5)
+    drawn = asked("translator", "-", "--temperature", 2, "--seed", 5, stdin="\n".join(SENTENCES))
+    assert drawn == texts_told(trained, SENTENCES, method="sample", temperature=2, seed=5)
+    assert drawn != asked("translator", "-", "--sample", "--seed", 6, stdin="\n".join(SENTENCES))
+    written = "\n".join(asked("writer", "--prefix", "a r", "--top-k", 3))
+    assert written.startswith("a r")
+
+
+def test_a_list_of_the_best_is_written_and_ranked_anew(asked: Run, tmp_path: Path) -> None:
+    lines = asked("translator", "-", "--nbest", 3, stdin="\n".join(SENTENCES[:2]))
+    told = [Prediction(**json.loads(line)) for line in lines]
+    assert [(p.id, p.rank) for p in told] == [(s, r) for s in SENTENCES[:2] for r in (1, 2, 3)]
+    assert told[0].score >= told[1].score >= told[2].score
+    assert asked(
+        "translator", "-", "--nbest", 3, "--out", "a.jsonl", stdin="\n".join(SENTENCES[:2])
+    )
+    assert read_predictions(Path("a.jsonl"), scored=True) == told
+
+    same = [json.loads(line) for line in asked("translator", "--rescore", "a.jsonl")]
+    assert [(p["id"], p["rank"], p["text"]) for p in same] == [(p.id, p.rank, p.text) for p in told]
+    assert [p["score"] for p in same] == pytest.approx([p.score for p in told], abs=1e-4)
+    asked("wide", "--rescore", "a.jsonl", "--weight", 0.5, "--out", "b.jsonl")
+    mixed = read_predictions(Path("b.jsonl"), scored=True)
+    assert {(p.id, p.text) for p in mixed} == {(p.id, p.text) for p in told}
+    assert [p.score for p in mixed] != pytest.approx([p.score for p in told], abs=1e-4)
+
+
+def test_a_split_is_answered_and_a_list_about_it_ranked(
+    asked: Run, models: dict[str, TrainedModel]
+) -> None:
+    asked("translator", "--split", "val", "--out", "val.parquet")
+    rows = pq.read_table("val.parquet").to_pylist()
+    assert [row["id"] for row in rows] == [f"val-{n}" for n in range(4)]
+    assert [row["text"] for row in rows] == texts_told(models["translator"], SENTENCES)
+    assert asked("captioner", "--split", "val", "--out", "val.txt") == ["val.txt: 4 predictions"]
+    assert len(Path("val.txt").read_text().splitlines()) == 4
+    candidates = [{"id": "val-1", "text": text} for text in TOLD]
+    Path("list.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in candidates))
+    ranked = asked("translator", "--rescore", "list.jsonl", "--split", "val")
+    assert {json.loads(line)["text"] for line in ranked} == set(TOLD)
+
+
+def test_several_runs_tell_together(asked: Run) -> None:
+    both = asked("translator", "--ensemble", "wide", "-", "--nbest", 2, stdin="nichts")
+    turned = asked("wide", "--ensemble", "translator", "-", "--nbest", 2, stdin="nichts")
+    alone = asked("translator", "-", "--nbest", 2, stdin="nichts")
+    assert both == turned != alone
+
+
+def test_labels_have_a_list_too(asked: Run) -> None:
+    lines = [json.loads(line) for line in asked("classifier", "--text", "Ball", "--nbest", 9)]
+    assert sorted(line["text"] for line in lines) == sorted(TOLD)
+    assert sum(torch.tensor(line["score"]).exp() for line in lines) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["translator"], "--text or --question: missing, and seq2seq_attention reads it"),
+        (["translator", "a.mp4", "--text", "a"], "FILE: of no use to seq2seq_attention"),
+        (["translator", "--text", "a", "--top-p", "2"], "search.top_p: 2"),
+        (["translator", "--text", "a", "--min-tokens", "9"], "search.min_tokens: 9"),
+        (["translator", "--text", "a", "--question", "b"], "--text, --question: one of the two"),
+        (["translator", "--split", "val", "--text", "b"], "--split val: not with"),
+        (["translator", "--text", "a", "--corpus", "c"], "--corpus, --features: only with --split"),
+        (["translator", "--text", "a", "--out", "a.csv"], "--out: a.csv: ending '.csv', allowed"),
+        (["translator", "--rescore", "gone.jsonl"], "gone.jsonl: No such file"),
+        (["translator", "--rescore", "bad.jsonl"], "bad.jsonl: line 1: not JSON"),
+        (["translator", "--rescore", "x.jsonl", "--split", "val"], "id 'x', allowed"),
+        (["classifier", "--rescore", "x.jsonl"], "--rescore: of no use to sentiment"),
+        (["translator", "--ensemble", "stranger", "-"], "stranger has another vocabulary than"),
+        (["translator", "--ensemble", "classifier", "-"], "classifier has another task than"),
+        (["wide", "--text", "a", "--coverage-penalty", "1"], "search.coverage_penalty: 1.0, "),
+        (["writer", "--split", "val"], "--split: 'val', allowed: none for char_lm"),
+        (["captioner", "empty"], "empty: no videos or images in it"),
+    ],
+)
+def test_a_mistake_ends_in_one_line(
+    intertitle: Run,
+    uri: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    arguments: list[str],
+    named: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.StringIO("nichts"))
+    Path("empty").mkdir()
+    Path("bad.jsonl").write_text("a dog\n")
+    Path("x.jsonl").write_text('{"id": "x", "text": "a dog"}\n')
+    ended = intertitle("predict", *arguments, "--tracking-uri", uri)
+    assert ended.code == 2
+    (line,) = ended.err.splitlines()
+    assert line.startswith("intertitle: ")
+    assert named in line
+
+
+def test_a_split_is_answered_by_workers_and_only_what_is_missing(
+    asked: Run,
+    intertitle: Run,
+    uri: str,
+    ray_cluster: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(predicting_split, "PART_EXAMPLES", 1)
+    drawn = ["--split", "val", "--sample", "--seed", "3", "--nbest", "2"]
+    many = ["translator", *drawn, "--out", "parts", "--workers", "2"]
+    asked("translator", *drawn, "--out", "alone.parquet")
+    assert asked(*many) == ["parts: 4 examples in 4 parts, 0 of them skipped as there"]
+    alone, parts = (pq.read_table(name).to_pylist() for name in ("alone.parquet", "parts"))
+    for one, other in zip(alone, parts, strict=True):
+        assert one.pop("score") == pytest.approx(other.pop("score"), abs=1e-4)
+        assert one == other
+    before = {file.name: file.read_bytes() for file in Path("parts").iterdir()}
+    assert len(before) == 5
+
+    # Killed on the way: one part never came, one was half written by something else.
+    Path("parts/part-00001.parquet").unlink()
+    Path("parts/part-00002.parquet").write_bytes(before["part-00002.parquet"][:-9])
+    told = json.loads(asked(*many, "--json")[-1])
+    assert told == {"out": "parts", "examples": 4, "parts": 4, "skipped": 2}
+    assert {file.name: file.read_bytes() for file in Path("parts").iterdir()} == before
+    assert "4 of them skipped" in asked(*many)[0]
+
+    for changed, named in (
+        ([*many, "--seed", "4"], "parts: holds predictions of search "),
+        (["wide", *many[1:]], "parts: holds predictions of runs "),
+        ([*many[:-3], ".", *many[-2:]], "--out: .: not a folder of predictions"),
+        ([*many[:-3], "new", "--workers", "99"], "workers: 99, allowed: at most 2"),
+        (
+            ["wide", "--split", "val", "--coverage-penalty", "1", "--out", "w", "--workers", "1"],
+            "search.coverage_penalty: 1.0, allowed: 0",
+        ),
+    ):
+        ended = intertitle("predict", *changed, "--tracking-uri", uri)
+        assert (ended.code, len(ended.err.splitlines()[-1:])) == (2, 1), ended.err
+        assert named in ended.err.splitlines()[-1]
+
+
+def test_attention_is_drawn_of_one_input(
+    asked: Run, intertitle: Run, uri: str, tmp_path: Path
+) -> None:
+    alone = asked("translator", "--text", "ein Ball")
+    assert asked("translator", "--text", "ein Ball", "--explain", "look.png") == alone
+    assert Path("look.png").read_bytes().startswith(b"\x89PNG")
+    for arguments, named in (
+        (["wide", "--text", "a", "--explain", "a.png"], "--explain: of no use to seq2seq_forward"),
+        (["classifier", "--text", "a", "--explain", "a.png"], "--explain: of no use to sentiment"),
+        (
+            ["translator", "--text", "a", "--explain", "a.doc"],
+            "ending '.doc', allowed: .png",
+        ),
+        (["translator", *2 * ["--text", "a"], "--explain", "a.png"], "2 inputs, allowed: one"),
+        (["translator", "--split", "val", "--explain", "a.png"], "--explain a.png: not with"),
+        (["translator", "--split", "val", "--workers", "1"], "--workers: needs --split and --out"),
+    ):
+        ended = intertitle("predict", *arguments, "--tracking-uri", uri)
+        assert ended.code == 2
+        assert named in ended.err.splitlines()[-1]
+    assert not (tmp_path / "a.png").exists()

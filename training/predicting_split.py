@@ -1,0 +1,208 @@
+"""A whole split answered on Ray, in parts that stay: a call again does only what is missing.
+
+The parts are Parquet files in one folder, which any reader of Parquet reads as one table; beside
+them `_predictions.json` says what they are of.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import torch
+from ray.exceptions import RayError, RayTaskError
+from ray.util import ActorPool
+
+from pipeline.errors import JobError, UserError
+from training.data.source import DataSource
+from training.evaluation.evaluate import Progress, quiet
+from training.placement import cpus_per_worker, on_gpus
+from training.prediction import ask_split, tell
+from training.predictions import Prediction, write_predictions
+from training.scoring import load_together
+from training.tracking.run import RunRef
+from training.trained import TrainedModel
+
+MANIFEST = "_predictions.json"
+# Examples of a part: what is lost when all is killed, and what a worker takes at once.
+PART_EXAMPLES = 512
+# A worker that dies is replaced, and tells its part again, so many times.
+MAX_FAILURES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SplitJob:
+    """What is to be answered.
+
+    Attributes:
+        runs: that tell, together if they are several.
+        search: fields of `SearchConfig`; None is as in the first's recipe.
+        data: the corpus and the features.
+        split: of the corpus.
+        nbest: predictions an example at most.
+    """
+
+    runs: tuple[RunRef, ...]
+    search: dict[str, Any]
+    data: DataSource
+    split: str
+    nbest: int = 1
+
+    def load(self) -> TrainedModel:
+        """The model."""
+        return load_together(self.runs).searching(**self.search)
+
+
+@dataclass(frozen=True, slots=True)
+class SplitReport:
+    """What came of it.
+
+    Attributes:
+        examples: that are answered, in all parts.
+        parts: all of them.
+        skipped: parts that were there.
+    """
+
+    examples: int
+    parts: int
+    skipped: int
+
+
+def predict_split(
+    trained: TrainedModel,
+    job: SplitJob,
+    out: Path,
+    workers: int,
+    on_progress: Progress = quiet,
+) -> SplitReport:
+    """Answer a split, or what of it is missing. Needs a running Ray (`ray.init`).
+
+    What is told of an example hangs neither on the number of workers nor on what was there.
+
+    Args:
+        trained: what `SplitJob.load` gives.
+        job: what to answer.
+        out: a folder, of this process alone: workers send what they tell.
+        workers: each holds the model.
+        on_progress: told how many examples are done, of how many.
+
+    Raises:
+        UserError: more workers than the cluster can place, a folder of something else, or what a
+            worker found.
+        JobError: workers died again and again.
+    """
+    ids = ask_split(trained, job.data, job.split).ids
+    parts = [
+        range(at, min(at + PART_EXAMPLES, len(ids))) for at in range(0, len(ids), PART_EXAMPLES)
+    ]
+    _claim(out, _manifest(job, trained, len(ids)))
+    files = [out / f"part-{n:05}.parquet" for n in range(len(parts))]
+    missing = [
+        n
+        for n, (file, part) in enumerate(zip(files, parts, strict=True))
+        if not _is_whole(file, ids, part)
+    ]
+    done = len(ids) - sum(len(parts[n]) for n in missing)
+    on_progress(done, len(ids))
+    if missing:
+        pool = ActorPool(_start(job, workers, len(missing)))
+        told = pool.map_unordered(lambda worker, n: worker.tell.remote(n, parts[n]), missing)
+        try:
+            for n, predictions in told:
+                write_predictions(files[n], predictions)
+                done += len(parts[n])
+                on_progress(done, len(ids))
+        except RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise UserError(str(error.cause)) from error
+            raise
+        except RayError as error:
+            raise JobError(f"predicting: workers died: {error}") from error
+    for file, part in zip(files, parts, strict=True):
+        if not _is_whole(file, ids, part):
+            raise JobError(f"{file}: does not hold its {len(part)} examples")
+    return SplitReport(len(ids), len(parts), len(parts) - len(missing))
+
+
+class _Worker:
+    """Holds the model and the split; lives in a Ray actor.
+
+    Args:
+        job: what is answered.
+        num_threads: that it may use.
+        gpu: whether it has one.
+    """
+
+    def __init__(self, job: SplitJob, num_threads: int, gpu: bool) -> None:
+        torch.set_num_threads(num_threads)
+        self._trained, self._nbest = job.load(), job.nbest
+        if gpu:
+            self._trained.model.to("cuda")
+        self._asked = ask_split(self._trained, job.data, job.split)
+
+    def tell(self, part: int, examples: Sequence[int]) -> tuple[int, list[Prediction]]:
+        """The number of a part, and what is told of its examples."""
+        return part, tell(self._trained, self._asked, examples, self._nbest)
+
+
+def _start(job: SplitJob, workers: int, num_parts: int) -> list[Any]:
+    """So many workers, but not more than there are parts."""
+    cpus, gpu = cpus_per_worker(workers), on_gpus(workers)
+    actor = ray.remote(
+        num_cpus=cpus, num_gpus=int(gpu), max_restarts=MAX_FAILURES, max_task_retries=MAX_FAILURES
+    )(_Worker)
+    return [actor.remote(job, cpus, gpu) for _ in range(min(workers, num_parts))]
+
+
+def _manifest(job: SplitJob, trained: TrainedModel, num_examples: int) -> dict[str, Any]:
+    """What the parts of a folder are of: with another of these they would be others."""
+    return {
+        "runs": [run.run_id for run in job.runs],
+        "search": trained.recipe.search.model_dump(),
+        "data": asdict(job.data),
+        "split": job.split,
+        "nbest": job.nbest,
+        "num_examples": num_examples,
+        "part_examples": PART_EXAMPLES,
+    }
+
+
+def _claim(out: Path, manifest: dict[str, Any]) -> None:
+    """Take a folder that is new, empty or of the same job.
+
+    Raises:
+        UserError: it is of something else.
+    """
+    file = out / MANIFEST
+    if file.is_file():
+        found = json.loads(file.read_text(encoding="utf-8"))
+        for name, value in manifest.items():
+            if found.get(name) != value:
+                raise UserError(
+                    f"--out: {out}: holds predictions of {name} {found.get(name)!r}, allowed: of "
+                    f"{value!r}, or another folder"
+                )
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out: {out}: not a folder of predictions, allowed: one, or a new folder")
+    out.mkdir(parents=True, exist_ok=True)
+    scratch = out / f"{MANIFEST}.part"
+    scratch.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    scratch.replace(file)
+
+
+def _is_whole(file: Path, ids: Sequence[str], part: range) -> bool:
+    """Whether a file is there and has the best of each example of its part."""
+    if not file.is_file():
+        return False
+    try:
+        rows = pq.read_table(file, columns=["id", "rank"]).to_pylist()
+    except (pa.ArrowInvalid, OSError):
+        return False
+    return [row["id"] for row in rows if row["rank"] == 1] == [ids[n] for n in part]
