@@ -281,6 +281,8 @@ def handlers() -> Iterator[None]:
     """This process's own, back at the end."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
     before = {number: signal.getsignal(number) for number in numbers}
+    # A shell's background job has Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
