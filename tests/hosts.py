@@ -67,6 +67,8 @@ def network(num_hosts: int) -> Iterator[list[Host]]:
                 # A host keeps an address that is not the wire's when the wire is cut.
                 _ip("-n", host.name, "address", "add", f"{host.address}/32", "dev", "lo")
                 _ip("-n", host.name, "link", "set", "lo", "up")
+                # On the wire too: gloo takes the first address of its interface.
+                _ip("-n", host.name, "address", "add", f"{host.address}/32", "dev", "wire")
                 _ip("-n", host.name, "link", "set", "wire", "up")
                 _ip("-n", host.name, "route", "add", "default", "dev", "wire", "src", host.address)
         except (OSError, subprocess.CalledProcessError) as error:
