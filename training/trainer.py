@@ -18,6 +18,7 @@ import ray.train
 import torch
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 
 from pipeline import failpoints
@@ -85,8 +86,11 @@ def fit(job: TrainingJob, on_report: Callable[[Report], None]) -> Checkpoint:
     """
     use_gpu = on_gpus(job.workers)
     cpus = cpus_per_worker(job.workers)
-    reports: Queue = Queue(actor_options={"num_cpus": 0})
-    stop = ray.remote(num_cpus=0)(_StopSign).remote()
+    # Beside this process: on another node they would take the training along when it dies.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    beside: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": here}
+    reports: Queue = Queue(actor_options=beside)
+    stop = ray.remote(**beside)(_StopSign).remote()
     checkpoints = Checkpoints(job.checkpoints / job.run_id)
     trainer = TorchTrainer(
         _train_worker,
