@@ -1,199 +1,166 @@
-"""A model that is trained again as examples come in, told from its first champion to a rollback."""
+"""The retraining story of README.md: clips come in, a better model takes over, a worse one may not,
+and the one before comes back."""
 
 from __future__ import annotations
 
 import json
 import os
 import random
-import signal
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobs.retraining import load_config, retrain
-from jobs.retraining.slot import NOTHING_NEW, PROMOTED, REFUSED, Outcome
+from jobs.retraining.slot import NOTHING_NEW, PROMOTED, REFUSED
+from pipeline.corpus import Corpus, Example, Item, write_corpus
+from pipeline.importers.rendered import render_corpus
+from pipeline.store import FeatureStore
 from training.tracking import registry, slots
-from training.tracking.store import RunRef
 
 CONFIG = """
-model = "moods"
+model = "clips"
 [data]
-format = "labelled"
+format = "msrvtt"
 source = ["inbox"]
 corpus = "corpus"
+features = "features"
+frames = 4
 [train]
-recipe = "sentiment"
+recipe = "mean_pool_video"
 set = [
-    "model.embedding_size=16", "model.hidden_size=16", "model.dropout=0.1",
-    "model.word_dropout=0", "source_tokenizer.min_count=1", "optimizer.learning_rate=1e-2",
-    "optimizer.average_decay=0.9", "training.epochs=6", "training.batch_tokens=200",
+    "model.embedding_size=48", "model.hidden_size=64", "model.dropout=0.1",
+    "model.feature_dropout=0", "optimizer.learning_rate=5e-3", "training.epochs=15",
+    "training.batch_tokens=160",
 ]
 checkpoints = "checkpoints"
 [frozen]
 corpus = "frozen"
-split = "val"
+features = "frozen-features"
 [gate]
-metric = "accuracy"
-margin = 2
+metric = "meteor"
+margin = 1
+guards = { bleu_1 = 2 }
 [hooks.promoted]
 command = ["sh", "-c", "cat >> told; echo >> told"]
 [hooks.refused]
 command = ["sh", "-c", "cat >> told; echo >> told"]
-[hooks.failed]
-command = ["sh", "-c", "cat >> told; echo >> told"]
 """
-WORDS = 30
+# Of the clips drawn: those of the first night, those that come in later, those to choose epochs by;
+# the champion and the challengers are measured on the rest.
+FIRST, LATER, VAL, DRAWN = 30, 90, 98, 140
 
 
-def lines(seed: int, num: int, words: int, *, scrambled: bool = False) -> str:
-    """Sentences whose mood one of their words tells; so many such words are known."""
-    rng = random.Random(seed)
-    told = []
-    for _ in range(num):
-        mood = rng.choice(("good", "bad"))
-        sentence = [f"it{rng.randrange(20)}" for _ in range(4)]
-        sentence.insert(rng.randrange(5), f"{mood}{rng.randrange(words)}")
-        label = rng.choice(("good", "bad")) if scrambled else mood
-        told.append(f"{label}\t{' '.join(sentence)}\n")
-    return "".join(told)
-
-
-class Moods:
-    """A folder with all of it."""
+class Inbox:
+    """A folder in the form of MSR-VTT, which clips are put into."""
 
     def __init__(self, folder: Path) -> None:
-        from pipeline.importers.labelled import import_labelled
-
         self.folder = folder
         self.uri = f"sqlite:///{folder}/mlflow.db"
         (folder / "inbox").mkdir()
-        (folder / "inbox" / "val.tsv").write_text(lines(2, 60, WORDS))
-        self.arrive(lines(1, 240, WORDS // 2))
-        (folder / "val.tsv").write_text(lines(3, 300, WORDS))
-        import_labelled(folder / "val.tsv", folder / "frozen")
-        (folder / "moods.toml").write_text(CONFIG)
+        drawn = folder / "drawn"
+        render_corpus(drawn, num_clips=DRAWN, seed=3, num_processes=1)
+        corpus = Corpus(drawn)
+        examples = random.Random(1).sample(corpus.examples(), DRAWN)
+        self._files = {item.key: corpus.locate(item) for item in corpus.items()}
+        self.first, self.later = examples[:FIRST], examples[FIRST:LATER]
+        self._val = examples[LATER:VAL]
+        self._freeze(examples[VAL:])
+        (folder / "clips.toml").write_text(CONFIG)
 
-    def arrive(self, text: str) -> None:
-        (self.folder / "inbox" / "train.tsv").write_text(text)
-
-    def retrain(self, slot: str, *, if_new: bool = False) -> Outcome:
-        config = load_config(self.folder / "moods.toml")
-        return retrain(config, slot, if_new=if_new, tracking_uri=self.uri)
-
-    @property
-    def champion(self) -> RunRef | None:
-        return registry.champion("moods", self.uri)
-
-    def told(self) -> list[str]:
-        """What the hooks were told."""
-        file = self.folder / "told"
-        rows = file.read_text().splitlines() if file.exists() else []
-        return [json.loads(row)["outcome"] for row in rows if row]
-
-
-@pytest.fixture
-def moods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: None) -> Moods:
-    monkeypatch.chdir(tmp_path)  # where the hooks write
-    return Moods(tmp_path)
-
-
-def test_from_the_first_champion_to_a_rollback(moods: Moods) -> None:
-    from mlflow import MlflowClient
-
-    first = moods.retrain("2026-11-20T03:00+01:00")
-    assert (first.outcome, first.before) == (PROMOTED, False)
-    champion = moods.champion
-    assert champion is not None
-
-    # The slot again: nothing happens, and nobody is told twice.
-    again = moods.retrain("2026-11-20T03:00+01:00")
-    assert (again.outcome, again.before, again.run_id) == (PROMOTED, True, first.run_id)
-    nothing = moods.retrain("2026-11-21T03:00+01:00", if_new=True)
-    assert nothing.outcome == NOTHING_NEW
-    assert moods.told() == [PROMOTED]
-
-    # Words that the champion has not learned.
-    moods.arrive(lines(1, 240, WORDS // 2) + lines(4, 400, WORDS))
-    better = moods.retrain("2026-11-22T03:00+01:00", if_new=True)
-    assert better.outcome == PROMOTED, better.reasons
-    second = moods.champion
-    assert second is not None
-    assert second.run_id != champion.run_id
-
-    moods.arrive(lines(5, 640, WORDS, scrambled=True))
-    worse = moods.retrain("2026-11-23T03:00+01:00", if_new=True)
-    assert worse.outcome == REFUSED
-    assert any(reason.startswith("no: accuracy") for reason in worse.reasons)
-    assert moods.champion == second
-    assert moods.told() == [PROMOTED, PROMOTED, REFUSED]
-
-    registry.rollback("moods", moods.uri, "the story's end")
-    assert moods.champion == champion
-
-    # All of it is to be read in MLflow.
-    client = MlflowClient(moods.uri)
-    told = client.get_registered_model("moods").description
-    assert told.count("promoted") == 2
-    assert "rolled back" in told
-    refused = client.get_run(worse.run_id)
-    assert refused.data.tags[slots.OUTCOME] == REFUSED
-    assert "no: accuracy" in refused.data.tags["mlflow.note.content"]
-    text = Path(client.download_artifacts(worse.run_id, "decision.md")).read_text()
-    assert text.startswith("## Refused")
-    training = slots.training_of(RunRef(worse.run_id, "", moods.uri))
-    assert training is not None
-    assert training[1]
-
-
-def test_told_to_stop_it_says_how_to_go_on_and_has_not_failed(
-    moods: Moods, intertitle: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setenv("INTERTITLE_FAILPOINT", "retrain_trained=term")
-        ended = intertitle(
-            "retrain", "moods.toml", "--slot", "a night", "--tracking-uri", moods.uri
+    def _freeze(self, examples: Sequence[Example]) -> None:
+        keys = [e.item_key for e in examples if e.item_key]
+        write_corpus(
+            self.folder / "frozen",
+            [Item(key, str(self._files[key]), "video") for key in keys],
+            [Example(e.id, "test", e.item_key, None, e.targets) for e in examples],
         )
-    assert ended.code == 75
-    assert ended.err.splitlines()[-1] == (
-        "intertitle: stopped; to go on: intertitle retrain moods.toml --slot 'a night'"
-    )
-    assert "epoch 6" in ended.err
-    assert moods.told() == []
-    finished = moods.retrain("a night")
-    assert (finished.outcome, finished.before) == (PROMOTED, False)
+
+    def put(self, train: Sequence[Example]) -> None:
+        """There are these clips to learn from, and the same to choose epochs by."""
+        videos, sentences = [], []
+        for split, examples in (("train", train), ("validate", self._val)):
+            for example in examples:
+                name = str(example.item_key)
+                file = self.folder / "inbox" / f"{name}.mp4"
+                if not file.exists():
+                    os.link(str(self._files[name]), file)
+                videos.append({"video_id": name, "split": split})
+                sentences += [
+                    {"sen_id": len(sentences) + n, "video_id": name, "caption": said}
+                    for n, said in enumerate(example.targets)
+                ]
+        text = json.dumps({"videos": videos, "sentences": sentences})
+        (self.folder / "inbox" / "videodatainfo.json").write_text(text)
 
 
-@pytest.mark.chaos
-def test_killed_after_measuring_and_after_the_move_the_slot_is_finished_once(
-    moods: Moods,
+def test_clips_come_in_and_the_gate_says_yes_and_no(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ray_cluster: None,
+    intertitle: Callable[..., Any],
 ) -> None:
-    command = [sys.executable, "-m", "jobs", "retrain", "moods.toml", "--slot", "night"]
-    for place, promoted in (("retrain_measured", False), ("retrain_moved", True)):
-        environment = os.environ | {
-            "INTERTITLE_FAILPOINT": f"{place}=kill",
-            "MLFLOW_TRACKING_URI": moods.uri,
-        }
-        # Not pipes: Ray's processes outlive it for a while and would hold them.
-        with (moods.folder / "printed").open("w+") as printed:
-            ended = subprocess.run(
-                command, cwd=moods.folder, env=environment, stdout=printed, stderr=printed
-            )
-            printed.seek(0)
-            assert ended.returncode == -signal.SIGKILL, printed.read()
-        assert (moods.champion is not None) == promoted
-        assert moods.told() == []
-    finished = moods.retrain("night")
-    assert (finished.outcome, finished.before) == (PROMOTED, False)
-    assert moods.told() == [PROMOTED]
-
     from mlflow import MlflowClient
 
-    client = MlflowClient(moods.uri)
-    assert len(client.search_model_versions("name = 'moods'")) == 1
-    assert client.get_registered_model("moods").description.count("promoted") == 1
-    experiment = client.get_experiment_by_name("intertitle")
-    assert len(client.search_runs([experiment.experiment_id])) == 1
+    monkeypatch.chdir(tmp_path)
+    inbox = Inbox(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", inbox.uri)
+    client = MlflowClient(inbox.uri)
+
+    def slot(day: int) -> dict[str, Any]:
+        ended = intertitle(
+            *("retrain", "clips.toml", "--slot", f"2026-11-{day}T03:00", "--if-new", "--json")
+        )
+        assert ended.code == 0, ended.err
+        told: dict[str, Any] = json.loads(ended.out.splitlines()[-1])
+        return told
+
+    def champion() -> str:
+        found = registry.champion("clips", inbox.uri)
+        assert found is not None
+        return found.run_id
+
+    inbox.put(inbox.first)
+    assert slot(20)["outcome"] == PROMOTED
+    old = champion()
+    before = FeatureStore(tmp_path / "features").snapshot
+    assert slot(21)["outcome"] == NOTHING_NEW
+
+    # New clips arrive, and only those are computed.
+    everything = [*inbox.first, *inbox.later]
+    inbox.put(everything)
+    better = slot(22)
+    assert better["outcome"] == PROMOTED, better["reasons"]
+    new = champion()
+    assert new != old
+    after = FeatureStore(tmp_path / "features").snapshot
+    assert before.shards.items() <= after.shards.items()
+    assert len(after) == len(before) + len(inbox.later)
+
+    # Somebody mixes the sentences up: each clip has another's.
+    moved = [e.targets for e in everything[7:] + everything[:7]]
+    inbox.put(
+        [
+            Example(e.id, e.split, e.item_key, e.source, t)
+            for e, t in zip(everything, moved, strict=True)
+        ]
+    )
+    worse = slot(23)
+    assert worse["outcome"] == REFUSED, worse["reasons"]
+    assert any(reason.startswith("no: meteor") for reason in worse["reasons"])
+    assert champion() == new
+
+    assert intertitle("rollback", "clips").code == 0
+    assert champion() == old
+
+    told = (tmp_path / "told").read_text().split("\n")
+    assert [json.loads(one)["outcome"] for one in told if one] == [PROMOTED, PROMOTED, REFUSED]
+    # All of it is to be read in MLflow.
+    history = client.get_registered_model("clips").description
+    assert history.count("promoted") == 2
+    assert "rolled back" in history
+    refused = client.get_run(worse["run_id"])
+    assert refused.data.tags[slots.OUTCOME] == REFUSED
+    assert "no: meteor" in refused.data.tags["mlflow.note.content"]
+    text = Path(client.download_artifacts(worse["run_id"], "decision.md")).read_text()
+    assert text.startswith("## Refused")
