@@ -16,6 +16,9 @@ from training.models.dropout import Dropout
 
 CellKind = Literal["rnn", "gru", "lstm"]
 
+# What a gate adds up to while it is held shut: its sigmoid is 0, and so is its gradient.
+_SHUT = -1e4
+
 _FUSED: dict[CellKind, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {
     "rnn": nn.RNN,
     "gru": nn.GRU,
@@ -117,8 +120,8 @@ class Recurrent(nn.Module):
         """
         if bool((lengths == inputs.shape[1]).all()):
             return self(inputs)  # type: ignore[no-any-return]
-        # A row's last c is in no output, so that it cannot be gathered; packing computes nothing
-        # for padding, which makes up for its slower kernel unless lengths hardly differ.
+        if isinstance(self.layers, nn.LSTM) and inputs.device.type == "cpu":
+            return self._read_late(self.layers, inputs, lengths)
         packed = nn.utils.rnn.pack_padded_sequence(
             inputs, lengths.cpu(), batch_first=True, enforce_sorted=False
         )
@@ -127,6 +130,38 @@ class Recurrent(nn.Module):
             outputs, batch_first=True, total_length=inputs.shape[1]
         )
         return padded, _state(after)
+
+    def _read_late(
+        self, lstm: nn.LSTM, inputs: Tensor, lengths: Tensor
+    ) -> tuple[Tensor, CellState]:
+        """As `read`, for an LSTM on a CPU, where packed sequences miss the fused kernel.
+
+        Every row begins so late that it ends with the longest. Before that its input and output
+        gates are held shut, by one more input, so that its state stays zero.
+        """
+        late = inputs.shape[1] - lengths
+        step = torch.arange(inputs.shape[1], device=lengths.device)
+        before = (step < late[:, None])[..., None]
+        source = (step - late[:, None]).clamp_min(0)[..., None]
+        outputs = inputs.take_along_dim(source, 1).masked_fill(before, 0.0)
+        shut = inputs.new_zeros(4, self.hidden_size, 1)
+        shut[0::3] = _SHUT
+        zeros = inputs.new_zeros(1, len(inputs), self.hidden_size)
+        h, c = [], []
+        for layer, (w_inputs, *others) in enumerate(lstm.all_weights):
+            if layer:
+                outputs = nn.functional.dropout(outputs, lstm.dropout, self.training)
+            weights = [torch.cat([w_inputs, shut.flatten(0, 1)], 1), *others]
+            outputs, last_h, last_c = torch.lstm(
+                torch.cat([outputs, before.to(outputs.dtype)], 2),
+                *((zeros, zeros), weights, True, 1, 0.0, self.training, False, True),
+            )
+            h.append(last_h)
+            c.append(last_c)
+        target = step + late[:, None]
+        outputs = outputs.take_along_dim(target.clamp_max(len(step) - 1)[..., None], 1)
+        outputs = outputs.masked_fill((step >= lengths[:, None])[..., None], 0.0)
+        return outputs, CellState(torch.cat(h), torch.cat(c))
 
     def zero_state(self, rows: int, like: Tensor) -> CellState:
         """The state before the first step, for B rows, of the type and the device of a tensor."""
