@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from training.evaluation.evaluate import Sample
+from training.evaluation.sample import Sample
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from pipeline.errors import UserError
 from training.config import SearchConfig
 from training.data.dataset import open_dataset
 from training.data.source import DataSource, describe_data, pictures_of
-from training.evaluation.evaluate import Evaluation, Sample, evaluate
+from training.evaluation.evaluate import Evaluation, evaluate
 from training.evaluation.record import write_record
+from training.evaluation.sample import Sample
 from training.evaluation.statistics import combine
 from training.tracking.plots import length_histogram, score_histogram
 from training.tracking.run import RunRef, TrackedRun, download, reopen

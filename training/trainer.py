@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import ray
@@ -22,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 
 from pipeline import failpoints
-from pipeline.errors import SIGINT_EXIT_CODE, SIGTERM_EXIT_CODE, JobError, Stopped, UserError
+from pipeline.errors import SIGTERM_EXIT_CODE, JobError, Stopped, UserError
 from training.checkpoint import Checkpoint, Checkpoints
 from training.config import Recipe
 from training.data.dataset import open_dataset
@@ -33,12 +29,11 @@ from training.models.build import task_of
 from training.placement import cpus_per_worker, on_gpus
 from training.ranks import Ranks
 from training.reports import FellBack, Report
+from training.stopping import StopSign, stopping, watch
 from training.trained import sizes_of
 
 # A worker that dies is replaced, and the training goes on from its last checkpoint, so many times.
 MAX_FAILURES = 3
-# After SIGTERM the workers have so long to keep a checkpoint: most schedulers kill after 30 s.
-GRACE_S = 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +85,7 @@ def fit(job: TrainingJob, on_report: Callable[[Report], None]) -> Checkpoint:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     beside: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": here}
     reports: Queue = Queue(actor_options=beside)
-    stop = ray.remote(**beside)(_StopSign).remote()
+    stop = ray.remote(**beside)(StopSign).remote()
     checkpoints = Checkpoints(job.checkpoints / job.run_id)
     trainer = TorchTrainer(
         _train_worker,
@@ -112,9 +107,9 @@ def fit(job: TrainingJob, on_report: Callable[[Report], None]) -> Checkpoint:
         ),
     )
     try:
-        with _Listener(reports, on_report), _stopping(stop.put_up.remote) as told:
+        with _Listener(reports, on_report), stopping(stop.put_up.remote) as told:
             try:
-                trainer.fit()
+                _fit(trainer, told)
             except ray.train.TrainingFailedError as error:
                 # Workers that are asked to stop may die of it; what they found themselves is told.
                 found = _found_by_a_worker(error)
@@ -129,57 +124,17 @@ def fit(job: TrainingJob, on_report: Callable[[Report], None]) -> Checkpoint:
     return checkpoints.read(checkpoints.names()[0])
 
 
-@contextmanager
-def _stopping(ask: Callable[[], object]) -> Iterator[threading.Event]:
-    """The first SIGTERM asks; a second one, `GRACE_S` or Ctrl-C raise `Stopped`.
-
-    Ray answers Ctrl-C by leaving with exit code 0, and keeps its handler after; a `Stopped` that is
-    raised inside of it comes out as a KeyboardInterrupt.
-
-    Args:
-        ask: the workers to stop.
-
-    Yields:
-        Whether they were asked.
-    """
-    told = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield told
-        return
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise Stopped(SIGTERM_EXIT_CODE)
-
-    def begin(number: int, frame: FrameType | None) -> None:
-        told.set()
-        signal.signal(signal.SIGTERM, end)
-        signal.setitimer(signal.ITIMER_REAL, GRACE_S)
-        ask()
-
-    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
-    signal.signal(signal.SIGTERM, begin)
-    signal.signal(signal.SIGALRM, end)
-    try:
-        yield told
-    except (SystemExit, KeyboardInterrupt) as left:
-        raise Stopped(SIGTERM_EXIT_CODE if told.is_set() else SIGINT_EXIT_CODE) from left
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-class _StopSign:
-    """An actor, which workers watch; asynchronous, so that any number of them can."""
-
-    def __init__(self) -> None:
-        self._is_up = asyncio.Event()
-
-    async def put_up(self) -> None:
-        self._is_up.set()
-
-    async def wait(self) -> None:
-        await self._is_up.wait()
+def _fit(trainer: TorchTrainer, told: threading.Event) -> None:
+    """Train. Ray replaces workers that die while they train, but not those that die as they start:
+    on a node that is not known to be dead yet."""
+    for left in reversed(range(MAX_FAILURES + 1)):
+        try:
+            trainer.fit()
+            return
+        except ray.train.ControllerError as error:
+            may_pass = isinstance(error.controller_failure, ray.exceptions.RayError)
+            if not (left and may_pass) or told.is_set():
+                raise
 
 
 class _NoSecondTry(ray.train.UserCallback):  # type: ignore[misc]
@@ -276,7 +231,7 @@ def _train_worker(config: dict[str, Any]) -> None:
     loop.run(
         reports.put if ranks.rank == 0 else lambda _: None,
         keep_checkpoint,
-        _watch(config["stop"]) if ranks.rank == 0 else lambda: False,
+        watch(config["stop"]) if ranks.rank == 0 else lambda: False,
     )
 
 
@@ -286,17 +241,3 @@ def _start(checkpoints: Checkpoints, reports: Queue) -> str | None:
     if name and damages:
         reports.put(FellBack(name, damages))
     return name
-
-
-def _watch(stop: Any) -> Callable[[], bool]:
-    """Whether the sign is up, at the price of looking at a variable."""
-    is_up = threading.Event()
-
-    def wait() -> None:
-        # The sign goes when the training is over.
-        with contextlib.suppress(ray.exceptions.RayError):
-            ray.get(stop.wait.remote())
-            is_up.set()
-
-    threading.Thread(target=wait, daemon=True).start()
-    return is_up.is_set

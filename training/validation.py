@@ -14,7 +14,6 @@ from training.data.sampler import shares
 from training.data.stream import StreamDataset
 from training.data.tokenizer import Tokenizer
 from training.evaluation.evaluate import (
-    Sample,
     Scorer,
     answer_examples,
     make_samples,
@@ -22,6 +21,7 @@ from training.evaluation.evaluate import (
     write_texts,
 )
 from training.evaluation.likelihood import surprise
+from training.evaluation.sample import Sample
 from training.evaluation.statistics import score_of
 from training.models.generator import Generator, Model
 from training.ranks import Ranks

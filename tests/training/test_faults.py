@@ -7,23 +7,22 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
+import ray.train
 import torch
 from mlflow import MlflowClient
+from ray.train.torch import TorchTrainer
 
-from jobs import train as train_command
 from pipeline import failpoints
-from pipeline.errors import JobError, Stopped, UserError
+from pipeline.errors import JobError, UserError
 from training import trainer
 from training.checkpoint import Checkpoint, Checkpoints, Progress
 from training.config import Recipe
@@ -115,6 +114,27 @@ def test_a_worker_that_dies_is_replaced_and_the_end_is_the_same(
     assert len(list((tmp_path / "once").iterdir())) == 1
     assert_equal(end, undisturbed)
     assert epochs == [1, 2]
+
+
+def test_workers_that_die_as_they_start_are_started_again(
+    things: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: None
+) -> None:
+    died = ray.train.ControllerError(ray.exceptions.ActorDiedError())
+    causes = [died, died]
+    monkeypatch.setattr(TorchTrainer, "fit", lambda self: raise_first(causes))
+    job = job_of(things, tmp_path, 1, small_recipe("s2vt"))
+    with pytest.raises(JobError, match="ended without a checkpoint"):
+        fit(job, no_report)
+    assert not causes
+    causes = [died] * 10
+    with pytest.raises(JobError, match="training failed: ActorDiedError"):
+        fit(job, no_report)
+    assert len(causes) == 10 - 1 - trainer.MAX_FAILURES
+
+
+def raise_first(causes: list[Exception]) -> None:
+    if causes:
+        raise causes.pop()
 
 
 def test_half_a_checkpoint_is_never_read(
@@ -271,53 +291,6 @@ def test_a_training_begun_by_two_workers_and_ended_by_one_sees_each_example_once
     assert seen == Counter(range(num_rows))
     (figures,), (expected,) = resumed.progress.history, alone.progress.history
     assert figures == pytest.approx(expected, abs=1e-4)
-
-
-# Told to stop
-
-
-@pytest.fixture
-def handlers() -> Iterator[None]:
-    """This process's own, back at the end."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
-    before = {number: signal.getsignal(number) for number in numbers}
-    # A shell's background job has Ctrl-C ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-def test_the_first_sigterm_asks_and_the_second_ends(handlers: None) -> None:
-    asked: list[bool] = []
-    with pytest.raises(Stopped) as stopped, trainer._stopping(lambda: asked.append(True)) as told:
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert told.is_set()
-        assert asked == [True]
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert stopped.value.exit_code == 75
-    assert asked == [True]
-
-
-def test_workers_that_do_not_stop_in_time_are_not_waited_for(
-    handlers: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trainer, "GRACE_S", 0.05)
-    with pytest.raises(Stopped), trainer._stopping(lambda: None):
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(10)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_before_the_training_has_begun_ends_the_command(
-    number: signal.Signals,
-    intertitle: Callable[..., Any],
-    handlers: None,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(train_command, "cluster", lambda _: os.kill(os.getpid(), number))
-    ended = intertitle("train", "s2vt", "--corpus", "c", "--features", "f")
-    assert ended.code == (75 if number == signal.SIGTERM else 130)
 
 
 def test_a_stopped_command_says_how_to_go_on_and_a_resumed_one_what_was_damaged(

@@ -169,6 +169,10 @@ class Dataset:
         """The example that each row is of."""
         return [self._owners[row] for row in rows]
 
+    def targets(self, rows: NDArray[np.int64]) -> list[list[int]]:
+        """The tokens of each row, without <bos> and <eos>."""
+        return [self._targets[row] for row in rows]
+
     def references(self) -> list[list[list[int]]]:
         """The sentences of each example, as tokens."""
         references: list[list[list[int]]] = [[] for _ in self.examples]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,15 +18,18 @@ from training.data.task import Task
 from training.data.tokenizer import EOS_ID, SPECIAL, Tokenizer
 from training.data.vocabularies import Vocabularies
 from training.evaluation.answers import AnswerScorer, LabelScorer
+from training.evaluation.blame import reference_scores, search_errors
 from training.evaluation.finding import find, write_on
-from training.evaluation.likelihood import surprise
+from training.evaluation.likelihood import by_example, surprise
 from training.evaluation.metrics import (
     ALL_METRICS,
     QUICK_METRICS,
     TRANSLATION_METRICS,
     CaptionScorer,
     Scores,
+    weighted,
 )
+from training.evaluation.sample import Sample
 from training.models.generator import Generator, Model
 
 # Examples answered at once: K times as many rows go through the network together.
@@ -45,27 +48,6 @@ class Answer:
     """
 
     texts: tuple[str, ...]
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """An answer beside what it should be.
-
-    Attributes:
-        id: of the example.
-        item_key: of the item it is about, or None.
-        source: what was read, or None.
-        hypothesis: the answer; the labels of frames are joined by " | ".
-        references: what people say.
-        score: of the answer.
-    """
-
-    id: str
-    item_key: str | None
-    source: str | None
-    hypothesis: str
-    references: tuple[str, ...]
     score: float
 
 
@@ -272,8 +254,8 @@ def evaluate(
     """Answer a whole split, and score the answers; of running text, the surprise alone."""
     batches = make_sampler(dataset, settings).epoch(0)
     told = surprise(model, dataset, batches, len(tokenizer))
-    surprised = _surprise_scores(told, tokenizer, dataset)
     if isinstance(dataset, StreamDataset):
+        surprised = _surprise_scores(told, tokenizer, f"|lanes:{dataset.num_lanes}")
         assert isinstance(model, Generator)
         windows = range(len(surprised.statistics["nats_per_token"]))
         read = tuple(Sample(f"window {n}", None, None, "", (), 0.0) for n in windows)
@@ -281,20 +263,23 @@ def evaluate(
         return Evaluation(split, read, int(told[:, 1].sum()), 0, surprised, texts)
     answers = answer_examples(model, dataset, range(len(dataset.examples)), search)
     scores = make_scorer(dataset).score(answers, quick=False)
+    scores = scores.beside(_surprise_scores(by_example(told, dataset), tokenizer))
     samples = make_samples(dataset, dict(enumerate(answers)))
-    both = Scores(
-        scores.values | surprised.values,
-        scores.signatures | surprised.signatures,
-        scores.statistics | surprised.statistics,
-    )
-    return Evaluation(split, tuple(samples), len(samples), dataset.num_left_out, both)
+    if dataset.task.tells == "sentence":
+        likeliest = reference_scores(told, dataset, search)
+        if likeliest is not None:
+            missed = search_errors(likeliest, [answer.score for answer in answers])
+            scores = scores.beside(
+                Scores.of({"search_errors": "search_errors"}, {"search_errors": weighted(missed)})
+            )
+            samples = [
+                replace(sample, reference_score=score if np.isfinite(score) else None)
+                for sample, score in zip(samples, likeliest.tolist(), strict=True)
+            ]
+    return Evaluation(split, tuple(samples), len(samples), dataset.num_left_out, scores)
 
 
-def _surprise_scores(
-    told: NDArray[np.float64], tokenizer: Tokenizer, dataset: Dataset | StreamDataset
-) -> Scores:
-    what = f"tokens:{tokenizer.kind}|vocabulary:{len(tokenizer)}"
-    if isinstance(dataset, StreamDataset):
-        what += f"|lanes:{dataset.num_lanes}"
+def _surprise_scores(told: NDArray[np.float64], tokenizer: Tokenizer, of: str = "") -> Scores:
+    what = f"tokens:{tokenizer.kind}|vocabulary:{len(tokenizer)}{of}"
     names = ("nats_per_token", "perplexity")
     return Scores.of({name: f"{name}|{what}" for name in names}, dict.fromkeys(names, told))

@@ -22,9 +22,9 @@ from training.objectives import MAX_LOGITS
 def surprise(
     model: Model, dataset: Dataset | StreamDataset, batches: Iterable[Rows], vocabulary: int
 ) -> NDArray[np.float64]:
-    """The sum of -log p of targets, in nats, and their number, of each example: [B, 2].
+    """The sum of -log p of targets, in nats, and their number, of each row: [rows, 2].
 
-    An example is one of `dataset.examples`, with all its targets; of running text it is a window.
+    A row is one of an example's targets; of running text it is a window.
 
     Args:
         model: in evaluation mode.
@@ -33,19 +33,22 @@ def surprise(
         vocabulary: V.
     """
     device = next(model.parameters()).device
-    found = np.zeros((_num_examples(dataset), 2))
+    found = np.zeros((len(dataset), 2))
     carried: Any = None
     for rows in batches:
         batch = dataset.batch(rows).to(device)
         hidden, carried = model.read_on(batch, carried)
         counts = batch.counts
         nats = _nats(model, hidden[counts], batch.targets[counts], max(1, MAX_LOGITS // vocabulary))
-        examples = np.asarray(
-            rows if isinstance(dataset, StreamDataset) else dataset.owners(rows), np.int64
-        )
-        # One that several rows are of gets the sum of theirs.
-        np.add.at(found[:, 0], examples[counts.nonzero()[:, 0].cpu()], nats.double().cpu())
-        np.add.at(found[:, 1], examples, counts.sum(1).cpu())
+        np.add.at(found[:, 0], rows[counts.nonzero()[:, 0].cpu()], nats.double().cpu())
+        found[rows, 1] = counts.sum(1).cpu()
+    return found
+
+
+def by_example(told: NDArray[np.float64], dataset: Dataset) -> NDArray[np.float64]:
+    """The same of each of `dataset.examples`, with all its targets: [B, 2]."""
+    found = np.zeros((len(dataset.examples), 2))
+    np.add.at(found, dataset.owners(np.arange(len(told))), told)
     return found
 
 
@@ -64,10 +67,6 @@ def log_probs_of(model: Model, batch: Batch, vocabulary: int) -> Tensor:
     nats = torch.zeros(counts.shape, device=hidden.device)
     nats[counts] = _nats(model, hidden[counts], batch.targets[counts], portion)
     return -nats.sum(1)
-
-
-def _num_examples(dataset: Dataset | StreamDataset) -> int:
-    return len(dataset) if isinstance(dataset, StreamDataset) else len(dataset.examples)
 
 
 def _nats(model: Model, hidden: Tensor, targets: Tensor, portion: int) -> Tensor:

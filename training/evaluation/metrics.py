@@ -53,6 +53,14 @@ class Scores:
         values = {name: score_of(name, rows) for name, rows in statistics.items()}
         return cls(values, signatures, statistics)
 
+    def beside(self, other: "Scores") -> "Scores":
+        """These and others of the same answers."""
+        return Scores(
+            self.values | other.values,
+            self.signatures | other.signatures,
+            self.statistics | other.statistics,
+        )
+
 
 @dataclass(frozen=True)
 class _Measured:

@@ -34,6 +34,8 @@ class Record:
         hypotheses: what the model said.
         references: what people say.
         scores: the model's own, of what it said.
+        reference_scores: likewise, of the likeliest reference, NaN where there is none; see
+            `Sample.reference_score`.
         statistics: [B, S] for each metric; see `training.evaluation.statistics`.
     """
 
@@ -44,6 +46,7 @@ class Record:
     hypotheses: tuple[str, ...]
     references: tuple[tuple[str, ...], ...]
     scores: NDArray[np.float64]
+    reference_scores: NDArray[np.float64]
     statistics: dict[str, NDArray[np.float64]]
 
 
@@ -57,6 +60,7 @@ def write_record(folder: Path, evaluation: Evaluation, how: Mapping[str, Any]) -
         "hypothesis": pa.array([sample.hypothesis for sample in samples], pa.string()),
         "references": pa.array([list(s.references) for s in samples], pa.list_(pa.string())),
         "score": pa.array([sample.score for sample in samples], pa.float64()),
+        "reference_score": pa.array([sample.reference_score for sample in samples], pa.float64()),
     }
     for metric, rows in evaluation.scores.statistics.items():
         columns[_STATISTICS + metric] = pa.array(rows.tolist(), pa.list_(pa.float64()))
@@ -80,6 +84,7 @@ def read_record(folder: Path) -> Record:
         tuple(columns["hypothesis"]),
         tuple(tuple(group) for group in columns["references"]),
         np.asarray(columns["score"], np.float64),
+        np.asarray(columns["reference_score"], np.float64),
         {
             name.removeprefix(_STATISTICS): np.asarray(rows, np.float64).reshape(len(rows), -1)
             for name, rows in columns.items()

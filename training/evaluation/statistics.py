@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-SMALLER_IS_BETTER = frozenset({"nats_per_token", "perplexity"})
+SMALLER_IS_BETTER = frozenset({"nats_per_token", "perplexity", "search_errors"})
 
 _Floats = NDArray[np.float64]
 
@@ -112,4 +112,5 @@ _COMBINE: dict[str, Callable[[_Floats], _Floats]] = {
     "vqa_accuracy": _ratio,
     "nats_per_token": _ratio,
     "perplexity": _perplexity,
+    "search_errors": _ratio,
 }

@@ -8,7 +8,7 @@ from training.data.dataset import make_sampler
 from training.data.source import DataSource
 from training.data.vocabularies import Vocabularies
 from training.evaluation import likelihood
-from training.evaluation.likelihood import surprise
+from training.evaluation.likelihood import by_example, surprise
 
 from ..conftest import make_loop, small_recipe, split_of
 
@@ -22,7 +22,7 @@ def test_an_example_is_told_with_all_its_targets(
     model = make_loop(things, words, recipe).model.eval()
     dataset = split_of(things, "val", words)
     batches = make_sampler(dataset, recipe.training).epoch(0)
-    told = surprise(model, dataset, batches, vocabulary)
+    told = by_example(surprise(model, dataset, batches, vocabulary), dataset)
     expected = np.zeros_like(told)
     for row, owner in enumerate(dataset.owners(np.arange(len(dataset)))):
         batch = dataset.batch([row])

@@ -4,14 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
-from training.evaluation.evaluate import Evaluation, Sample
+from training.evaluation.evaluate import Evaluation
 from training.evaluation.metrics import Scores
 from training.evaluation.record import read_record, write_record
+from training.evaluation.sample import Sample
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     samples = (
-        Sample("a", "film.mp4", None, "a «dog» runs", ("a dog", "it\nruns"), -0.25),
+        Sample("a", "film.mp4", None, "a «dog» runs", ("a dog", "it\nruns"), -0.25, -0.5),
         Sample("b", None, "Ein Hund?", "", ("yes",), -1 / 3),
     )
     statistics = {
@@ -27,6 +28,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert record.hypotheses == ("a «dog» runs", "")
     assert record.references == (("a dog", "it\nruns"), ("yes",))
     assert record.scores.tolist() == [-0.25, -1 / 3]
+    np.testing.assert_array_equal(record.reference_scores, [-0.5, np.nan])
     assert record.statistics.keys() == statistics.keys()
     for name, rows in statistics.items():
         np.testing.assert_array_equal(record.statistics[name], rows)

@@ -7,9 +7,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from training.evaluation.evaluate import Evaluation, Sample
+from training.evaluation.evaluate import Evaluation
 from training.evaluation.metrics import TRANSLATION_METRICS, CaptionScorer
 from training.evaluation.record import write_record
+from training.evaluation.sample import Sample
 from training.tracking.run import RunRef, TrackedRun
 
 WORDS = ("a", "the", "red", "green", "big", "ball", "dog", "man", "runs", "sits", "near", "on")

@@ -15,9 +15,9 @@ from selenium.webdriver.support.ui import Select
 
 from pipeline.corpus import Corpus
 from training.data.source import pictures_of
-from training.evaluation.evaluate import Sample
 from training.evaluation.metrics import TRANSLATION_METRICS, CaptionScorer
 from training.evaluation.record import Record
+from training.evaluation.sample import Sample
 from training.evaluation.statistics import combine
 from training.tracking.compare import Measured, compare
 from training.tracking.comparison_page import render
