@@ -17,12 +17,14 @@ from pipeline.errors import JobError, UserError
 # Where a cluster's head and its job server listen.
 HEAD_PORT = 6379
 JOB_SERVER_PORT = 8265
-RAY_ENVIRONMENT = {
-    # Ray warns at length of what this settles.
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # A call to a node behind a cut wire ends after a minute; by default it takes seven.
-    "RAY_grpc_client_keepalive_time_ms": "30000",
-    "RAY_grpc_client_keepalive_timeout_ms": "30000",
+# Ray warns at length of what this settles.
+RAY_ENVIRONMENT = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# A call to a node behind a cut wire ends after a minute; by default it takes seven. All processes
+# of a cluster have to agree on it: one that is asked more often than it expects hangs up, which
+# ends the task. So a cluster has it from its head, and one that is there keeps what it has.
+RAY_SYSTEM_CONFIG = {
+    "grpc_client_keepalive_time_ms": 30000,
+    "grpc_client_keepalive_timeout_ms": 30000,
 }
 # Where Ray looks for the token that a cluster asks for, in this order.
 TOKEN_PLACES = "RAY_AUTH_TOKEN, the file RAY_AUTH_TOKEN_PATH names, or ~/.ray/auth_token"
@@ -75,6 +77,7 @@ def _connect(address: str | None) -> None:
     try:
         ray.init(
             address=address or "local",
+            _system_config=None if address else RAY_SYSTEM_CONFIG,
             include_dashboard=None if address else False,
             log_to_driver=False,
             logging_level=logging.ERROR,

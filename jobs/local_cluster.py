@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
-from jobs.cluster import make_token
+from jobs.cluster import RAY_ENVIRONMENT, RAY_SYSTEM_CONFIG, make_token
 from pipeline.errors import JobError, UserError
 
 # On two busy cores a head has needed eighty.
@@ -148,6 +148,7 @@ def _start(cluster: LocalCluster, workers: int) -> LocalCluster:
             *("--head", f"--port={cluster.port}", f"--temp-dir={cluster.folder}"),
             *("--include-dashboard=true", f"--dashboard-port={cluster.dashboard_port}"),
             *(f"--dashboard-host={HOST}", "--disable-usage-stats"),
+            f"--system-config={json.dumps(RAY_SYSTEM_CONFIG)}",
             # Ray's own choice is the same for every head, and one that is taken ends the node.
             f"--ray-client-server-port={_free_port()}",
         ]
@@ -182,8 +183,8 @@ def _start_node(cluster: LocalCluster, options: list[str]) -> LocalCluster:
     # The commands of a job are those of this environment, which need not be on the PATH.
     scripts = Path(sys.executable).parent
     environment = os.environ | {
+        **RAY_ENVIRONMENT,
         "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DASHBOARD_STARTUP_TIMEOUT_S": str(START_TIMEOUT_S),
     }

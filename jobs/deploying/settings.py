@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
-from jobs.cluster import RAY_ENVIRONMENT
+from jobs.cluster import RAY_ENVIRONMENT, RAY_SYSTEM_CONFIG
 from jobs.submission import STOP_WAIT_S
 
 # What is installed; the constraints hold Ray to one version.
@@ -25,7 +25,12 @@ TOKEN = "RAY_AUTH_TOKEN"
 OBJECT_STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 TRACKING_ACCOUNT = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 # Of every container, so that none runs without a token.
-ENVIRONMENT = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", **RAY_ENVIRONMENT}
+ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    **RAY_ENVIRONMENT,
+    **{f"RAY_{name}": str(value) for name, value in RAY_SYSTEM_CONFIG.items()},
+}
 
 # A job that is told to stop may take `STOP_WAIT_S`, its node as much again.
 GRACE_S = 2 * STOP_WAIT_S

@@ -19,13 +19,19 @@ from ray.scripts.scripts import cli as ray_program
 
 from jobs.attempt import JOB_VARIABLE
 from jobs.cli import app
-from jobs.cluster import HEAD_PORT, JOB_SERVER_PORT, RAY_ENVIRONMENT, TOKEN_PLACES
+from jobs.cluster import (
+    HEAD_PORT,
+    JOB_SERVER_PORT,
+    RAY_ENVIRONMENT,
+    RAY_SYSTEM_CONFIG,
+    TOKEN_PLACES,
+)
 from jobs.deploying import Settings, files, write
 from jobs.deploying.settings import AGENT_PORT, GRACE_S, HEALTH_PATH, PYTHON_VERSION, RAY_VERSION
 from jobs.submission import SETTINGS, STOP_WAIT_S
 from tests.infra.written import FOLDER, commands, fields, pods, trees
+from training.stopping import GRACE_S as CHECKPOINT_S
 from training.tracking.server import ADMIN_PASSWORD, STORE, ServerSettings
-from training.trainer import GRACE_S as CHECKPOINT_S
 
 PROJECT = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text("utf-8"))
 CONSTRAINTS = dict(
@@ -131,7 +137,8 @@ def command_of(*names: str) -> Any:
 def test_environment_variables_are_those_that_are_read() -> None:
     asked = {option.envvar for option in command_of("tracking").params}
     of_mlflow = {each for each in vars(mlflow.environment_variables) if each.startswith("MLFLOW_")}
-    read = {STORE, ADMIN_PASSWORD, JOB_VARIABLE, *SETTINGS, *RAY_ENVIRONMENT, *asked, *of_mlflow}
+    of_ray = {*RAY_ENVIRONMENT, *(f"RAY_{name}" for name in RAY_SYSTEM_CONFIG)}
+    read = {STORE, ADMIN_PASSWORD, JOB_VARIABLE, *SETTINGS, *of_ray, *asked, *of_mlflow}
     read |= {EnvProvider.ACCESS_KEY, EnvProvider.SECRET_KEY}
     read |= {"RAY_AUTH_MODE", "RAY_USAGE_STATS_ENABLED", *re.findall(r"RAY_\w+", TOKEN_PLACES)}
     # libpq's.
@@ -145,7 +152,7 @@ def test_environment_variables_are_those_that_are_read() -> None:
     }
     dockerfile = (FOLDER / "Dockerfile").read_text("utf-8")
     told |= set(re.findall(r"^(?:ENV| {3}) (RAY_\w+)=", dockerfile, re.MULTILINE))
-    assert told >= {"RAY_AUTH_TOKEN", "RAY_AUTH_MODE", STORE, ADMIN_PASSWORD, *RAY_ENVIRONMENT}
+    assert told >= {"RAY_AUTH_TOKEN", "RAY_AUTH_MODE", STORE, ADMIN_PASSWORD, *of_ray}
     assert told <= read, told - read
 
 
