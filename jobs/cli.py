@@ -28,6 +28,7 @@ from jobs import (
     submit,
     submitted,
     sync,
+    table,
     tracking,
     train,
 )
@@ -81,6 +82,7 @@ app.command("precompute")(precompute.precompute_features)
 app.command("train")(train.train_recipe)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare_runs)
+app.command("table")(table.make_table)
 app.command("predict")(predict.predict)
 app.command("submit", context_settings=submit.CONTEXT)(submit.submit)
 app.add_typer(submitted.app, name="jobs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,6 +29,7 @@ from jobs.options import (
     TrackingUri,
     method_of,
 )
+from pipeline.errors import UserError
 
 
 def evaluate(
@@ -36,6 +38,13 @@ def evaluate(
     features: Features = None,
     split: Annotated[str, typer.Option(help="Of the corpus.")] = "val",
     ensemble: Ensemble = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Measure this file instead of sentences of its own: lines of JSON with id and "
+            "text, as `predict --split` writes them; the first of each id counts."
+        ),
+    ] = None,
     beam: Beam = None,
     length_penalty: LengthPenalty = None,
     coverage_penalty: CoveragePenalty = None,
@@ -52,35 +61,43 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Search sentences for a whole split, score them, and add the scores to the run."""
+    from training.judging import evaluate_predictions
+    from training.predictions import read_predictions
     from training.scoring import evaluate_run
     from training.tracking.run import default_tracking_uri, resolve_run
 
     uri = tracking_uri or default_tracking_uri()
     ref = resolve_run(run, uri)
     others = [resolve_run(other, uri) for other in ensemble or ()]
-    with console.ERRORS.status(f"evaluating {ref.name} on {split}"):
-        evaluation = evaluate_run(
-            ref,
-            split=split,
-            corpus=corpus,
-            features=features,
-            ensemble=others,
-            method=method_of(sample, temperature, top_k, top_p),
-            beam_size=beam,
-            length_penalty=length_penalty,
-            coverage_penalty=coverage_penalty,
-            min_tokens=min_tokens,
-            max_tokens=max_tokens,
-            no_repeat_ngram=no_repeat_ngram,
-            prefix=prefix,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            seed=seed,
-        )
+    search = {
+        "method": method_of(sample, temperature, top_k, top_p),
+        "beam_size": beam,
+        "length_penalty": length_penalty,
+        "coverage_penalty": coverage_penalty,
+        "min_tokens": min_tokens,
+        "max_tokens": max_tokens,
+        "no_repeat_ngram": no_repeat_ngram,
+        "prefix": prefix,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+    }
+    if predictions is not None and (others or any(one is not None for one in search.values())):
+        raise UserError(f"--predictions {predictions}: not with --ensemble or options of a search")
+    measured = " + ".join(one.name for one in (ref, *others))
+    with console.ERRORS.status(f"evaluating {measured} on {split}"):
+        if predictions is not None:
+            measured, told = predictions.name, read_predictions(predictions, scored=False)
+            evaluation = evaluate_predictions(
+                ref, told, measured, split=split, corpus=corpus, features=features
+            )
+        else:
+            evaluation = evaluate_run(
+                ref, split=split, corpus=corpus, features=features, ensemble=others, **search
+            )
     scores = evaluation.scores.values
-    names = " + ".join(one.name for one in (ref, *others))
-    title = f"{names} on {split}: measured on {evaluation.num_examples:,}"
+    title = f"{measured} on {split}: measured on {evaluation.num_examples:,}"
     console.scores(title, scores)
     if evaluation.num_left_out:
         console.say(f"{evaluation.num_left_out} examples left out: quarantined items")

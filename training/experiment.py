@@ -215,6 +215,18 @@ def logged_job(ref: RunRef) -> TrainingJob:
     )
 
 
+def texts_by_epoch(ref: RunRef) -> list[tuple[int, str]]:
+    """What a model of running text wrote after each of its epochs, one piece of each.
+
+    Raises:
+        UserError: the store does not answer.
+    """
+    with reopen(ref) as run:
+        rows = run.logged_rows(SAMPLES_TABLE)
+    first = {int(str(row["epoch"])): str(row["hypothesis"]) for row in reversed(rows)}
+    return sorted(first.items())
+
+
 def _log_job(run: TrackedRun, job: TrainingJob) -> None:
     """The inverse of `logged_job`."""
     made_of = {

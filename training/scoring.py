@@ -130,6 +130,7 @@ def log_evaluation(
     evaluation: Evaluation,
     search: SearchConfig,
     others: Sequence[str] = (),
+    predictions: str | None = None,
 ) -> None:
     """Add scores, every example and samples to a run under a name of their own.
 
@@ -142,12 +143,15 @@ def log_evaluation(
         evaluation: what came of it.
         search: how sentences were found.
         others: the ids of the other runs of an ensemble.
+        predictions: the name of what was measured, where it is not the model's own.
     """
     prefix = EVALUATIONS
     if data.corpus_fingerprint != trained.data.corpus_fingerprint:
         prefix += f"/corpus_{data.corpus_fingerprint[:8]}"
     prefix += f"/{evaluation.split}"
-    if trained.task.tells == "sentence":
+    if predictions is not None:
+        prefix += "/predictions"
+    elif trained.task.tells == "sentence":
         beam = search.method == "beam"
         prefix += f"/beam_{search.beam_size}" if beam else "/sampled"
     if others:
@@ -162,6 +166,7 @@ def log_evaluation(
         "data": asdict(data),
         "search": search.model_dump(),
         "ensemble": [run.run_id, *others],
+        **({} if predictions is None else {"predictions": predictions}),
         "scores": scores.values,
         "signatures": scores.signatures,
     }

@@ -114,3 +114,6 @@ _COMBINE: dict[str, Callable[[_Floats], _Floats]] = {
     "perplexity": _perplexity,
     "search_errors": _ratio,
 }
+
+METRICS = tuple(_COMBINE)
+"""All that there are, by name."""

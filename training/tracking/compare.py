@@ -121,15 +121,22 @@ def read_newest(run: RunRef, split: str, corpus: str | None = None) -> Measured:
 
 
 def find_newest(
-    run: RunRef, split: str, corpus: str | None = None, search: SearchConfig | None = None
+    run: RunRef,
+    split: str,
+    corpus: str | None = None,
+    search: SearchConfig | None = None,
+    ensemble: Sequence[RunRef] = (),
+    predictions: str | None = None,
 ) -> Measured | None:
-    """A run's newest evaluation on a split; by itself, not as one of an ensemble.
+    """A run's newest evaluation on a split.
 
     Args:
         run: whose.
         split: its name.
         corpus: the fingerprint of the corpus that the split is of; None is any.
         search: by which sentences were found; None is any.
+        ensemble: the runs that told together with it; none is by itself.
+        predictions: the name of those that were measured; None is what it told itself.
 
     Returns:
         None where there is no such evaluation.
@@ -144,7 +151,8 @@ def find_newest(
         record = read_record(download(run, path))
         how = record.how
         if (
-            how["ensemble"] == [run.run_id]
+            how["ensemble"] == [run.run_id, *(other.run_id for other in ensemble)]
+            and how.get("predictions") == predictions
             and corpus in (None, how["data"]["corpus_fingerprint"])
             and search in (None, SearchConfig.model_validate(how["search"]))
         ):

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
-from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from training.evaluation.resample import NUM_RESAMPLES
 from training.evaluation.statistics import SMALLER_IS_BETTER
 from training.tracking.compare import Comparison
-
-_TEMPLATE = "comparison.html.jinja"
+from training.tracking.pages import inlined, template
 
 
 def render(comparison: Comparison, pictures: Mapping[str, bytes]) -> str:
@@ -22,16 +17,9 @@ def render(comparison: Comparison, pictures: Mapping[str, bytes]) -> str:
         comparison: what it shows.
         pictures: a JPEG by the key of an item; items without one are shown without.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(_TEMPLATE).render(
+    return template("comparison.html.jinja").render(
         comparison=comparison,
-        pictures={key: base64.b64encode(jpeg).decode() for key, jpeg in pictures.items()},
+        pictures=inlined(pictures),
         smaller_is_better=SMALLER_IS_BETTER,
         num_resamples=NUM_RESAMPLES,
     )

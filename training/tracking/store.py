@@ -88,6 +88,23 @@ def resolve_run(spec: str, tracking_uri: str) -> RunRef:
     return RunRef(run.info.run_id, run.info.run_name, uri)
 
 
+def find_named(name: str, tracking_uri: str) -> tuple[RunRef, bool] | None:
+    """The run of a name, and whether it has finished; of several as `resolve_run`. None where there
+    is none.
+
+    Raises:
+        UserError: the store does not answer.
+    """
+    uri = absolute(tracking_uri)
+    if (file := database(uri)) and not file.exists():
+        return None
+    with answering(uri), impatient():
+        found = _named_run(open_client(uri), name)
+    if found is None:
+        return None
+    return RunRef(found.info.run_id, name, uri), found.info.status == "FINISHED"
+
+
 def download(run: RunRef, artifact_path: str) -> Path:
     """A local copy of the run's artifacts under `artifact_path`, there until the process ends.
 

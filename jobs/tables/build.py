@@ -1,0 +1,209 @@
+"""A table's corpora, features, runs and evaluations: found where they are, made where they are not.
+
+Everything is in one folder of work and in MLflow, and is found again by its name: a call that was
+killed goes on, and one that has nothing left to do only reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import count
+from pathlib import Path
+from typing import TypedDict
+
+from jobs.importing import run_import
+from jobs.precompute import run_precompute
+from jobs.tables.config import RescoringConfig, RowConfig, TableConfig
+from jobs.watch import watching
+from pipeline.corpus import Corpus, write_corpus
+from pipeline.errors import UserError
+from pipeline.location import location
+from pipeline.precompute import PrecomputeOptions
+from pipeline.sampling import Every, Uniform
+from training.config import SearchConfig, change_search, load_recipe
+from training.data.source import describe_data
+from training.experiment import logged_job, resume, train
+from training.judging import evaluate_predictions
+from training.models.build import task_of
+from training.prediction import ask_split, rank_anew, tell
+from training.predictions import Prediction
+from training.scoring import data_for, evaluate_run, load_trained
+from training.tracking.compare import Measured, find_newest
+from training.tracking.results import Results, Row
+from training.tracking.run import RunRef
+from training.tracking.store import find_named
+
+
+class _Where(TypedDict):
+    split: str
+    corpus: Path
+    features: Path | None
+
+
+class Workshop:
+    """Brings a table's parts there.
+
+    Args:
+        config: of the table.
+        data: the folder with the published data.
+        work: a folder for corpora, features and checkpoints.
+        tracking_uri: MLflow's.
+        may_train: whether runs that are not there are trained; else rows are left empty.
+        on_step: told what is done next.
+    """
+
+    def __init__(
+        self,
+        config: TableConfig,
+        data: Path,
+        work: Path,
+        tracking_uri: str,
+        *,
+        may_train: bool,
+        on_step: Callable[[str], None],
+    ) -> None:
+        self._config, self._data, self._work = config, data, work
+        self._uri, self._may_train, self._on_step = tracking_uri, may_train, on_step
+
+    def results(self) -> Results:
+        """The whole table. Needs a running Ray where something has to be computed.
+
+        Raises:
+            UserError: data that is not there, or a run of a name that is something else.
+            JobError: a training failed.
+        """
+        rows = tuple(self._row(row) for row in self._config.rows)
+        return Results(self._config.title, tuple(self._config.metrics), rows)
+
+    def _row(self, row: RowConfig) -> Row:
+        runs = self._config.runs[row.runs]
+        seeds = runs.seeds[: row.together] if row.together > 1 else runs.seeds
+        found = [self._run(row.runs, seed) for seed in seeds]
+        trained = [run for run in found if run is not None]
+        groups = [[run] for run in trained]
+        if row.together > 1:
+            groups = [trained] if len(trained) == row.together else []
+        measured = (self._measure(row, group) for group in groups)
+        return Row(row.label, row.published, tuple(m for m in measured if m is not None))
+
+    def _corpus(self, name: str) -> Path:
+        """Of this file; imported if it is not there."""
+        path, config = self._work / "corpora" / name, self._config.corpora[name]
+        if not path.is_dir():
+            self._on_step(f"importing {name}")
+            begun = path.with_name(f"{name}.part")
+            run_import(
+                config.format,
+                [location(str(self._data / one)) for one in config.source],
+                begun,
+                config.num_clips,
+                languages=(config.source_language, config.target_language),
+                frame_labels=config.frame_labels,
+            )
+            if config.num_train is not None:
+                _keep_few(begun, config.num_train)
+            begun.rename(path)
+        return path
+
+    def _features(self, name: str | None) -> Path | None:
+        """Of this file, up to date."""
+        if name is None:
+            return None
+        path, config = self._work / "features" / name, self._config.stores[name]
+        if not path.is_dir():
+            self._on_step(f"features {name}")
+            sampling = Every(config.every) if config.every else Uniform(config.frames)
+            options = PrecomputeOptions(config.backbone, sampling, features=config.kind)
+            run_precompute(Corpus(self._corpus(config.corpus)), location(path), options)
+        return path
+
+    def _run(self, name: str, seed: int) -> RunRef | None:
+        """A run of this file: there, gone on with, or trained."""
+        config, title = self._config.runs[name], f"{name}-{seed}"
+        recipe = load_recipe(config.recipe, [*config.set, f"training.seed={seed}"])
+        found = find_named(title, self._uri)
+        if found is not None:
+            there, is_finished = found
+            if logged_job(there).recipe != recipe:
+                raise UserError(
+                    f"run {title}: is there, and of another recipe than this table's, allowed: "
+                    "another --tracking-uri"
+                )
+            if is_finished:
+                return there
+        if not self._may_train:
+            return None
+        begin = config.init_from
+        first = self._run(begin, self._config.runs[begin].seeds[0]) if begin else None
+        corpus, features = self._corpus(config.corpus), self._features(config.features)
+        checkpoints = self._work / "checkpoints"
+        self._on_step(f"training {title}")
+        with watching() as watch:
+            if found and any((checkpoints / found[0].run_id).glob("checkpoint_*")):
+                return resume(
+                    found[0].run_id, tracking_uri=self._uri, changes={}, on_report=watch.on_report
+                ).run
+            return train(
+                recipe,
+                corpus,
+                features,
+                workers=1,
+                tracking_uri=self._uri,
+                checkpoints=checkpoints,
+                name=title,
+                init_from=first.run_id if first else None,
+                on_start=watch.on_start,
+                on_report=watch.on_report,
+            ).run
+
+    def _measure(self, row: RowConfig, runs: Sequence[RunRef]) -> Measured | None:
+        """What a row's runs score, measured where they have not been."""
+        first, *others = runs
+        config = self._config.runs[row.runs]
+        corpus = self._corpus(row.corpus or config.corpus)
+        features = self._features(row.features or config.features)
+        recipe = change_search(logged_job(first).recipe, row.search)
+        data = describe_data(corpus, features, task_of(recipe.model).sees)
+        name = _name(row.rescoring) if row.rescoring else None
+
+        def find() -> Measured | None:
+            found = data.corpus_fingerprint, recipe.search, others, name
+            return find_newest(first, row.split, *found)
+
+        measured = find()
+        if measured is None and self._may_train:
+            self._on_step(f"measuring {row.label}: {' + '.join(run.name for run in runs)}")
+            where: _Where = {"split": row.split, "corpus": corpus, "features": features}
+            if row.rescoring:
+                told = self._rescored(row.rescoring, first, recipe.search, where)
+                evaluate_predictions(first, told, _name(row.rescoring), **where)
+            else:
+                evaluate_run(first, ensemble=others, **where, **row.search)
+            measured = find()
+        return measured
+
+    def _rescored(
+        self, config: RescoringConfig, judge: RunRef, search: SearchConfig, where: _Where
+    ) -> list[Prediction]:
+        """Another run's lists, ranked anew by a judge."""
+        writer = self._run(config.runs, self._config.runs[config.runs].seeds[0])
+        assert writer is not None  # runs may be trained
+        writing = load_trained(writer)
+        data = data_for(writing, where["corpus"], where["features"])
+        asked = ask_split(writing, data, where["split"])
+        lists = tell(writing, asked, range(len(asked.ids)), config.nbest)
+        judging = load_trained(judge).searching(length_penalty=search.length_penalty)
+        return rank_anew(judging, ask_split(judging, data, where["split"]), lists, config.weight)
+
+
+def _keep_few(path: Path, num_train: int) -> None:
+    """Leave out of a corpus all but the first of its training examples."""
+    corpus = Corpus(path)
+    left = count()
+    kept = [e for e in corpus.examples() if e.split != "train" or next(left) < num_train]
+    write_corpus(path, list(corpus.items()), kept)
+
+
+def _name(config: RescoringConfig) -> str:
+    """What the lists are called."""
+    return f"{config.nbest}-best of {config.runs}, weight {config.weight:g}"

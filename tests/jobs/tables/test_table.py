@@ -1,0 +1,101 @@
+"""`intertitle table`: what is missing is made once, and the table is read from the runs."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TABLE = """
+title = "Words from their end"
+metrics = ["sacrebleu", "search_errors"]
+[corpora.pairs]
+format = "parallel"
+source = ["pairs"]
+source_language = "de"
+target_language = "en"
+num_train = 60
+[runs.reversed]
+recipe = "seq2seq_reversed"
+corpus = "pairs"
+seeds = [1, 2]
+set = [
+    "model.embedding_size=8", "model.hidden_size=8", "tokenizer.size=40",
+    "source_tokenizer.size=40", "training.epochs=1", "training.batch_tokens=400",
+    "search.max_tokens=8",
+]
+[[rows]]
+label = "alone"
+runs = "reversed"
+search = { beam_size = 1 }
+published = { sacrebleu = 30.59 }
+[[rows]]
+label = "together"
+runs = "reversed"
+together = 2
+search = { beam_size = 2 }
+[[rows]]
+label = "ranked anew"
+runs = "reversed"
+rescoring = { runs = "reversed", nbest = 3 }
+"""
+NOTHING = "| alone | 0 | – | – | 30.59 |"
+
+
+def write_pairs(folder: Path) -> None:
+    dice = random.Random(0)
+    folder.mkdir(parents=True)
+    for split, num in (("train", 80), ("val", 12)):
+        lines = [" ".join(dice.choices("abcdef", k=dice.randint(2, 5))) for _ in range(num)]
+        (folder / f"{split}.de").write_text("".join(f"{line}\n" for line in lines))
+        (folder / f"{split}.en").write_text("".join(f"{line[::-1]}\n" for line in lines))
+
+
+def test_a_table_is_made_once_and_read_ever_after(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ray_cluster: None,
+    intertitle: Callable[..., Any],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_pairs(tmp_path / "data" / "pairs")
+    Path("table.toml").write_text(TABLE)
+
+    def table(*options: str) -> tuple[Any, dict[str, Any]]:
+        ended = intertitle("table", "table.toml", *options, "--json", "--out", "page.html")
+        assert ended.code == 0, ended.err
+        found: dict[str, Any] = json.loads(ended.out.splitlines()[-1])
+        return ended, found
+
+    ended, _ = table("--no-train")
+    assert NOTHING in ended.out
+    ended, made = table()
+    assert [line for line in ended.err.splitlines() if line.startswith(("train", "meas"))] == [
+        *(line for seed in (1, 2) for line in [f"training reversed-{seed}"]),
+        "measuring alone: reversed-1",
+        "measuring alone: reversed-2",
+        "measuring together: reversed-1 + reversed-2",
+        "measuring ranked anew: reversed-1",
+        "measuring ranked anew: reversed-2",
+    ]
+    alone, together, ranked = made["rows"]
+    assert [len(alone["runs"]), len(together["runs"]), len(ranked["runs"])] == [2, 1, 2]
+    assert len(alone["metrics"]["sacrebleu"]) == 2
+    assert len(together["metrics"]["search_errors"]) == 1
+    assert ranked["metrics"]["search_errors"] == []
+    page = Path("page.html").read_text("utf-8")
+    assert page.count("<section") == 3 and page.count("<article") == 3 * 12
+    again, same = table()
+    assert same == made
+    assert again.err == ""
+    assert table("--no-train")[1] == made
+
+    other = TABLE.replace("hidden_size=8", "hidden_size=9")
+    Path("table.toml").write_text(other)
+    refused = intertitle("table", "table.toml")
+    assert refused.code == 2
+    assert "run reversed-1: is there, and of another recipe" in refused.err

@@ -1,0 +1,40 @@
+"""Predictions of anyone's, measured on a run's data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pipeline.errors import UserError
+from training.data.source import DataSource
+from training.data.vocabularies import Vocabularies
+from training.judging import evaluate_predictions
+from training.predictions import Prediction
+from training.tracking.compare import find_newest
+
+from .conftest import Trained, split_of
+
+
+def test_the_first_of_each_counts_and_is_kept_apart_from_the_run_s_own(
+    trained: Trained, things: DataSource, words: Vocabularies
+) -> None:
+    examples = split_of(things, "val", words).examples
+    right = [Prediction(e.id, 1, 0.0, e.targets[0]) for e in examples]
+    wrong = [replace(one, rank=2, text="something else") for one in right]
+    run = trained.result.run
+    own = find_newest(run, "val")
+    evaluation = evaluate_predictions(run, [*wrong, *right], "people's", split="val")
+    assert evaluation.scores.values["exact_match"] == pytest.approx(100)
+    assert "nats_per_token" not in evaluation.scores.values
+    found = find_newest(run, "val", predictions="people's")
+    assert found is not None
+    assert found.record.hypotheses == tuple(e.targets[0] for e in examples)
+    again = find_newest(run, "val")
+    assert own is not None and again is not None
+    assert again.record.how == own.record.how
+
+    with pytest.raises(UserError, match=f"1 examples of 'val' have none, {examples[0].id!r} first"):
+        evaluate_predictions(run, right[1:], "some", split="val")
+    with pytest.raises(UserError, match="id 'who', allowed: those of 'val'"):
+        evaluate_predictions(run, [*right, Prediction("who", 1, 0.0, "x")], "more", split="val")
