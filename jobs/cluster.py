@@ -77,7 +77,8 @@ def _connect(address: str | None) -> None:
     try:
         ray.init(
             address=address or "local",
-            _system_config=None if address else RAY_SYSTEM_CONFIG,
+            # Ray adds to it.
+            _system_config=None if address else dict(RAY_SYSTEM_CONFIG),
             include_dashboard=None if address else False,
             log_to_driver=False,
             logging_level=logging.ERROR,
