@@ -56,7 +56,7 @@ class AttendAndTell(Captioner[AttendState]):
         self.scale_cells = Standardize(feature_dim)
         self.channels = Dropout(sizes["feature_dropout"])
         self.stack = self.recurrent(self.embedding_size)
-        self.attention = MultiplicativeAttention(hidden_size, feature_dim)
+        self.attention = MultiplicativeAttention(hidden_size, feature_dim, feature_dim**-0.5)
         self.from_cells = nn.Linear(feature_dim, attention_size)
 
     def measure(self, examples: Sequence[Tensor]) -> None:

@@ -90,8 +90,7 @@ class Attention(nn.Module, ABC):
 
 class MultiplicativeAttention(Attention):
     """Scores q W k, the "general" ones of Luong et al. 2015, "Effective Approaches to
-    Attention-based Neural Machine Translation", section 3.1; divided by the root of M (Vaswani et
-    al. 2017), so that they begin as small whatever M is.
+    Attention-based Neural Machine Translation", section 3.1.
 
     The queries are brought to the memory, which is compared as it is: where it holds many more
     places than there are queries, as the cells of an image do, that is the cheaper way.
@@ -99,12 +98,15 @@ class MultiplicativeAttention(Attention):
     Args:
         query_size: Q.
         memory_size: M.
+        scale: of the scores. A memory of variance 1 wants M ** -0.5, or the scores begin so large
+            that each query finds one place (Vaswani et al. 2017). The outputs of recurrent cells
+            are small: so scaled, their scores begin all alike, and some seeds never learn to look.
     """
 
-    def __init__(self, query_size: int, memory_size: int) -> None:
+    def __init__(self, query_size: int, memory_size: int, scale: float = 1.0) -> None:
         super().__init__()
         self.to_memory = nn.Linear(query_size, memory_size, bias=False)
-        self.scale = memory_size**-0.5
+        self.scale = scale
 
     def _keys(self, values: Tensor) -> Tensor:
         return values

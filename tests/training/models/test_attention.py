@@ -11,7 +11,7 @@ LENGTHS = torch.tensor([3, 1, 6])
 
 def multiplicative() -> MultiplicativeAttention:
     torch.manual_seed(0)
-    return MultiplicativeAttention(QUERY, MEMORY)
+    return MultiplicativeAttention(QUERY, MEMORY, scale=0.5)
 
 
 def additive() -> AdditiveAttention:
@@ -35,7 +35,7 @@ def places() -> torch.Tensor:
 
 def score(attention: Attention, query: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
     if isinstance(attention, MultiplicativeAttention):
-        return query @ attention.to_memory.weight.T @ place / MEMORY**0.5
+        return query @ attention.to_memory.weight.T @ place / 2
     assert isinstance(attention, AdditiveAttention)
     between = attention.of_query(query) + attention.of_memory(place)
     return attention.to_score.weight[0] @ torch.tanh(between)
