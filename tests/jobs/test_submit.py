@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
+from jobs.cluster import RAY_SYSTEM_CONFIG
 from jobs.submission import describe
 from pipeline.errors import UserError
 
@@ -79,6 +80,27 @@ def test_a_job_runs_this_project_here_and_submit_ends_as_it_ends(person: Person)
     assert folder == str(person.folder)
     assert "working_dir_files" in packed and packed.endswith("/pipeline/__init__.py")
     assert ended.stderr.splitlines()[-1].endswith(": failed with exit code 7")
+
+
+# One that asks more often than others expect is hung up on, and its task has failed.
+ASKED_EVERY = """
+import ray
+from ray._raylet import Config
+from jobs.cluster import cluster
+
+def asked():
+    return Config.grpc_client_keepalive_time_ms()
+
+with cluster(None):
+    print(asked(), ray.get(ray.remote(asked).remote()))
+"""
+
+
+def test_all_processes_agree_on_when_a_silent_call_is_dead(person: Person) -> None:
+    ended = person.run("submit", "--", "python", "-c", ASKED_EVERY)
+    assert ended.returncode == 0, ended.stderr
+    patience = str(RAY_SYSTEM_CONFIG["grpc_client_keepalive_time_ms"])
+    assert ended.stdout.splitlines()[-1].split() == [patience, patience]
 
 
 def test_the_same_submission_is_the_same_job(person: Person, text: Path) -> None:

@@ -108,7 +108,7 @@ def test_the_best_weights_are_scored_with_every_metric_and_the_recipes_beam(
 ) -> None:
     evaluation = trained.result.evaluation
     scores = evaluation.scores.values
-    assert set(scores) == {*ALL_METRICS, "nats_per_token", "perplexity"}
+    assert set(scores) == {*ALL_METRICS, "nats_per_token", "perplexity", "search_errors"}
     assert (evaluation.split, len(evaluation.samples)) == ("val", 12)
     metrics = logged(trained).data.metrics
     assert {name: metrics[f"eval/val/beam_3/{name}"] for name in scores} == pytest.approx(scores)
