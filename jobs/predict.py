@@ -34,11 +34,12 @@ from jobs.options import (
     TrackingUri,
     method_of,
 )
+from jobs.precompute import EXIT_TOO_MANY_FAILED
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from training.predicting_split import SplitJob
-    from training.predictions import Prediction
+    from training.predictions import Failure, Prediction
     from training.trained import TrainedModel
 
 STDIN = Path("-")
@@ -108,9 +109,14 @@ def predict(
     json: Json = False,
 ) -> None:
     """Say what files show, answer a question about them, translate or classify texts."""
-    from training.prediction import ask_of, ask_split, rank_anew, tell
-    from training.prediction import predict as answer
-    from training.predictions import check_out, read_predictions, write_predictions
+    from training.prediction import ask_of, ask_split, predict_each, rank_anew, tell
+    from training.predictions import (
+        Failure,
+        Prediction,
+        check_out,
+        read_predictions,
+        write_predictions,
+    )
     from training.scoring import data_for, load_together
     from training.tracking.run import default_tracking_uri, resolve_run
 
@@ -143,6 +149,7 @@ def predict(
         job = SplitJob(runs, search, data, split, nbest)
         _predict_split(trained, job, out, workers, address, json)
         return
+    told: Sequence[Prediction | Failure]
     with console.bar("predicting") as bar:
         if split is not None:
             asked = ask_split(trained, data_for(trained, corpus, features), split)
@@ -157,16 +164,22 @@ def predict(
             if explain is not None:
                 told = [_explain(trained, seen, read, explain)]
             else:
-                told = answer(trained, seen, read, nbest=nbest, on_progress=bar.update)
+                each = predict_each(trained, seen, read, nbest=nbest, on_progress=bar.update)
+                told = list(each)
+    predictions = [one for one in told if isinstance(one, Prediction)]
+    failed = [one for one in told if isinstance(one, Failure)]
+    if failed:
+        _name_failures(failed, sum(one.rank == 1 for one in predictions))
     if out is not None:
         write_predictions(out, told)
-        console.say(f"{out}: {len(told):,} predictions")
+        console.say(f"{out}: {len(predictions):,} predictions")
     else:
         _print(told, lists=nbest > 1 or rescore is not None, bare=STDIN in (files or []))
     if json:
-        console.result(
-            {"results": [{"input": p.id, "text": p.text, "score": p.score} for p in told]}
-        )
+        results = [{"input": p.id, "text": p.text, "score": p.score} for p in predictions]
+        console.result({"results": results, "failed": [asdict(one) for one in failed]})
+    if failed:
+        raise typer.Exit(EXIT_TOO_MANY_FAILED)
 
 
 def _check_asked(
@@ -208,12 +221,12 @@ def _check_told(
 def _explain(
     trained: TrainedModel, files: Sequence[Path], texts: Sequence[str], out: Path
 ) -> Prediction:
-    from training.explaining import explain
+    from training.explaining import explain, save
 
     if len(files) > 1 or len(texts) > 1:
         raise UserError(f"--explain: {max(len(files), len(texts))} inputs, allowed: one")
     told, figure = explain(trained, next(iter(files), None), next(iter(texts), None))
-    figure.savefig(out)
+    save(figure, out)
     return told
 
 
@@ -249,13 +262,38 @@ def _inputs(
     read = [*texts, *([] if question is None else [question])]
     if not sees:
         return named, [*read, *lines]
-    return [f for file in (*named, *map(Path, lines)) for f in files_below(file)], read
+    # An empty line would be this folder.
+    listed = [Path(line) for line in lines if line.strip()]
+    return [f for file in (*named, *listed) for f in files_below(file)], read
 
 
-def _print(told: Sequence[Prediction], *, lists: bool, bare: bool) -> None:
+def _name_failures(failed: Sequence[Failure], num_answered: int) -> None:
+    """Say which files could not be read, and why.
+
+    Raises:
+        UserError: none could.
+    """
+    if not num_answered and len(failed) == 1:
+        raise UserError(failed[0].message)
+    for one in failed:
+        console.ERRORS.print(f"failed: {one.error}: {one.message}", markup=False, soft_wrap=True)
+    asked = f"{num_answered + len(failed):,} files"
+    if not num_answered:
+        raise UserError(f"{asked}: none of them can be read")
+    console.ERRORS.print(f"{asked}: {num_answered:,} answered, {len(failed):,} failed")
+
+
+def _print(told: Sequence[Prediction | Failure], *, lists: bool, bare: bool) -> None:
+    from training.predictions import Prediction, texts_of
+
+    # Lists and bare lines are for a program: rich would turn ":dog:" into a picture.
+    if bare and not lists:
+        print("".join(f"{text}\n" for text in texts_of(told)), end="")
+        return
     for one in told:
-        if lists or bare:
-            # For a program to read: rich would turn ":dog:" into a picture.
-            print(one.to_json() if lists else one.text)
+        if not isinstance(one, Prediction):
+            continue
+        if lists:
+            print(one.to_json())
         else:
             console.say(f"{one.id}: {one.text}" if one.id else f"{one.text}\n")

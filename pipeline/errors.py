@@ -13,6 +13,18 @@ class UserError(Exception):
     """
 
 
+class FileError(UserError):
+    """A file that can't be read; of many files the others may be.
+
+    Attributes:
+        error: the class of the failure, as that of an item in quarantine.
+    """
+
+    def __init__(self, error: str, message: str) -> None:
+        super().__init__(message)
+        self.error = error
+
+
 def one_line(text: str) -> str:
     """A text in which nothing but its letters is left to a terminal: a line end becomes \\n."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -12,18 +12,20 @@ from numpy.typing import NDArray
 
 from pipeline.backbone import backbone_spec, open_backbone, prepare_backbone
 from pipeline.corpus import Item, Kind
-from pipeline.decode import IMAGE_SUFFIXES, VIDEO_SUFFIXES, DecodeError, Frames, decode
-from pipeline.errors import UserError
+from pipeline.decode import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from pipeline.errors import FileError, UserError
 from pipeline.fingerprint import make_fingerprint
+from pipeline.limits import Limits
 from pipeline.sampling import Sampling, parse_sampling
-from pipeline.source import Source, opened
+from pipeline.source import Source
+from pipeline.work import decode_source
 
 
 def kind_of(path: Path) -> Kind:
     """Whether a file is a video or an image, by its ending.
 
     Raises:
-        UserError: it is neither.
+        FileError: it is neither.
     """
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
@@ -31,7 +33,7 @@ def kind_of(path: Path) -> Kind:
     if suffix in IMAGE_SUFFIXES:
         return "image"
     known = " ".join(sorted(VIDEO_SUFFIXES | IMAGE_SUFFIXES))
-    raise UserError(f"{path}: ending {path.suffix!r}, allowed: {known}")
+    raise FileError("unreadable", f"{path}: ending {path.suffix!r}, allowed: {known}")
 
 
 def files_below(path: Path) -> list[Path]:
@@ -52,7 +54,7 @@ def files_below(path: Path) -> list[Path]:
 def features_of_file(features_json: str) -> Callable[[Path], NDArray[np.float32]]:
     """A function that makes features as a store's fingerprint says: file -> [T, *shape].
 
-    The function raises UserError for a file that can't be decoded.
+    The function raises FileError for a file that has none.
 
     Args:
         features_json: from `Fingerprint.features_json`.
@@ -67,28 +69,43 @@ def features_of_file(features_json: str) -> Callable[[Path], NDArray[np.float32]
     if here != features_json:
         raise UserError(f"backbone: the model saw features of {features_json}, here are {here}")
     backbone = open_backbone(spec, os.cpu_count() or 1, prepare_backbone(spec, "float32"))
-    return lambda path: backbone(_decoded(path, sampling, spec.size).pixels)
+
+    def features(path: Path) -> NDArray[np.float32]:
+        values = backbone(_frames(source_of_file(path), sampling, spec.size))
+        if not np.isfinite(values).all():
+            raise FileError("not_finite", f"{path}: its features are not finite")
+        return values
+
+    return features
 
 
-def frames_of_file(features_json: str, path: Path) -> NDArray[np.uint8]:
-    """What features of a file are made from: frames, uint8 [T, H, W, 3].
+def source_of_file(path: Path) -> Source:
+    """A file as an item of a corpus, so that both are read alike; its key is the path as given.
+
+    Raises:
+        FileError: it is neither a video nor an image.
+    """
+    item = Item(str(path), str(path.absolute()), kind_of(path))
+    return Source(item, str(path.absolute().parent))
+
+
+def frames_for(features_json: str, source: Source) -> NDArray[np.uint8]:
+    """What features of an item are made from: frames, uint8 [T, H, W, 3].
 
     Args:
         features_json: from `Fingerprint.features_json`.
-        path: of a video or an image.
+        source: the item.
 
     Raises:
-        UserError: it can't be decoded.
+        FileError: it can't be decoded.
     """
     made_with = json.loads(features_json)
-    spec = backbone_spec(made_with["backbone"], made_with["features"], made_with["weights_sha256"])
-    return _decoded(path, parse_sampling(made_with["sampling"]), spec.size).pixels
+    return _frames(source, parse_sampling(made_with["sampling"]), made_with["size"])
 
 
-def _decoded(path: Path, sampling: Sampling, size: int) -> Frames:
-    item = Item(str(path), str(path.absolute()), kind_of(path))
-    try:
-        with opened(Source(item, str(path.absolute().parent))) as (file, _):
-            return decode(file, item, sampling, size)
-    except DecodeError as error:
-        raise UserError(error.message) from error
+def _frames(source: Source, sampling: Sampling, size: int) -> NDArray[np.uint8]:
+    item, pixels = decode_source(source, sampling, size, Limits())
+    if item.rejection:
+        message = item.rejection.message.replace(str(source.path), source.item.key)
+        raise FileError(item.rejection.error, message)
+    return pixels

@@ -77,14 +77,16 @@ def decode_source(
         What became of it, and its frames, uint8 [T, size, size, 3]; none for a rejected one.
     """
     none = np.zeros((0, size, size, 3), np.uint8)
-    path, state = Path(), None
+    # A file that is fetched for a while has another name, which tells a person nothing.
+    name, state = str(source.path), None
     try:
         with opened(source) as (path, state):
+            name = str(path)
             on_state(state)
             failpoint("decode", source.item.key)
             frames = decode(path, source.item, sampling, size, limits.max_pixels)
     except DecodeError as error:
-        message = one_line(error.message.replace(str(path), str(source.path)))
+        message = one_line(error.message.replace(name, str(source.path)))
         return rejected(source, Rejection("decode", error.error, message), state), none
     if frames.degraded and not limits.keep_degraded:
         message = one_line(f"{source.path}: {frames.degraded}")

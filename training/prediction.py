@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.errors import UserError
-from training.data.batch import Batch, Row, make_batch
+from pipeline.errors import FileError, UserError, one_line
 from training.data.dataset import Dataset, open_dataset
 from training.data.source import DataSource, feature_maker
-from training.evaluation.evaluate import Progress, Questions, quiet, rank_answers, write_texts
+from training.evaluation.evaluate import (
+    ANSWER_BATCH,
+    Answer,
+    Progress,
+    Questions,
+    quiet,
+    rank_answers,
+    write_texts,
+)
 from training.evaluation.rescoring import rescore
 from training.models.generator import Generator
-from training.predictions import Prediction
+from training.predictions import Failure, Prediction
+from training.questions import Inputs, read
 from training.trained import TrainedModel
 
 
@@ -31,7 +39,7 @@ class Asked:
 
 
 def ask(trained: TrainedModel, files: Sequence[Path] = (), texts: Sequence[str] = ()) -> Asked:
-    """Ask about what no corpus holds.
+    """Ask about what no corpus holds. A file is opened when the model looks at it.
 
     Args:
         trained: that is asked.
@@ -52,38 +60,13 @@ def ask(trained: TrainedModel, files: Sequence[Path] = (), texts: Sequence[str] 
             raise UserError(f"{what}: missing, and {name} reads it")
     if files and len(texts) > 1:
         raise UserError(f"--question: {len(texts)} of them, allowed: one about all files")
-    return Asked(_Inputs(trained, files, texts), [str(file) for file in files] or list(texts))
-
-
-class _Inputs:
-    """Files, each with the one text, or texts alone, as questions."""
-
-    def __init__(self, trained: TrainedModel, files: Sequence[Path], texts: Sequence[str]) -> None:
-        self.vocabularies = trained.vocabularies
-        source, most = self.vocabularies.source, trained.recipe.source_tokenizer.max_tokens
-        encoded = source.encode_all(list(texts)) if source else []
-        self._sources = [ids[:most] for ids in encoded]
-        self._files = list(files)
-        self._sentences = trained.task.tells == "sentence"
-        seen = trained.data.features
-        self._features = feature_maker(seen) if seen else None
-
-    def question_length(self, example: int) -> int:
-        # How many frames a file has is only known when it is read.
-        return len(self._source(example))
-
-    def with_targets(self, rows: Sequence[tuple[int, Sequence[int]]]) -> Batch:
-        seen = {}
-        if self._features:
-            seen = {n: self._features(self._files[n]) for n in dict(rows)}
-        return make_batch(
-            [Row(seen.get(n), self._source(n), ids) for n, ids in rows], sentences=self._sentences
-        )
-
-    def _source(self, example: int) -> Sequence[int]:
-        if not self._sources:
-            return ()
-        return self._sources[0 if self._files else example]
+    sources = read(trained, texts)
+    if not files:
+        return Asked(Inputs(trained, sources), list(texts))
+    assert trained.data.features is not None
+    features = feature_maker(trained.data.features)
+    inputs = Inputs(trained, (sources or [[]]) * len(files), lambda n: features(files[n]))
+    return Asked(inputs, [str(file) for file in files])
 
 
 def ask_split(trained: TrainedModel, data: DataSource, split: str) -> Asked:
@@ -119,14 +102,53 @@ def predict(
         on_progress: told how many inputs are done, of how many.
 
     Raises:
-        UserError: as of `ask` and `tell`, or a file can't be decoded.
+        UserError: as of `ask` and `tell`.
+        FileError: a file can't be read.
     """
+    told = []
+    for one in predict_each(trained, files, texts, nbest=nbest, on_progress=on_progress):
+        if isinstance(one, Failure):
+            raise FileError(one.error, one.message)
+        told.append(one)
+    return told
+
+
+def predict_each(
+    trained: TrainedModel,
+    files: Sequence[Path] = (),
+    texts: Sequence[str] = (),
+    *,
+    nbest: int = 1,
+    on_progress: Progress = quiet,
+) -> Iterator[Prediction | Failure]:
+    """As `predict`, in the order asked, with a failure in the place of each file that can't be
+    read.
+
+    Raises:
+        UserError: as of `ask` and `tell`.
+    """
+    _check_nbest(trained, nbest)
     asked = ask(trained, files, texts)
     if trained.task.tells == "stream":
         assert isinstance(trained.model, Generator)
         written = write_texts(trained.model, trained.vocabularies.target, trained.recipe.search)
-        return [Prediction("", 1, sample.score, sample.hypothesis) for sample in written]
-    return tell(trained, asked, range(len(asked.ids)), nbest, on_progress)
+        yield from (Prediction("", 1, sample.score, sample.hypothesis) for sample in written)
+        return
+    if not files:
+        yield from tell(trained, asked, range(len(texts)), nbest, on_progress)
+        return
+    assert isinstance(asked.questions, Inputs)
+    for at in range(0, len(files), ANSWER_BATCH):
+        # What a batch of files show is in memory, no more.
+        some = range(at, min(at + ANSWER_BATCH, len(files)))
+        inputs, failed = asked.questions.looked_at(some)
+        told = _tell_each(trained, inputs, [n for n in some if n not in failed], nbest)
+        for n in some:
+            if n in failed:
+                yield Failure(asked.ids[n], failed[n].error, one_line(str(failed[n])))
+            else:
+                yield from _predictions(asked.ids[n], told[n])
+        on_progress(some.stop, len(files))
 
 
 def tell(
@@ -149,14 +171,33 @@ def tell(
         UserError: of the labels of frames there is only one list, or the model can't be searched
             so.
     """
+    told = _tell_each(trained, asked.questions, numbers, nbest, on_progress)
+    return [one for n in numbers for one in _predictions(asked.ids[n], told[n])]
+
+
+def _check_nbest(trained: TrainedModel, nbest: int) -> None:
     if nbest > 1 and trained.task.tells == "label_per_frame":
         raise UserError(f"--nbest: {nbest}, allowed: 1 for {trained.recipe.name}: a label a frame")
+
+
+def _tell_each(
+    trained: TrainedModel,
+    questions: Questions,
+    numbers: Sequence[int],
+    nbest: int,
+    on_progress: Progress = quiet,
+) -> dict[int, list[Answer]]:
+    """Answers by number, best first."""
+    _check_nbest(trained, nbest)
     ranked = rank_answers(
-        trained.model, asked.questions, numbers, trained.recipe.search, nbest, on_progress
+        trained.model, questions, numbers, trained.recipe.search, nbest, on_progress
     )
+    return dict(zip(numbers, ranked, strict=True))
+
+
+def _predictions(id: str, answers: Sequence[Answer]) -> list[Prediction]:
     return [
-        Prediction(asked.ids[n], rank, answer.score, " | ".join(answer.texts))
-        for n, answers in zip(numbers, ranked, strict=True)
+        Prediction(id, rank, answer.score, " | ".join(answer.texts))
         for rank, answer in enumerate(answers, start=1)
     ]
 

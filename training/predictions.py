@@ -45,6 +45,21 @@ class Prediction:
         return json.dumps(asdict(self), ensure_ascii=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A file that could not be read, in the place of what would have been told of it.
+
+    Attributes:
+        input: its path, as it was given.
+        error: the class of the failure, as that of an item in quarantine.
+        message: one line.
+    """
+
+    input: str
+    error: str
+    message: str
+
+
 def check_out(path: Path, nbest: int) -> None:
     """Make sure that predictions can be written there.
 
@@ -61,21 +76,29 @@ def check_out(path: Path, nbest: int) -> None:
         raise UserError(f"--out: {path}: no folder {path.absolute().parent}")
 
 
-def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
+def write_predictions(path: Path, told: Sequence[Prediction | Failure]) -> None:
     """Write a file, all or nothing, in the form that its ending names.
 
     Args:
-        path: ends in one of `SUFFIXES`; a file of text has a line a prediction and no more.
-        predictions: in their order.
+        path: ends in one of `SUFFIXES`; a file of text has a line a prediction and no more, and an
+            empty one for each failure: its lines are those of the inputs. The others leave
+            failures out.
+        told: in order.
     """
+    predictions = [one for one in told if isinstance(one, Prediction)]
     scratch = path.with_name(f".{path.name}.part")
     if path.suffix == ".parquet":
         rows = [asdict(prediction) for prediction in predictions]
         pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), scratch)
     else:
-        lines = [p.text if path.suffix == ".txt" else p.to_json() for p in predictions]
+        lines = texts_of(told) if path.suffix == ".txt" else [p.to_json() for p in predictions]
         scratch.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     scratch.replace(path)
+
+
+def texts_of(told: Sequence[Prediction | Failure]) -> list[str]:
+    """A line each: a failure is an empty one."""
+    return [one.text if isinstance(one, Prediction) else "" for one in told]
 
 
 def read_predictions(path: Path, *, scored: bool) -> list[Prediction]:

@@ -18,6 +18,7 @@ from training.evaluation.evaluate import Evaluation, evaluate
 from training.evaluation.record import write_record
 from training.evaluation.sample import Sample
 from training.evaluation.statistics import combine
+from training.explaining import explain_samples
 from training.tracking.plots import length_histogram, score_histogram
 from training.tracking.run import RunRef, TrackedRun, download, reopen
 from training.trained import TrainedModel, ensemble_of
@@ -29,6 +30,8 @@ EXACT_WINDOW = 1000
 DRAWN = ("sacrebleu", "meteor", "rouge_l", "cider")
 # Samples that a table shows, each with its picture.
 NUM_SHOWN = 30
+# Of these, so many have a picture of where the model looked.
+NUM_EXPLAINED = 6
 
 
 def load_trained(ref: RunRef) -> TrainedModel:
@@ -172,6 +175,10 @@ def log_evaluation(
     }
     with tempfile.TemporaryDirectory() as folder:
         write_record(Path(folder), evaluation, how)
+        if predictions is None:
+            # An example's number is its sample's place.
+            explained = {n: evaluation.samples[n] for n in _some(_shown(evaluation), NUM_EXPLAINED)}
+            explain_samples(trained, data, search, explained, Path(folder) / "attention")
         run.folder(Path(folder), stamp)
     run.table(f"{stamp}/samples", sample_rows(evaluation, data))
     if trained.task.tells != "sentence":
@@ -203,11 +210,20 @@ def sample_rows(evaluation: Evaluation, data: DataSource) -> list[dict[str, obje
     """Some of an evaluation's samples, spread over the split, with pictures where there are any."""
     if evaluation.texts:
         return [sample_row(text) for text in evaluation.texts]
-    apart = -(-len(evaluation.samples) // NUM_SHOWN)
-    shown = evaluation.samples[::apart]
+    shown = [evaluation.samples[n] for n in _shown(evaluation)]
     keys = [sample.item_key for sample in shown if sample.item_key is not None]
     pictures = pictures_of(data.corpus, keys) if keys else {}
     return [
         ({"picture": pictures.get(sample.item_key or "")} if pictures else {}) | sample_row(sample)
         for sample in shown
     ]
+
+
+def _shown(evaluation: Evaluation) -> range:
+    """The numbers of the samples that are shown."""
+    return _some(range(len(evaluation.samples)), NUM_SHOWN)
+
+
+def _some(numbers: range, num: int) -> range:
+    """So many of them at most, spread evenly."""
+    return numbers[:: -(-len(numbers) // num)]

@@ -11,10 +11,15 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
+from pipeline.backbone import backbone_spec
 from pipeline.corpus import Example, write_corpus
+from pipeline.fingerprint import make_fingerprint
+from pipeline.sampling import Uniform
 from training import predicting_split
-from training.data.source import DataSource, describe_data, texts_of
+from training.data.source import DataSource, FeatureSource, describe_data, texts_of
+from training.data.tokenizer import Tokenizer
 from training.data.vocabularies import Vocabularies, train_vocabularies
 from training.models.build import build_model, task_of
 from training.prediction import predict
@@ -281,3 +286,102 @@ def test_attention_is_drawn_of_one_input(
         assert ended.code == 2
         assert named in ended.err.splitlines()[-1]
     assert not (tmp_path / "a.png").exists()
+
+
+@pytest.fixture(scope="module")
+def seers(onnx_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Runs of a captioner and of one that is asked questions, for files as they are."""
+    spec = backbone_spec("efficientnet_lite0", "pooled")
+    made = make_fingerprint(spec, Uniform(2), "arrow", "float32").features_json()
+    data = DataSource("corpus", "0", FeatureSource("features", "0", made, spec.shape[-1]))
+    folder = tmp_path_factory.mktemp("seers")
+    answers = Vocabularies(
+        Tokenizer.labels(["red", "blue"], size=None),
+        Tokenizer.words(["what colour"], min_count=1, lowercase=True),
+    )
+    for name, recipe, words in (
+        ("captioner", "s2vt", words_of(coloured_things(20))),
+        ("answerer", "vqa_lstm", answers),
+    ):
+        write_mlflow_model(make(small_recipe(recipe), data, words), folder / name)
+        with TrackedRun.start(f"sqlite:///{folder}/mlflow.db", "predicting", name) as run:
+            run.model(folder / name, "model")
+    return f"sqlite:///{folder}/mlflow.db"
+
+
+@pytest.fixture
+def look(
+    intertitle: Run, seers: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., Any]:
+    """Run `predict` beside a red and a blue picture, and files that can't be read."""
+    monkeypatch.chdir(tmp_path)
+    for colour in ("red", "blue"):
+        Image.new("RGB", (40, 30), colour).save(f"{colour}.png")
+    Path("empty.jpg").touch()
+    Path("text.mp4").write_text("not a film")
+
+    def run(*arguments: object, stdin: str = "") -> Any:
+        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+        return intertitle("predict", *arguments, "--tracking-uri", seers)
+
+    return run
+
+
+def test_files_that_cannot_be_read_are_named_and_the_others_answered(look: Run) -> None:
+    ended = look("captioner", "empty.jpg", "red.png", "gone.png", "text.mp4", "blue.png", "--json")
+    assert ended.code == 3
+    *shown, last = ended.out.splitlines()
+    told = json.loads(last)
+    assert [one["input"] for one in told["results"]] == ["red.png", "blue.png"]
+    assert shown == [f"{one['input']}: {one['text']}" for one in told["results"]]
+    assert [(one["input"], one["error"]) for one in told["failed"]] == [
+        ("empty.jpg", "empty"),
+        ("gone.png", "missing"),
+        ("text.mp4", "unreadable"),
+    ]
+    named = [f"failed: {one['error']}: {one['message']}" for one in told["failed"]]
+    *_, first, second, third, count = ended.err.splitlines()
+    assert [first, second, third] == named
+    assert (first, second) == (
+        "failed: empty: empty.jpg: has no bytes",
+        "failed: missing: gone.png: No such file or directory",
+    )
+    assert count == "5 files: 2 answered, 3 failed"
+    ended = look("captioner", "red.png", "--json")
+    assert (ended.code, json.loads(ended.out.splitlines()[-1])["failed"]) == (0, [])
+
+
+def test_a_list_of_files_has_an_empty_line_for_each_that_cannot_be_read(look: Run) -> None:
+    files = "red.png\ngone.png\n\nblue.png\n"
+    ended = look("answerer", "-", "--question", "what colour", stdin=files)
+    first, second, third = ended.out.splitlines()
+    assert (ended.code, second) == (3, "")
+    assert {first, third} <= {"red", "blue"}
+    for out, lines in (("a.txt", 3), ("a.jsonl", 4)):
+        nbest = 2 if out == "a.jsonl" else 1
+        ended = look(
+            *("answerer", "-", "--question", "what colour", "--nbest", nbest, "--out", out),
+            stdin=files,
+        )
+        assert (ended.code, ended.out) == (3, f"{out}: {2 * nbest} predictions\n")
+        assert len(Path(out).read_text().splitlines()) == lines
+    told = read_predictions(Path("a.jsonl"), scored=True)
+    assert [(one.id, one.rank) for one in told] == [
+        (id, rank) for id in ("red.png", "blue.png") for rank in (1, 2)
+    ]
+
+
+def test_files_of_which_none_can_be_read_are_a_mistake(look: Run) -> None:
+    ended = look("captioner", "gone.png", "--json")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.splitlines()[-1] == "intertitle: gone.png: No such file or directory"
+    ended = look("captioner", "gone.png", "empty.jpg", "--out", "a.jsonl")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.splitlines()[-3:] == [
+        "failed: missing: gone.png: No such file or directory",
+        "failed: empty: empty.jpg: has no bytes",
+        "intertitle: 2 files: none of them can be read",
+    ]
+    assert not Path("a.jsonl").exists()
+    ended = look("captioner", "gone.png", "--explain", "a.png")
+    assert ended.code == 2

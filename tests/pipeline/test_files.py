@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline.backbone import backbone_spec
 from pipeline.corpus import Corpus
-from pipeline.errors import UserError
+from pipeline.errors import FileError, UserError
 from pipeline.files import features_of_file, files_below, kind_of
 from pipeline.fingerprint import make_fingerprint
 from pipeline.sampling import Uniform
@@ -29,9 +29,10 @@ def test_a_file_has_the_features_that_the_store_has(clips: Path, clip_features: 
 def test_a_file_that_cannot_be_decoded_is_named(clip_features: Path, tmp_path: Path) -> None:
     features = features_of_file(FeatureStore(clip_features).snapshot.fingerprint.features_json())
     (tmp_path / "text.mp4").write_text("not a film\n" * 100)
-    for name in ("text.mp4", "none.mp4"):
-        with pytest.raises(UserError, match=name):
+    for name, error in (("text.mp4", "unreadable"), ("none.mp4", "missing")):
+        with pytest.raises(FileError, match=f"^{tmp_path / name}: ") as refused:
             features(tmp_path / name)
+        assert refused.value.error == error
 
 
 def test_features_of_another_make_are_refused(clip_features: Path) -> None:
@@ -40,12 +41,9 @@ def test_features_of_another_make_are_refused(clip_features: Path) -> None:
         features_of_file(made_with.replace("float32", "float16"))
 
 
-def test_another_backbone_gives_a_grid_as_its_fingerprint_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    weights = numpy_helper.from_array(np.ones((2, 3, 8, 8), np.float32), "w")
+def write_network(file: Path, weight: float) -> None:
+    """Pictures of 32 x 32 pixels to a grid of 4 x 4 cells."""
+    weights = numpy_helper.from_array(np.full((2, 3, 8, 8), weight, np.float32), "w")
     graph = helper.make_graph(
         [helper.make_node("Conv", ["x", "w"], ["y"], strides=[8, 8])],
         "network",
@@ -53,10 +51,29 @@ def test_another_backbone_gives_a_grid_as_its_fingerprint_says(
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
         [weights],
     )
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8),
-        tmp_path / "net.onnx",
-    )
+    opsets = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), file)
+
+
+def test_features_that_are_not_finite_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_network(tmp_path / "net.onnx", float("inf"))
+    spec = backbone_spec(f"onnx:{tmp_path}/net.onnx", "grid")
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "red.png")
+    make = make_fingerprint(spec, Uniform(1), "arrow", "float32")
+    with pytest.raises(FileError, match=r"red\.png: its features are not finite") as refused:
+        features_of_file(make.features_json())(tmp_path / "red.png")
+    assert refused.value.error == "not_finite"
+
+
+def test_another_backbone_gives_a_grid_as_its_fingerprint_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    write_network(tmp_path / "net.onnx", 1.0)
     spec = backbone_spec(f"onnx:{tmp_path}/net.onnx", "grid")
     # Made on a GPU, say: a model is fed all the same.
     make = make_fingerprint(spec, Uniform(4), "webdataset", "bfloat16")

@@ -46,6 +46,8 @@ def test_bad_items_leave_no_frames_and_do_not_disturb_the_others(
         ("decode", "missing"),
         None,
     ]
+    gone = decoded[3].rejection
+    assert gone and gone.message == f"{tmp_path}/none.mp4: No such file or directory"
     # Only what could be read has a hash, so that a rerun knows whether it changed.
     known = [item.state.sha256 if item.state else None for item in decoded]
     assert [sha256 is not None for sha256 in known] == [True, True, False, False, True]

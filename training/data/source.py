@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from pipeline.corpus import EXAMPLE_SCHEMA, Corpus, Example, items_of
 from pipeline.decode import DecodeError
-from pipeline.errors import UserError
-from pipeline.files import features_of_file, frames_of_file
+from pipeline.errors import FileError, UserError
+from pipeline.files import features_of_file, frames_for, source_of_file
 from pipeline.location import AnyPath
 from pipeline.source import Source
 from pipeline.store import FeatureStore
@@ -173,7 +173,8 @@ def feature_maker(source: FeatureSource) -> Callable[[Path], NDArray[np.float32]
     """A function that makes features for a new file as those of a training were made: [T, D].
 
     Raises:
-        UserError: they can't be made so on this machine; the function: the file can't be decoded.
+        UserError: they can't be made so on this machine.
+        FileError: raised by the function: the file can't be read.
     """
     return features_of_file(source.fingerprint)
 
@@ -182,9 +183,9 @@ def frames_of(source: FeatureSource, file: Path) -> NDArray[np.uint8]:
     """The frames that features of a new file are made from, [T, H, W, 3].
 
     Raises:
-        UserError: the file can't be decoded.
+        FileError: the file can't be decoded.
     """
-    return frames_of_file(source.fingerprint, file)
+    return frames_for(source.fingerprint, source_of_file(file))
 
 
 def pictures_of(
@@ -204,14 +205,56 @@ def pictures_of(
     Raises:
         UserError: the folder is not a corpus.
     """
+    pictures = {}
+    for source in _items(corpus, item_keys):
+        with contextlib.suppress(DecodeError):
+            pictures[source.item.key] = picture_strip(source, num_frames, height)
+    return pictures
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """An item as a model sees it.
+
+    Attributes:
+        features: [T, D] or [T, cells, D].
+        frames: that they were made from, uint8 [T, H, W, 3].
+    """
+
+    features: NDArray[np.float32]
+    frames: NDArray[np.uint8]
+
+
+def looks_of(data: DataSource, item_keys: Collection[str]) -> dict[str, Look]:
+    """Some items as a model sees them, by key; those whose file can't be read as it was are absent.
+
+    Args:
+        data: with features.
+        item_keys: of items that have them.
+    """
+    assert data.features is not None
+    store = FeatureStore(data.features.path, data.features.snapshot)
+    looks = {}
+    for source in _items(data.corpus, item_keys):
+        with contextlib.suppress(FileError):
+            features = store.features(source.item.key)
+            frames = frames_for(data.features.fingerprint, source)
+            if len(frames) == len(features):
+                looks[source.item.key] = Look(features, frames)
+    return looks
+
+
+def _items(corpus: AnyPath | str, item_keys: Collection[str]) -> list[Source]:
+    """Some items of a corpus.
+
+    Raises:
+        UserError: the folder is not a corpus.
+    """
     source = Corpus(corpus)
     table = source.item_table()
     wanted = pa.array(sorted(item_keys), pa.string())
-    pictures = {}
-    for item in items_of(table.filter(pc.is_in(table["key"], value_set=wanted))):
-        with contextlib.suppress(DecodeError):
-            pictures[item.key] = picture_strip(Source(item, str(source.path)), num_frames, height)
-    return pictures
+    chosen = table.filter(pc.is_in(table["key"], value_set=wanted))
+    return [Source(item, str(source.path)) for item in items_of(chosen)]
 
 
 def texts_of(corpus: AnyPath | str, split: str, task: Task) -> tuple[list[str], list[str] | None]:

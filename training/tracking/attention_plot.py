@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,6 +12,12 @@ from numpy.typing import NDArray
 
 # Panels of photographs side by side.
 COLUMNS = 5
+# The height of a panel in inches.
+_PHOTOGRAPH, _FRAME = 1.6, 1.1
+# Of a panel's height: the line above it, and what is left free round it.
+_LINE, _GAP = 0.16, 0.06
+# How dark it is where a model did not look; 1 is black.
+_VEIL = 0.75
 # Frames drawn of a video at most, those that were looked at most.
 MAX_FRAMES = 8
 
@@ -30,8 +37,10 @@ def attention_over_text(
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     drawn = axes.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(len(source)), source, rotation=60, ha="left", rotation_mode="anchor")
-    axes.set_yticks(range(len(words)), words)
+    # Words are no formulas, whatever dollars they hold.
+    turned: dict[str, Any] = {"rotation": 60, "ha": "left", "rotation_mode": "anchor"}
+    axes.set_xticks(range(len(source)), source, parse_math=False, **turned)
+    axes.set_yticks(range(len(words)), words, parse_math=False)
     axes.xaxis.tick_top()
     axes.set(xlabel="Source", ylabel="Told")
     figure.colorbar(drawn, label="Weight", shrink=0.8)
@@ -55,22 +64,46 @@ def attention_over_frames(
     drawn = np.sort(np.argsort(-weights.sum((0, 2)), kind="stable")[:MAX_FRAMES])
     columns = len(drawn) if num_frames > 1 else min(COLUMNS, num_words)
     rows = num_words if num_frames > 1 else -(-num_words // columns)
-    figure = Figure(figsize=(1.8 * columns, 2.0 * rows), layout="constrained")
+    height, width = frames.shape[1:3]
+    gap, line = round(_GAP * height), round(_LINE * height)
+    down, across = line + height + gap, width + gap
+    inches = (_FRAME if num_frames > 1 else _PHOTOGRAPH) / height
+    figure = Figure(figsize=(columns * across * inches, rows * down * inches))
+    # One for all panels: each of its own, they would take seconds.
+    axes = figure.add_axes((0, 0, 1, 1))
     panels = [(word, frame) for word in range(num_words) for frame in drawn]
-    for place, (word, frame) in enumerate(panels, start=1):
-        axes = figure.add_subplot(rows, columns, place)
-        axes.set_axis_off()
-        height, width = frames.shape[1:3]
-        axes.imshow(frames[frame], extent=(0, width, height, 0))
-        # One scale a word: what it hardly looked at is dark.
-        grid = weights[word, frame].reshape(side, side) / weights[word].max()
-        axes.imshow(
-            np.zeros((side, side)),
-            cmap="gray",
-            alpha=0.75 * (1 - grid),
-            extent=(0, width, height, 0),
-            interpolation="nearest",
-        )
-        share = f" {100 * weights[word, frame].sum():.0f} %" if num_frames > 1 else ""
-        axes.set_title(f"{words[word]}{share}", fontsize=9)
+    for row in range(rows):
+        strip = np.full((height, columns * across, 3), 255, np.uint8)
+        top = row * down + line
+        for column, (word, frame) in enumerate(panels[row * columns : (row + 1) * columns]):
+            left = column * across + gap // 2
+            # One scale a word: what it hardly looked at is dark.
+            grid = weights[word, frame].reshape(side, side) / weights[word].max()
+            strip[:, left : left + width] = lit(frames[frame], grid)
+            share = f" {100 * weights[word, frame].sum():.0f} %" if num_frames > 1 else ""
+            axes.text(
+                left + width / 2,
+                top - line / 2,
+                f"{words[word]}{share}",
+                fontsize=9 if num_frames == 1 else 7,
+                ha="center",
+                va="center",
+                parse_math=False,
+            )
+        axes.imshow(strip, extent=(0, columns * across, top + height, top), aspect="auto")
+    # Last: pictures set limits of their own.
+    axes.set(xlim=(0, columns * across), ylim=(rows * down, 0))
+    axes.set_axis_off()
     return figure
+
+
+def lit(frame: NDArray[np.uint8], grid: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A frame, [H, W, 3], that is dark where it was not looked at.
+
+    Args:
+        frame: what was seen.
+        grid: how much each cell of it was looked at, 0..1, [rows, columns].
+    """
+    cells = (np.arange(size) * n // size for size, n in zip(frame.shape, grid.shape, strict=False))
+    light = 1 - _VEIL * (1 - grid[np.ix_(*cells)])
+    return (frame * light[..., None]).astype(np.uint8)

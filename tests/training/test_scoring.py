@@ -1,0 +1,84 @@
+"""What an evaluation leaves in its run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.corpus import Example, write_corpus
+from training import explaining
+from training.data.source import DataSource, describe_data, texts_of
+from training.data.vocabularies import train_vocabularies
+from training.models.build import build_model, task_of
+from training.scoring import NUM_EXPLAINED, log_evaluation, measure
+from training.tracking.attention_plot import attention_over_text
+from training.tracking.run import TrackedRun
+from training.trained import TrainedModel, sizes_of
+
+from .conftest import small_recipe
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> DataSource:
+    folder = tmp_path_factory.mktemp("pairs")
+    examples = [
+        Example(f"{split}/{n}", split, None, f"ein Ball {n % 3}", (f"a ball {n % 3}",))
+        for split in ("train", "val")
+        for n in range(40)
+    ]
+    write_corpus(folder, [], examples)
+    return describe_data(folder, None, "nothing")
+
+
+def translator(recipe_name: str, pairs: DataSource) -> TrainedModel:
+    """It has learned nothing."""
+    recipe = small_recipe(recipe_name, "tokenizer.kind=words", "source_tokenizer.kind=words")
+    words = train_vocabularies(recipe, *texts_of(pairs.corpus, "train", task_of(recipe.model)))
+    torch.manual_seed(0)
+    model = build_model(recipe.model, sizes_of(words, pairs))
+    return TrainedModel(model.eval(), words, recipe, pairs, step=1)
+
+
+def logged(client: Any, run_id: str, path: str) -> list[str]:
+    """The files below a folder of a run."""
+    found = client.list_artifacts(run_id, path)
+    below = [name for one in found if one.is_dir for name in logged(client, run_id, one.path)]
+    return [one.path for one in found if not one.is_dir] + below
+
+
+def test_where_a_model_looked_is_drawn_of_some_samples_of_its_own(
+    pairs: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    told: list[str] = []
+
+    def draw(source: Any, words: list[str], weights: Any) -> Any:
+        told.append(" ".join(words[:-1]))
+        return attention_over_text(source, words, weights)
+
+    monkeypatch.setattr(explaining, "attention_over_text", draw)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+
+    def evaluate(recipe: str, predictions: str | None = None) -> tuple[Any, list[str]]:
+        """An evaluation, and the pictures that it left."""
+        trained = translator(recipe, pairs).searching(method="sample", seed=3)
+        search = trained.recipe.search
+        evaluation = measure(trained, pairs, "val", search)
+        with TrackedRun.start(uri, "scoring", "run") as run:
+            log_evaluation(run, trained, pairs, evaluation, search, predictions=predictions)
+        files = logged(MlflowClient(uri), run.run_id, "eval")
+        assert any(file.endswith("/samples.json") for file in files)
+        return evaluation, [file for file in files if "/attention/" in file]
+
+    evaluation, pictures = evaluate("seq2seq_attention")
+    # Twenty of the forty are shown, every fourth of those is drawn.
+    assert len(pictures) == 5 <= NUM_EXPLAINED
+    assert pictures[1].endswith("/attention/2_val_8.png")
+    assert told == [evaluation.samples[n].hypothesis for n in range(0, 40, 8)]
+    assert len(set(told)) > 1
+    assert evaluate("seq2seq_forward")[1] == []
+    assert evaluate("seq2seq_attention", "somebody's")[1] == []

@@ -1,0 +1,63 @@
+"""Questions about what no corpus holds, as a model takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import FileError
+from training.data.batch import Batch, Row, make_batch
+from training.data.vocabularies import Vocabularies
+from training.trained import TrainedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a model looks at and reads, as questions.
+
+    Attributes:
+        trained: the model that is asked.
+        sources: the tokens that it reads of each, see `read`.
+        look: from a question's number to what it sees, [T, D] or [T, cells, D], or None.
+    """
+
+    trained: TrainedModel
+    sources: Sequence[Sequence[int]]
+    look: Callable[[int], NDArray[np.float32] | None] = lambda _: None
+
+    @property
+    def vocabularies(self) -> Vocabularies:
+        """Of the texts."""
+        return self.trained.vocabularies
+
+    def question_length(self, example: int) -> int:
+        """Source tokens: how many frames there are is only known when they are looked at."""
+        return len(self.sources[example])
+
+    def looked_at(self, numbers: Sequence[int]) -> tuple[Self, dict[int, FileError]]:
+        """The same with what some of them show at hand, and why the others can't be read."""
+        seen, failed = {}, {}
+        for n in numbers:
+            try:
+                seen[n] = self.look(n)
+            except FileError as error:
+                failed[n] = error
+        return replace(self, look=seen.__getitem__), failed
+
+    def with_targets(self, rows: Sequence[tuple[int, Sequence[int]]]) -> Batch:
+        """See `Questions`."""
+        seen = {n: self.look(n) for n in dict(rows)}
+        return make_batch(
+            [Row(seen[n], self.sources[n], ids) for n, ids in rows],
+            sentences=self.trained.task.tells == "sentence",
+        )
+
+
+def read(trained: TrainedModel, texts: Sequence[str]) -> list[list[int]]:
+    """The tokens of some texts as a model reads them; none where it reads nothing."""
+    source, most = trained.vocabularies.source, trained.recipe.source_tokenizer.max_tokens
+    return [ids[:most] for ids in source.encode_all(list(texts))] if source else []
