@@ -41,8 +41,8 @@ STEPS, ROUNDS = 12, 5
 
 
 def make_data(folder: Path) -> DataSource:
-    """As many captions, as long and of as many words, as make the arithmetic that of Flickr8k: their
-    lengths have its mean, its spread and its tail."""
+    """As many captions, as long and of as many words, as make the arithmetic that of Flickr8k; their
+    lengths have its mean, spread and tail."""
     rng = np.random.default_rng(0)
     keys = [f"{n:05d}" for n in range(NUM_PHOTOGRAPHS)]
     examples = [
