@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +33,7 @@ def make_table(
     ] = Path("tables"),
     train: Annotated[
         bool,
-        typer.Option(help="Compute what is missing; --no-train shows what is there."),
+        typer.Option(help="Train what is missing; --no-train measures the runs that are there."),
     ] = True,
     out: Annotated[
         Path | None,
@@ -49,19 +50,17 @@ def make_table(
 
     if out is not None and out.suffix not in (".html", ".htm"):
         raise UserError(f"--out {out}: a page of HTML, allowed: a name that ends in .html")
-    workshop = Workshop(
-        load_table(name),
-        data.absolute(),
-        work.absolute(),
-        tracking_uri or default_tracking_uri(),
-        may_train=train,
-        on_step=lambda step: console.ERRORS.print(step, markup=False, soft_wrap=True),
-    )
-    if train:
-        with cluster(address):
-            results = workshop.results()
-    else:
-        results = workshop.results()
+    config = load_table(name)
+    with ExitStack() as stack:
+        results = Workshop(
+            config,
+            data.absolute(),
+            work.absolute(),
+            tracking_uri or default_tracking_uri(),
+            may_train=train,
+            start_ray=lambda: stack.enter_context(cluster(address)),
+            on_step=lambda step: console.ERRORS.print(step, markup=False, soft_wrap=True),
+        ).results()
     console.say(f"{results.title}\n")
     console.say(results.to_markdown())
     for signature in results.signatures():

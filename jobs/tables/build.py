@@ -48,7 +48,8 @@ class Workshop:
         data: the folder with the published data.
         work: a folder for corpora, features and checkpoints.
         tracking_uri: MLflow's.
-        may_train: whether runs that are not there are trained; else rows are left empty.
+        may_train: whether runs that are not there are trained; else their rows are left empty.
+        start_ray: called before whatever needs it.
         on_step: told what is done next.
     """
 
@@ -60,13 +61,15 @@ class Workshop:
         tracking_uri: str,
         *,
         may_train: bool,
+        start_ray: Callable[[], object],
         on_step: Callable[[str], None],
     ) -> None:
         self._config, self._data, self._work = config, data, work
-        self._uri, self._may_train, self._on_step = tracking_uri, may_train, on_step
+        self._uri, self._may_train = tracking_uri, may_train
+        self._start_ray, self._on_step = start_ray, on_step
 
     def results(self) -> Results:
-        """The whole table. Needs a running Ray where something has to be computed.
+        """The whole table.
 
         Raises:
             UserError: data that is not there, or a run of a name that is something else.
@@ -114,6 +117,7 @@ class Workshop:
             self._on_step(f"features {name}")
             sampling = Every(config.every) if config.every else Uniform(config.frames)
             options = PrecomputeOptions(config.backbone, sampling, features=config.kind)
+            self._start_ray()
             run_precompute(Corpus(self._corpus(config.corpus)), location(path), options)
         return path
 
@@ -138,6 +142,7 @@ class Workshop:
         corpus, features = self._corpus(config.corpus), self._features(config.features)
         checkpoints = self._work / "checkpoints"
         self._on_step(f"training {title}")
+        self._start_ray()
         with watching() as watch:
             if found and any((checkpoints / found[0].run_id).glob("checkpoint_*")):
                 return resume(
@@ -171,11 +176,13 @@ class Workshop:
             return find_newest(first, row.split, *found)
 
         measured = find()
-        if measured is None and self._may_train:
+        if measured is None:
             self._on_step(f"measuring {row.label}: {' + '.join(run.name for run in runs)}")
             where: _Where = {"split": row.split, "corpus": corpus, "features": features}
             if row.rescoring:
                 told = self._rescored(row.rescoring, first, recipe.search, where)
+                if told is None:
+                    return None
                 evaluate_predictions(first, told, _name(row.rescoring), **where)
             else:
                 evaluate_run(first, ensemble=others, **where, **row.search)
@@ -184,10 +191,11 @@ class Workshop:
 
     def _rescored(
         self, config: RescoringConfig, judge: RunRef, search: SearchConfig, where: _Where
-    ) -> list[Prediction]:
-        """Another run's lists, ranked anew by a judge."""
+    ) -> list[Prediction] | None:
+        """Another run's lists, ranked anew by a judge; None where there is no such run."""
         writer = self._run(config.runs, self._config.runs[config.runs].seeds[0])
-        assert writer is not None  # runs may be trained
+        if writer is None:
+            return None
         writing = load_trained(writer)
         data = data_for(writing, where["corpus"], where["features"])
         asked = ask_split(writing, data, where["split"])
