@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -64,6 +65,7 @@ def measured(name: str, samples: list[Sample], corpus: Path) -> Measured:
         tuple(sample.hypothesis for sample in samples),
         tuple(sample.references for sample in samples),
         combine("sacrebleu", scores.statistics["sacrebleu"]),
+        np.full(len(samples), np.nan),
         scores.statistics,
     )
     return Measured(RunRef(name, name, "sqlite:///none"), {"recipe": name}, record)

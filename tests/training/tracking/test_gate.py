@@ -39,6 +39,7 @@ def measured(
         hypotheses=answers,
         references=tuple((f"the dog runs {n}", "a dog") for n in range(B)),
         scores=np.zeros(B),
+        reference_scores=np.full(B, np.nan),
         statistics=statistics,
     )
     return Measured(RunRef(name, name, "sqlite://"), {}, record)
