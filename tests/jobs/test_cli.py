@@ -89,7 +89,7 @@ def test_a_mistake_ends_in_one_line_and_exit_code_2(
 
 
 # Of a captioner.
-MEASURED = {*ALL_METRICS, "nats_per_token", "perplexity"}
+MEASURED = {*ALL_METRICS, "nats_per_token", "perplexity", "search_errors"}
 
 
 @pytest.mark.parametrize(
