@@ -97,7 +97,7 @@ with cluster(None):
 
 
 def test_all_processes_agree_on_when_a_silent_call_is_dead(person: Person) -> None:
-    ended = person.run("submit", "--", "python", "-c", ASKED_EVERY)
+    ended = person.run("submit", "--", "python", "-P", "-c", ASKED_EVERY)
     assert ended.returncode == 0, ended.stderr
     patience = str(RAY_SYSTEM_CONFIG["grpc_client_keepalive_time_ms"])
     assert ended.stdout.splitlines()[-1].split() == [patience, patience]
