@@ -41,8 +41,10 @@ STEPS, ROUNDS = 12, 5
 
 
 def make_data(folder: Path) -> DataSource:
-    """As many captions, as long and of as many words, as make the arithmetic that of Flickr8k; their
-    lengths have its mean, spread and tail."""
+    """As many captions, as long and of as many words, as make the arithmetic that of Flickr8k.
+
+    Their lengths have its mean, spread and tail.
+    """
     rng = np.random.default_rng(0)
     keys = [f"{n:05d}" for n in range(NUM_PHOTOGRAPHS)]
     examples = [
