@@ -51,7 +51,7 @@ def find(
             search.length_penalty,
             rules=rules,
         )
-    found = beam(
+    return beam(
         model,
         batch,
         max(search.beam_size, num),
@@ -59,8 +59,8 @@ def find(
         search.length_penalty,
         coverage_penalty=search.coverage_penalty,
         rules=rules,
+        num=num,
     )
-    return [row[:num] for row in found]
 
 
 def write_on(

@@ -47,14 +47,15 @@ def beam(
     *,
     coverage_penalty: float = 0.0,
     rules: Rules = ANYTHING,
+    num: int | None = None,
 ) -> list[list[Hypothesis]]:
     """Beam search over all rows of a batch at once.
 
     Each step extends the K best unfinished sentences of a row by every word and keeps the K best of
-    those. A sentence that ends among the K best is finished; a row is done once it has K finished
-    ones and none that goes on can still beat the worst of them (Sutskever et al. 2014, with the
-    length penalty of Wu et al. 2016 in its simplest form). With K = 1 it is greedy: the first
-    sentence that ends is the one, whatever the penalty promises to longer ones.
+    those. A sentence that ends among the K best is finished; a row is done once it has as many
+    finished ones as are wanted and none that goes on can still beat the worst of them (Sutskever et
+    al. 2014, with the length penalty of Wu et al. 2016 in its simplest form). With K = 1 it is
+    greedy: the first sentence that ends is the one, whatever the penalty promises to longer ones.
 
     With attention, a finished sentence's score may have GNMT's coverage beside it: coverage_penalty
     times the sum over the source's places of log(min(1, all weights that fell on it)), so that
@@ -68,9 +69,10 @@ def beam(
         length_penalty: see `Hypothesis.score`.
         coverage_penalty: see above; 0 is without.
         rules: what a sentence may hold.
+        num: sentences a row that are wanted, K at most; fewer are sooner found. None: K.
 
     Returns:
-        For each row at most K hypotheses, best first.
+        For each row at most `num` hypotheses, best first.
 
     Raises:
         UserError: a coverage penalty and a model without attention.
@@ -78,51 +80,57 @@ def beam(
     num_rows, device = len(batch), batch.targets.device
     state = model.start(batch)
     tokens = torch.full((num_rows,), BOS_ID, device=device)
-    # What each row's unfinished sentences are worth and hold; the first step has one a row.
+    # What each row's unfinished sentences are worth, and the words of all, row after row; the first
+    # step has one a row.
     totals = torch.zeros(num_rows, 1, device=device)
-    words = torch.zeros(num_rows, 1, 0, dtype=torch.int64, device=device)
+    words = torch.zeros(num_rows, 0, dtype=torch.int64, device=device)
     alive = torch.arange(num_rows, device=device)
     finished: list[list[Hypothesis]] = [[] for _ in range(num_rows)]
+    # The best scores among each row's finished sentences, best first.
+    records = torch.full((num_rows, num or beam_size), -torch.inf, device=device)
     covered: Tensor | None = None
 
     for length in range(1, max_tokens + 2):
         log_probs, state = model.step(state, tokens)
-        rules.forbid(log_probs, words.flatten(0, 1), max_tokens)
-        vocabulary = log_probs.shape[1]
-        width = totals.shape[1]
+        rules.forbid(log_probs, words, max_tokens)
+        width, vocabulary = totals.shape[1], log_probs.shape[1]
         extra = torch.zeros_like(totals)
         if coverage_penalty:
             look = _look(model, state, coverage_penalty)
             covered = look.weights if covered is None else covered + look.weights
             seen = covered.clamp(LEAST_COVERED, 1.0).log().masked_fill(look.beyond, 0.0)
             extra = coverage_penalty * seen.sum(1).view_as(totals)
-        extended = totals[..., None] + log_probs.view(len(alive), width, vocabulary)
+        extended = log_probs.add_(totals.view(-1, 1)).view(len(alive), width * vocabulary)
         # 2K, of which at most K can end here: K go on.
-        best, places = extended.flatten(1).topk(min(2 * beam_size, width * vocabulary))
+        best, places = extended.topk(min(2 * beam_size, width * vocabulary))
         origins, next_words = places // vocabulary, places % vocabulary
         ends = next_words == EOS_ID
         scores = best / length**length_penalty + extra.gather(1, origins)
-        _finish(finished, alive, words, best, scores, origins, ends[:, :beam_size])
+        ended = (ends & best.isfinite())[:, :beam_size]
+        if ended.any():
+            at, place = ended.nonzero(as_tuple=True)
+            ids = words[at * width + origins[at, place]]
+            _finish(finished, alive[at], ids, best[at, place], scores[at, place])
+            new = scores[:, :beam_size].masked_fill(~ended, -torch.inf)
+            records = torch.cat([records, new], 1).topk(records.shape[1]).values
 
-        going = best.masked_fill(ends, -torch.inf)
-        totals, chosen = going.topk(min(beam_size, going.shape[1]))
-        origins, next_words = origins.gather(1, chosen), next_words.gather(1, chosen)
-        words = torch.cat(
-            [
-                words.gather(1, origins[..., None].expand(-1, -1, words.shape[2])),
-                next_words[..., None],
-            ],
-            2,
-        )
-        keep = _undone(finished, alive, totals, beam_size, max_tokens, length_penalty)
+        totals, chosen = best.masked_fill(ends, -torch.inf).topk(min(beam_size, best.shape[1]))
+        # A log-probability only falls: at best it stays, over the longest sentence there can be;
+        # and coverage, which is never above 0, may come to be 0.
+        hopes = totals[:, 0] / (max_tokens + 1) ** length_penalty
+        undone = (hopes > records[:, -1]) & ((beam_size > 1) | records[:, -1].isneginf())
+        keep = undone.nonzero()[:, 0]
         if not len(keep):
             break
-        flat = (keep[:, None] * width + origins[keep]).flatten()
+        origins, next_words = origins.gather(1, chosen)[keep], next_words.gather(1, chosen)[keep]
+        alive, totals, records = alive[keep], totals[keep], records[keep]
+        flat = (keep[:, None] * width + origins).flatten()
         state = state.select(flat)
         covered = None if covered is None else covered.index_select(0, flat)
-        alive, totals, words = alive[keep], totals[keep], words[keep]
-        tokens = next_words[keep].flatten()
-    return [sorted(found, key=lambda h: h.score, reverse=True)[:beam_size] for found in finished]
+        tokens = next_words.flatten()
+        words = torch.cat([words.index_select(0, flat), tokens[:, None]], 1)
+    ranked = (sorted(found, key=lambda h: h.score, reverse=True) for found in finished)
+    return [found[: records.shape[1]] for found in ranked]
 
 
 def _look(model: Generator[Any], state: Any, coverage_penalty: float) -> Attended:
@@ -135,39 +143,9 @@ def _look(model: Generator[Any], state: Any, coverage_penalty: float) -> Attende
 
 
 def _finish(
-    finished: list[list[Hypothesis]],
-    alive: Tensor,
-    words: Tensor,
-    best: Tensor,
-    scores: Tensor,
-    origins: Tensor,
-    ends: Tensor,
+    finished: list[list[Hypothesis]], rows: Tensor, words: Tensor, totals: Tensor, scores: Tensor
 ) -> None:
-    """Keep the sentences that end among the K best of their row."""
-    ends = ends & torch.isfinite(best[:, : ends.shape[1]])
-    for at, place in ends.nonzero().tolist():
-        ids = tuple(words[at, origins[at, place]].tolist())
-        finished[int(alive[at])].append(
-            Hypothesis(ids, float(best[at, place]), float(scores[at, place]))
-        )
-
-
-def _undone(
-    finished: list[list[Hypothesis]],
-    alive: Tensor,
-    totals: Tensor,
-    beam_size: int,
-    max_tokens: int,
-    length_penalty: float,
-) -> Tensor:
-    """Indices of the rows in which an unfinished sentence may still be among the K best."""
-    # A log-probability only falls: at best it stays, over the longest sentence there can be; and
-    # coverage, which is never above 0, may come to be 0.
-    hopes = (totals[:, 0] / (max_tokens + 1) ** length_penalty).tolist()
-    undone = []
-    for at, (row, hope) in enumerate(zip(alive.tolist(), hopes, strict=True)):
-        scores = sorted((h.score for h in finished[row]), reverse=True)[:beam_size]
-        better = len(scores) < beam_size or (beam_size > 1 and hope > scores[-1])
-        if hope > -torch.inf and better:
-            undone.append(at)
-    return torch.tensor(undone, dtype=torch.int64, device=totals.device)
+    """Keep the sentences that ended, [N], with their rows."""
+    found = (part.tolist() for part in (rows, words, totals, scores))
+    for row, ids, log_prob, score in zip(*found, strict=True):
+        finished[row].append(Hypothesis(tuple(ids), log_prob, score))

@@ -132,6 +132,17 @@ def test_n_best_are_sorted_and_worth_what_the_model_says(model: Generator[Any], 
             assert not repeats(words, rules.no_repeat_ngram)
 
 
+@pytest.mark.parametrize("length_penalty", [0.0, 0.7, 2.0])
+def test_the_best_are_the_same_however_few_are_wanted(
+    model: Generator[Any], length_penalty: float
+) -> None:
+    batch = batch_of(rows_for(model))
+    found = ids(beam(model, batch, 4, MAX_TOKENS, length_penalty))
+    for num in (1, 2):
+        some = beam(model, batch, 4, MAX_TOKENS, length_penalty, num=num)
+        assert ids(some) == [row[:num] for row in found]
+
+
 @pytest.mark.parametrize("recipe", UNFORCED)
 def test_no_sentence_is_shorter_than_allowed(recipe: str) -> None:
     model = make_generator(recipe)
