@@ -20,7 +20,7 @@ from pipeline.errors import UserError
 from pipeline.location import location
 from pipeline.precompute import PrecomputeOptions
 from pipeline.sampling import Every, Uniform
-from training.config import SearchConfig, change_search, load_recipe
+from training.config import change_search, load_recipe
 from training.data.source import describe_data
 from training.experiment import logged_job, resume, train
 from training.judging import evaluate_predictions
@@ -172,15 +172,17 @@ class Workshop:
         name = _name(row.rescoring) if row.rescoring else None
 
         def find() -> Measured | None:
-            found = data.corpus_fingerprint, recipe.search, others, name
-            return find_newest(first, row.split, *found)
+            search = None if name else recipe.search
+            return find_newest(
+                first, row.split, data.corpus_fingerprint, search, others, predictions=name
+            )
 
         measured = find()
         if measured is None:
             self._on_step(f"measuring {row.label}: {' + '.join(run.name for run in runs)}")
             where: _Where = {"split": row.split, "corpus": corpus, "features": features}
             if row.rescoring:
-                told = self._rescored(row.rescoring, first, recipe.search, where)
+                told = self._rescored(row.rescoring, first, where)
                 if told is None:
                     return None
                 evaluate_predictions(first, told, _name(row.rescoring), **where)
@@ -190,7 +192,7 @@ class Workshop:
         return measured
 
     def _rescored(
-        self, config: RescoringConfig, judge: RunRef, search: SearchConfig, where: _Where
+        self, config: RescoringConfig, judge: RunRef, where: _Where
     ) -> list[Prediction] | None:
         """Another run's lists, ranked anew by a judge; None where there is no such run."""
         writer = self._run(config.runs, self._config.runs[config.runs].seeds[0])
@@ -200,7 +202,7 @@ class Workshop:
         data = data_for(writing, where["corpus"], where["features"])
         asked = ask_split(writing, data, where["split"])
         lists = tell(writing, asked, range(len(asked.ids)), config.nbest)
-        judging = load_trained(judge).searching(length_penalty=search.length_penalty)
+        judging = load_trained(judge)
         return rank_anew(judging, ask_split(judging, data, where["split"]), lists, config.weight)
 
 

@@ -148,6 +148,8 @@ class TableConfig(Section):
             _check_name("features", row.features, self.stores)
             if row.rescoring:
                 _check_name("rescoring.runs", row.rescoring.runs, self.runs)
+                if row.search:
+                    raise ValueError(f"row {row.label!r}: search or rescoring, one of the two")
             there = len(self.runs[row.runs].seeds)
             if row.together > there:
                 raise ValueError(f"row {row.label!r}: together {row.together} of {there} runs")

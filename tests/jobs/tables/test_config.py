@@ -40,6 +40,11 @@ def test_the_project_s_tables_name_what_there_is(name: str) -> None:
         ('runs = "r"', 'runs = "s"', "runs 's', allowed: r"),
         ('corpus = "c"', 'corpus = "d"', "corpus 'd', allowed: c"),
         ('runs = "r"', 'runs = "r"\ntogether = 2', "row 'l': together 2 of 1 runs"),
+        (
+            'runs = "r"',
+            'runs = "r"\nsearch = { beam_size = 2 }\nrescoring = { runs = "r" }',
+            "row 'l': search or rescoring, one of the two",
+        ),
         ('["sacrebleu"]', '["bleu"]', "metrics.0: 'bleu': "),
         ('label = "l"', "", "rows.0.label: Field required"),
         ("title =", "title", "not TOML"),
