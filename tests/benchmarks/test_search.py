@@ -183,7 +183,8 @@ def test_a_beam_against_joeynmt(translator: Taught) -> None:
         # Its length counts <eos>; the length penalty is that of its recipes.
         rules = {"generate_unk": False, "min_output_length": 0}
         ids, _, _ = search(model, like, max_tokens + 1, beam_size, 1.0, **rules)
-        return [row[: [*row, EOS_ID].index(EOS_ID)] for row in ids.tolist()]
+        ended = ([*row[:max_tokens], EOS_ID] for row in ids.tolist())
+        return [row[: row.index(EOS_ID)] for row in ended]
 
     ours, endless = translator.model, copy.deepcopy(translator.model)
     endless.words.bias.data[EOS_ID] = -1e4
