@@ -274,7 +274,7 @@ def _train(
         write_mlflow_model(trained, Path(folder) / MODEL_ARTIFACT)
         run.model(Path(folder) / MODEL_ARTIFACT, MODEL_ARTIFACT)
     run.metrics({"best_epoch": progress.best_epoch}, progress.step)
-    evaluation = measure(trained, trained.data, "val", job.recipe.search)
+    evaluation = measure(trained.on_gpu_if_any(), trained.data, "val", job.recipe.search)
     log_evaluation(run, trained, trained.data, evaluation, job.recipe.search)
     return TrainingResult(run.ref, evaluation, len(progress.history), progress.best_epoch)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import torch
 from safetensors.torch import load
 
 from pipeline.errors import UserError
@@ -56,6 +57,12 @@ class TrainedModel:
             UserError: a value is not allowed.
         """
         return replace(self, recipe=change_search(self.recipe, changes))
+
+    def on_gpu_if_any(self) -> TrainedModel:
+        """The same, its model moved to this process's GPU if it has one."""
+        if torch.cuda.is_available():
+            self.model.to("cuda")
+        return self
 
     def wanting(self, data: DataSource) -> DataSource:
         """Some data, of which features of another make than the model's are refused when it is

@@ -2,11 +2,14 @@
 
 a bare `nn.LSTM` loop whose batches are ready in memory; the same over packed sequences; a loop over
 the steps, each with its words and its vocabulary, as ImageCaptioning.pytorch has it; our own loop
-over batches of random lengths, and the bare one over those, with padding told like words.
+over batches of random lengths, and the bare one over those, with padding told like words. Where
+there is a GPU, also what bfloat16, whole sequences and larger batches give on it, and what share of
+the card's matrix rate.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -24,7 +27,7 @@ from pipeline.fingerprint import Fingerprint
 from pipeline.location import location
 from pipeline.shards import ItemFeatures, write_shard
 from pipeline.snapshot import ItemRecord, Snapshot, publish, table_of
-from training.config import load_recipe
+from training.config import Recipe, load_recipe
 from training.data.batch import Batch
 from training.data.dataset import Dataset, open_dataset
 from training.data.sampler import BatchSampler, Rows
@@ -163,28 +166,34 @@ def random_batches(lengths: Rows, batch_tokens: int, like: list[Rows]) -> list[R
     return batches
 
 
-@pytest.mark.bench
-def test_training_against_other_loops(tmp_path: Path) -> None:
-    torch.set_num_threads(os.cpu_count() or 1)
-    recipe = load_recipe("show_and_tell")
-    source = make_data(tmp_path)
+def make_loop(
+    source: DataSource, recipe: Recipe, device: str
+) -> tuple[TrainingLoop, Dataset, list[Rows]]:
+    """A loop over some data, what it learns from, and an epoch's batches of that."""
     words = Vocabularies(
         Tokenizer.captions([" ".join(f"w{w}" for w in range(NUM_WORDS))], min_count=1)
     )
     task = task_of(recipe.model)
     train, val = (open_dataset(source, split, recipe, task, words) for split in ("train", "val"))
     assert isinstance(train, Dataset)
-    settings = recipe.training
-    sampler = BatchSampler(train.lengths, settings.batch_tokens, settings.pool_batches, 0)
-    rows = sampler.epoch(0)[: STEPS * ROUNDS]
-    others = random_batches(train.lengths, settings.batch_tokens, rows)
-    ready, others_ready = ([train.batch(some) for some in batches] for batches in (rows, others))
-
     loop = TrainingLoop(
-        recipe, words, train, val, sizes_of(words, source), torch.device("cpu"), Ranks()
+        recipe, words, train, val, sizes_of(words, source), torch.device(device), Ranks()
     )
     loop.model.train()
-    size = (len(words.target), recipe.model.embedding_size, recipe.model.hidden_size)
+    settings = recipe.training
+    sampler = BatchSampler(train.lengths, settings.batch_tokens, settings.pool_batches, 0)
+    return loop, train, sampler.epoch(0)
+
+
+@pytest.mark.bench
+def test_training_against_other_loops(tmp_path: Path) -> None:
+    torch.set_num_threads(os.cpu_count() or 1)
+    recipe = load_recipe("show_and_tell")
+    loop, train, rows = make_loop(make_data(tmp_path), recipe, "cpu")
+    rows = rows[: STEPS * ROUNDS]
+    others = random_batches(train.lengths, recipe.training.batch_tokens, rows)
+    ready, others_ready = ([train.batch(some) for some in batches] for batches in (rows, others))
+    size = (loop.model.words.bias.shape[0], recipe.model.embedding_size, recipe.model.hidden_size)
     ways: dict[str, tuple[Callable[[int], object], list[Rows]]] = {
         "ours": (lambda step: loop.train_step(rows[step], 0.5), rows),
         "our loop, random batches": (lambda step: loop.train_step(others[step], 0.5), others),
@@ -215,3 +224,64 @@ def test_training_against_other_loops(tmp_path: Path) -> None:
     for name, rate in rates.items():
         print(f"{name}: {rate:.0f} words/s; ours is {rates['ours'] / rate:.2f} x")
     print(f"loading takes {100 * seconds['loading alone'] / seconds['ours']:.1f} % of a step")
+
+
+@pytest.mark.bench
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("batch_tokens", [1024, 16384])
+def test_training_on_a_gpu(batch_tokens: int, tmp_path: Path) -> None:
+    recipe = load_recipe("show_and_tell", [f"training.batch_tokens={batch_tokens}"])
+    loop, train, rows = make_loop(make_data(tmp_path), recipe, "cuda")
+    ready = [train.batch(some).to(torch.device("cuda")) for some in rows]
+    vocabulary, embedding, hidden = (
+        loop.model.words.bias.shape[0],
+        recipe.model.embedding_size,
+        recipe.model.hidden_size,
+    )
+
+    def bare(how: str) -> Callable[[int], None]:
+        step = bare_step(Bare(vocabulary, embedding, hidden, how).to("cuda"), ready)
+
+        def in_half(number: int) -> None:
+            with torch.autocast("cuda", torch.bfloat16):
+                step(number)
+
+        return in_half
+
+    def in_single(number: int) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "_precision", contextlib.nullcontext)
+            loop.train_step(rows[number], 0.5)
+
+    ways: dict[str, Callable[[int], object]] = {
+        "ours, bfloat16": lambda step: loop.train_step(rows[step], 0.5),
+        "ours, float32": in_single,
+        "bare nn.LSTM, whole, bfloat16": bare("whole"),
+        "bare nn.LSTM, steps, bfloat16": bare("steps"),
+    }
+    a, b = torch.randn(2, 8192, 8192, device="cuda", dtype=torch.bfloat16)
+    peak = 2 * 8192**3 * 20 / timed(lambda _: a @ b, 20)
+    # A word's products in the LSTM, and those that name it; twice as many again going back.
+    a_word = 3 * 2 * (4 * hidden * (embedding + hidden) + hidden * embedding)
+    a_word += 3 * 2 * embedding * vocabulary
+    padded = sum(batch.targets.numel() for batch in ready)
+    print(
+        f"\n{torch.cuda.get_device_name()}, {batch_tokens} tokens a batch; {peak / 1e12:.0f}e12/s"
+    )
+    for name, step in ways.items():
+        seconds = timed(lambda number, step=step: step(number % len(rows)), len(rows))
+        words = sum(train.num_targets(some) for some in rows) / seconds
+        share = padded * a_word / seconds / peak
+        print(f"{name}: {words:,.0f} words/s, {100 * share:.2f} % of the card's matrix rate")
+
+
+def timed(step: Callable[[int], object], num: int) -> float:
+    """Seconds of some steps on the GPU, after as many to warm up."""
+    for number in range(min(num, 20)):
+        step(number)
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    for number in range(num):
+        step(number)
+    torch.cuda.synchronize()
+    return time.perf_counter() - began
