@@ -17,13 +17,13 @@ from training.models.generator import Attended
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What N rows look back at.
+    """What N rows look back at: R memories, each of as many rows, N / R, that stand together.
 
     Attributes:
-        values: [N, S, M].
-        keys: what queries are compared with, [N, S, K].
-        beyond: whether a place is padding, [N, S]; at least one of each row is not.
-        owners: numbers, [N]; rows with the same one have the same memory.
+        values: [R, S, M].
+        keys: what queries are compared with, [R, S, K].
+        beyond: whether a place is padding, [R, S]; at least one of each memory is not.
+        owners: which of the memories each row has, [N].
     """
 
     values: Tensor
@@ -37,13 +37,20 @@ class Memory:
         # Beam search mostly reorders the sentences about one thing: nothing to copy.
         if torch.equal(owners, self.owners):
             return self
-        values = self.values.index_select(0, rows)
-        keys = values if self.keys is self.values else self.keys.index_select(0, rows)
-        return Memory(values, keys, self.beyond.index_select(0, rows), owners)
+        # Its sentences about one thing share a memory; in any other order each row has its own.
+        kept, nums = owners.unique_consecutive(return_counts=True)  # type: ignore[no-untyped-call]
+        if not torch.equal(nums, nums[:1].expand_as(nums)):
+            kept, nums = owners, torch.ones_like(owners)
+        values = self.values.index_select(0, kept)
+        keys = values if self.keys is self.values else self.keys.index_select(0, kept)
+        owners = torch.arange(len(kept), device=rows.device).repeat_interleave(nums)
+        return Memory(values, keys, self.beyond.index_select(0, kept), owners)
 
     def attended(self, weights: Tensor | None) -> Attended | None:
         """Weights of one query a row, [N, S], with which of the places there are."""
-        return None if weights is None else Attended(weights, self.beyond)
+        if weights is None:
+            return None
+        return Attended(weights, self.beyond.index_select(0, self.owners))
 
 
 def select_weights(weights: Tensor | None, rows: Tensor) -> Tensor | None:
@@ -70,14 +77,17 @@ class Attention(nn.Module, ABC):
 
         Args:
             queries: [B, L, Q].
-            memory: of B rows.
+            memory: of B rows; those that share one ask it together.
 
         Returns:
             What each query finds, [B, L, M], and the weights, [B, L, S], 0 on padding.
         """
-        scores = self._scores(queries, memory.keys)
+        together = queries.reshape(len(memory.values), -1, queries.shape[2])
+        scores = self._scores(together, memory.keys)
         weights = scores.masked_fill(memory.beyond[:, None], -torch.inf).softmax(-1)
-        return torch.bmm(weights, memory.values), weights
+        found = torch.bmm(weights, memory.values)
+        shape = queries.shape[:2]
+        return found.view(*shape, -1), weights.view(*shape, -1)
 
     @abstractmethod
     def _keys(self, values: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ def test_it_is_the_formula_for_each_query_over_the_places_that_count(attention: 
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("rows", [[2, 0, 2, 1], [1, 0, 2], [0, 1, 2]])
+@pytest.mark.parametrize("rows", [[2, 0, 2, 1], [1, 0, 2], [0, 1, 2], [2, 2, 1, 1], [0, 0, 1]])
 def test_chosen_rows_look_at_their_own_memory(attention: Attention, rows: list[int]) -> None:
     chosen = torch.tensor(rows)
     memory = attention.remember(places(), LENGTHS)
@@ -67,6 +67,7 @@ def test_chosen_rows_look_at_their_own_memory(attention: Attention, rows: list[i
 @torch.no_grad()
 def test_rows_that_share_a_memory_change_places_without_a_copy(attention: Attention) -> None:
     beams = attention.remember(places(), LENGTHS).select(torch.tensor([0, 0, 0, 2, 2, 2]))
+    assert len(beams.values) == 2
     assert beams.select(torch.tensor([1, 1, 0, 5, 3, 4])) is beams
     # As many rows, but not the same: one of the first beam's is done.
     assert beams.select(torch.tensor([1, 0, 3, 4, 5, 5])) is not beams
