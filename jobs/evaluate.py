@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from jobs import console
 from jobs.options import (
-    Beam,
     Corpus,
-    CoveragePenalty,
     Ensemble,
     Features,
     Json,
-    LengthPenalty,
-    MaxTokens,
-    MinTokens,
-    NoRepeatNgram,
-    Prefix,
     Run,
-    Sampled,
-    Seed,
-    Temperature,
-    TopK,
-    TopP,
     TrackingUri,
-    method_of,
+    with_search,
 )
 from pipeline.errors import UserError
 
 
+@with_search
 def evaluate(
     run: Run,
     corpus: Corpus = None,
@@ -45,20 +34,10 @@ def evaluate(
             "text, as `predict --split` writes them; the first of each id counts."
         ),
     ] = None,
-    beam: Beam = None,
-    length_penalty: LengthPenalty = None,
-    coverage_penalty: CoveragePenalty = None,
-    min_tokens: MinTokens = None,
-    max_tokens: MaxTokens = None,
-    no_repeat_ngram: NoRepeatNgram = None,
-    prefix: Prefix = None,
-    sample: Sampled = None,
-    temperature: Temperature = None,
-    top_k: TopK = None,
-    top_p: TopP = None,
-    seed: Seed = None,
     tracking_uri: TrackingUri = None,
     json: Json = False,
+    *,
+    search: dict[str, Any],
 ) -> None:
     """Search sentences for a whole split, score them, and add the scores to the run."""
     from training.judging import evaluate_predictions
@@ -69,20 +48,6 @@ def evaluate(
     uri = tracking_uri or default_tracking_uri()
     ref = resolve_run(run, uri)
     others = [resolve_run(other, uri) for other in ensemble or ()]
-    search = {
-        "method": method_of(sample, temperature, top_k, top_p),
-        "beam_size": beam,
-        "length_penalty": length_penalty,
-        "coverage_penalty": coverage_penalty,
-        "min_tokens": min_tokens,
-        "max_tokens": max_tokens,
-        "no_repeat_ngram": no_repeat_ngram,
-        "prefix": prefix,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "seed": seed,
-    }
     if predictions is not None and (others or any(one is not None for one in search.values())):
         raise UserError(f"--predictions {predictions}: not with --ensemble or options of a search")
     measured = " + ".join(one.name for one in (ref, *others))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, signature
 from typing import Annotated, Any
 
 import typer
@@ -23,47 +26,86 @@ Ensemble = Annotated[
     typer.Option(metavar="RUN", help="A run that tells together with it; may be repeated."),
 ]
 
-# How sentences are found: fields of `training.config.SearchConfig`, which checks them. What is not
-# given is as the recipe has it.
 _SEARCH: dict[str, Any] = {"rich_help_panel": "Search (default: the recipe's)"}
-Beam = Annotated[int | None, typer.Option(help="Sentences kept; 1 is greedy.", **_SEARCH)]
-LengthPenalty = Annotated[
-    float | None, typer.Option(help="More is for longer sentences.", **_SEARCH)
-]
-CoveragePenalty = Annotated[
-    float | None, typer.Option(help="More is for all of the source, by attention.", **_SEARCH)
-]
-MinTokens = Annotated[int | None, typer.Option(help="Of a sentence.", **_SEARCH)]
-MaxTokens = Annotated[int | None, typer.Option(help="Of a sentence.", **_SEARCH)]
-NoRepeatNgram = Annotated[
-    int | None, typer.Option(help="No so many words in a row come twice; 0: they may.", **_SEARCH)
-]
-Prefix = Annotated[str | None, typer.Option(help="Each sentence begins with it.", **_SEARCH)]
-Sampled = Annotated[
-    bool | None,
-    typer.Option(
-        "--sample/--no-sample",
-        help="Draw, as --temperature, --top-k and --top-p do too.",
-        **_SEARCH,
-    ),
-]
-Temperature = Annotated[
-    float | None, typer.Option(help="Of drawing; below 1 is more careful.", **_SEARCH)
-]
-TopK = Annotated[
-    int | None, typer.Option(help="Draw from the likeliest K words; 0: all.", **_SEARCH)
-]
-TopP = Annotated[
-    float | None, typer.Option(help="Draw from the words likely by P together.", **_SEARCH)
-]
-Seed = Annotated[int | None, typer.Option(help="Of drawing.", **_SEARCH)]
 
 
-def method_of(sampled: bool | None, *of_drawing: float | None) -> str | None:
-    """The method that --sample and --no-sample name; what only drawing knows means --sample."""
-    if sampled is None:
-        return None if all(given is None for given in of_drawing) else "sample"
-    return "sample" if sampled else "beam"
+def _search(
+    beam: Annotated[
+        int | None, typer.Option(help="Sentences kept; 1 is greedy.", **_SEARCH)
+    ] = None,
+    length_penalty: Annotated[
+        float | None, typer.Option(help="More is for longer sentences.", **_SEARCH)
+    ] = None,
+    coverage_penalty: Annotated[
+        float | None, typer.Option(help="More is for all of the source, by attention.", **_SEARCH)
+    ] = None,
+    min_tokens: Annotated[int | None, typer.Option(help="Of a sentence.", **_SEARCH)] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Of a sentence.", **_SEARCH)] = None,
+    no_repeat_ngram: Annotated[
+        int | None,
+        typer.Option(help="No so many words in a row come twice; 0: they may.", **_SEARCH),
+    ] = None,
+    prefix: Annotated[
+        str | None, typer.Option(help="Each sentence begins with it.", **_SEARCH)
+    ] = None,
+    sample: Annotated[
+        bool | None,
+        typer.Option(
+            "--sample/--no-sample",
+            help="Draw, as --temperature, --top-k and --top-p do too.",
+            **_SEARCH,
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Of drawing; below 1 is more careful.", **_SEARCH)
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(help="Draw from the likeliest K words; 0: all.", **_SEARCH)
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Draw from the words likely by P together.", **_SEARCH)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of drawing.", **_SEARCH)] = None,
+) -> dict[str, Any]:
+    """Fields of `training.config.SearchConfig`, which checks them; None is as in the recipe."""
+    method = None if sample is None else "sample" if sample else "beam"
+    if method is None and any(one is not None for one in (temperature, top_k, top_p)):
+        method = "sample"
+    return {
+        "method": method,
+        "beam_size": beam,
+        "length_penalty": length_penalty,
+        "coverage_penalty": coverage_penalty,
+        "min_tokens": min_tokens,
+        "max_tokens": max_tokens,
+        "no_repeat_ngram": no_repeat_ngram,
+        "prefix": prefix,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+    }
+
+
+def with_search(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the flags of a search: its parameter `search` gets what `_search` makes of
+    them, and stands in its help for all of them."""
+    flags = signature(_search, eval_str=True).parameters
+
+    @wraps(command)
+    def searching(**given: Any) -> None:
+        search = _search(**{name: given.pop(name) for name in flags})
+        command(search=search, **given)
+
+    own = signature(command, eval_str=True)
+    taken = [
+        one.replace(kind=Parameter.KEYWORD_ONLY)
+        for name, parameter in own.parameters.items()
+        for one in (flags.values() if name == "search" else [parameter])
+    ]
+    searching.__signature__ = own.replace(parameters=taken)  # type: ignore[attr-defined]
+    searching.__annotations__ = {one.name: one.annotation for one in taken}
+    return searching
 
 
 Json = Annotated[

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from upath import UPath
@@ -14,25 +14,13 @@ from upath import UPath
 from jobs import console
 from jobs.options import (
     Address,
-    Beam,
     Corpus,
-    CoveragePenalty,
     Ensemble,
     Features,
     Json,
-    LengthPenalty,
-    MaxTokens,
-    MinTokens,
-    NoRepeatNgram,
-    Prefix,
     Run,
-    Sampled,
-    Seed,
-    Temperature,
-    TopK,
-    TopP,
     TrackingUri,
-    method_of,
+    with_search,
 )
 from jobs.precompute import EXIT_TOO_MANY_FAILED
 from pipeline.errors import UserError
@@ -46,6 +34,7 @@ STDIN = Path("-")
 PICTURES = (".png", ".pdf", ".svg")
 
 
+@with_search
 def predict(
     run: Run,
     files: Annotated[
@@ -93,20 +82,10 @@ def predict(
     ] = None,
     address: Address = None,
     ensemble: Ensemble = None,
-    beam: Beam = None,
-    length_penalty: LengthPenalty = None,
-    coverage_penalty: CoveragePenalty = None,
-    min_tokens: MinTokens = None,
-    max_tokens: MaxTokens = None,
-    no_repeat_ngram: NoRepeatNgram = None,
-    prefix: Prefix = None,
-    sample: Sampled = None,
-    temperature: Temperature = None,
-    top_k: TopK = None,
-    top_p: TopP = None,
-    seed: Seed = None,
     tracking_uri: TrackingUri = None,
     json: Json = False,
+    *,
+    search: dict[str, Any],
 ) -> None:
     """Say what files show, answer a question about them, translate or classify texts."""
     from training.prediction import ask_of, ask_split, predict_each, rank_anew, tell
@@ -127,20 +106,6 @@ def predict(
     candidates = read_predictions(rescore, scored=weight > 0) if rescore else []
     uri = tracking_uri or default_tracking_uri()
     runs = tuple(resolve_run(name, uri) for name in (run, *(ensemble or ())))
-    search = {
-        "method": method_of(sample, temperature, top_k, top_p),
-        "beam_size": beam,
-        "length_penalty": length_penalty,
-        "coverage_penalty": coverage_penalty,
-        "min_tokens": min_tokens,
-        "max_tokens": max_tokens,
-        "no_repeat_ngram": no_repeat_ngram,
-        "prefix": prefix,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "seed": seed,
-    }
     trained = load_together(runs).searching(**search)
     if workers is not None and split is not None and out is not None:
         from training.predicting_split import SplitJob
