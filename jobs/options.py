@@ -39,6 +39,13 @@ def _search(
     coverage_penalty: Annotated[
         float | None, typer.Option(help="More is for all of the source, by attention.", **_SEARCH)
     ] = None,
+    consensus: Annotated[
+        float | None,
+        typer.Option(
+            help="Take what a beam's sentences agree on most; more counts the unlikely ones more.",
+            **_SEARCH,
+        ),
+    ] = None,
     min_tokens: Annotated[int | None, typer.Option(help="Of a sentence.", **_SEARCH)] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Of a sentence.", **_SEARCH)] = None,
     no_repeat_ngram: Annotated[
@@ -76,6 +83,7 @@ def _search(
         "beam_size": beam,
         "length_penalty": length_penalty,
         "coverage_penalty": coverage_penalty,
+        "consensus": consensus,
         "min_tokens": min_tokens,
         "max_tokens": max_tokens,
         "no_repeat_ngram": no_repeat_ngram,

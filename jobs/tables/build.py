@@ -137,8 +137,10 @@ class Workshop:
                 return there
         if not self._may_train:
             return None
-        begin = config.init_from
-        first = self._run(begin, self._config.runs[begin].seeds[0]) if begin else None
+        first = None
+        if begin := config.init_from:
+            seeds = self._config.runs[begin].seeds
+            first = self._run(begin, seed if seed in seeds else seeds[0])
         corpus, features = self._corpus(config.corpus), self._features(config.features)
         checkpoints = self._work / "checkpoints"
         self._on_step(f"training {title}")

@@ -67,7 +67,8 @@ class RunsConfig(Section):
         corpus, features: their names in this file.
         seeds: a run each, named after these runs and its seed.
         set: changes of the recipe, "section.field=value" each.
-        init_from: other runs of this file, with whose first each of these begins.
+        init_from: other runs of this file: each of these begins with that of its seed, or with the
+            first.
     """
 
     recipe: str

@@ -33,7 +33,7 @@ def reference_scores(
         None of a search that does not look for the likeliest sentence of all.
     """
     bounded = search.min_tokens or search.no_repeat_ngram or search.prefix
-    if search.method != "beam" or search.coverage_penalty or bounded:
+    if search.method != "beam" or search.coverage_penalty or search.consensus or bounded:
         return None
     found = np.full(len(dataset.examples), -np.inf)
     rows = np.arange(len(told))

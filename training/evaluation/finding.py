@@ -9,6 +9,7 @@ from pipeline.errors import UserError
 from training.config import SearchConfig
 from training.data.batch import Batch
 from training.data.tokenizer import UNK_ID, Tokenizer
+from training.evaluation.consensus import rank_by_consensus
 from training.evaluation.rules import Rules
 from training.evaluation.sampling import Draws, chances_of, run_on, sample
 from training.evaluation.search import Hypothesis, beam
@@ -51,16 +52,20 @@ def find(
             search.length_penalty,
             rules=rules,
         )
-    return beam(
+    beam_size = max(search.beam_size, num)
+    found = beam(
         model,
         batch,
-        max(search.beam_size, num),
+        beam_size,
         search.max_tokens,
         search.length_penalty,
         coverage_penalty=search.coverage_penalty,
         rules=rules,
-        num=num,
+        num=beam_size if search.consensus else num,
     )
+    if search.consensus:
+        found = [rank_by_consensus(some, search.consensus)[:num] for some in found]
+    return found
 
 
 def write_on(

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from training.experiment import logged_job
+from training.tracking.run import default_tracking_uri, resolve_run
+
 TABLE = """
 title = "Words from their end"
 metrics = ["sacrebleu", "search_errors"]
@@ -23,6 +26,16 @@ num_train = 60
 recipe = "seq2seq_reversed"
 corpus = "pairs"
 seeds = [1, 2]
+set = [
+    "model.embedding_size=8", "model.hidden_size=8", "tokenizer.size=40",
+    "source_tokenizer.size=40", "training.epochs=1", "training.batch_tokens=400",
+    "search.max_tokens=8",
+]
+[runs.further]
+recipe = "seq2seq_reversed"
+corpus = "pairs"
+seeds = [2, 3]
+init_from = "reversed"
 set = [
     "model.embedding_size=8", "model.hidden_size=8", "tokenizer.size=40",
     "source_tokenizer.size=40", "training.epochs=1", "training.batch_tokens=400",
@@ -42,6 +55,9 @@ search = { beam_size = 2 }
 label = "ranked anew"
 runs = "reversed"
 rescoring = { runs = "reversed", nbest = 3 }
+[[rows]]
+label = "further"
+runs = "further"
 """
 NOTHING = "| alone | 0 | – | – | 30.59 |"
 
@@ -81,14 +97,19 @@ def test_a_table_is_made_once_and_read_ever_after(
         "measuring together: reversed-1 + reversed-2",
         "measuring ranked anew: reversed-1",
         "measuring ranked anew: reversed-2",
+        "training further-2",
+        "training further-3",
     ]
-    alone, together, ranked = made["rows"]
+    alone, together, ranked, further = made["rows"]
     assert [len(alone["runs"]), len(together["runs"]), len(ranked["runs"])] == [2, 1, 2]
     assert len(alone["metrics"]["sacrebleu"]) == 2
     assert len(together["metrics"]["search_errors"]) == 1
     assert ranked["metrics"]["search_errors"] == []
+    begun = [resolve_run(run, default_tracking_uri()) for run in further["runs"]]
+    # Of the same seed, or else the first.
+    assert [logged_job(run).init_from for run in begun] == alone["runs"][::-1]
     page = Path("page.html").read_text("utf-8")
-    assert page.count("<section") == 3 and page.count("<article") == 3 * 12
+    assert page.count("<section") == 4 and page.count("<article") == 4 * 12
     again, same = table()
     assert same == made
     assert again.err == ""

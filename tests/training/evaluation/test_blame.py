@@ -52,7 +52,14 @@ def test_only_what_could_have_been_found_is_missed(things: DataSource, words: Vo
 
 
 @pytest.mark.parametrize(
-    "changed", [{"method": "sample"}, {"coverage_penalty": 0.2}, {"prefix": "a"}, {"min_tokens": 3}]
+    "changed",
+    [
+        {"method": "sample"},
+        {"coverage_penalty": 0.2},
+        {"consensus": 0.5},
+        {"prefix": "a"},
+        {"min_tokens": 3},
+    ],
 )
 def test_a_search_for_something_else_has_no_such_errors(
     things: DataSource, words: Vocabularies, changed: dict[str, object]

@@ -10,6 +10,7 @@ from training.config import SearchConfig
 from training.data.source import DataSource
 from training.data.vocabularies import Vocabularies
 from training.evaluation import evaluate as evaluate_module
+from training.evaluation.consensus import rank_by_consensus
 from training.evaluation.evaluate import Answer, answer_examples, evaluate, make_samples
 from training.evaluation.metrics import CaptionScorer
 from training.evaluation.search import beam
@@ -32,6 +33,20 @@ def test_examples_are_searched_in_portions_and_come_back_in_order(
         best = beam(model, dataset.questions([n]), 2, 5, 0.7)[0][0]
         assert answer.texts == (words.target.decode(best.token_ids),)
         assert answer.score == pytest.approx(best.score, abs=1e-5)
+
+
+def test_by_consensus_the_whole_beam_says_which_of_its_sentences_is_told(
+    things: DataSource, words: Vocabularies
+) -> None:
+    model = make_loop(things, words, small_recipe()).model.eval()
+    dataset = split_of(things, "val", words, 8)
+    assert isinstance(model, Generator)
+    search = SEARCH.model_copy(update={"beam_size": 6, "consensus": 2.0})
+    told = [answer.texts[0] for answer in answer_examples(model, dataset, range(12), search)]
+    lists = beam(model, dataset.questions(range(12)), 6, 5, 0.7)
+    agreed = [rank_by_consensus(found, 2.0)[0] for found in lists]
+    assert told == [words.target.decode(best.token_ids) for best in agreed]
+    assert agreed != [found[0] for found in lists]
 
 
 def test_samples_stand_in_the_corpus_order_beside_their_references(

@@ -1,0 +1,47 @@
+"""What sentences agree on comes first."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.evaluation.consensus import likeness, rank_by_consensus
+from training.evaluation.search import Hypothesis
+
+SENTENCES = st.lists(st.lists(st.integers(4, 8), max_size=6).map(tuple), min_size=1, max_size=5)
+
+
+def test_likeness_is_the_mean_of_the_cosines_of_runs_of_words_less_the_difference_in_length() -> (
+    None
+):
+    alike = likeness([(5, 6, 7, 8), (5, 6, 7, 9), (4, 4)])
+    # Three of four words, two of three pairs, one of two triples, no quadruple.
+    assert alike[0, 1] == pytest.approx((3 / 4 + 2 / 3 + 1 / 2 + 0) / 4)
+    assert alike[0, 2] == 0
+    # Neither of these has a run of four words, and one has a word more.
+    assert likeness([(4, 4, 4), (5, 6)])[0, 1] == pytest.approx(1 / 4 * np.exp(-1 / 72))
+    # To say a word again earns nothing.
+    assert likeness([(4, 4), (4,)])[0, 1] < likeness([(4,), (4, 4)])[0, 1]
+
+
+@given(SENTENCES)
+def test_likeness_is_whole_with_itself(sentences: list[tuple[int, ...]]) -> None:
+    alike = likeness(sentences)
+    assert np.allclose(np.diag(alike), 1)
+    assert (alike >= 0).all() and (alike <= 1 + 1e-9).all()
+
+
+def test_what_two_likely_sentences_share_beats_the_likeliest() -> None:
+    odd = Hypothesis((4, 4, 9), -1.0, -1.0)
+    one, other = Hypothesis((5, 6, 7), -1.1, -1.1), Hypothesis((5, 6, 8), -1.2, -1.2)
+    assert rank_by_consensus([odd, one, other], 0.5)[0] == one
+
+
+@given(SENTENCES)
+def test_a_low_temperature_has_the_likeliest_first(sentences: list[tuple[int, ...]]) -> None:
+    found = [Hypothesis(ids, -float(n), -float(n)) for n, ids in enumerate(sentences)]
+    ranked = rank_by_consensus(found, 1e-3)
+    assert sorted(ranked, key=found.index) == found
+    assert set(ranked[0].token_ids) == set(found[0].token_ids)
