@@ -33,8 +33,13 @@ class Row:
         values = self.values(metric)
         if not values:
             return NOT_MEASURED
-        mean = f"{sum(values) / len(values):.2f}"
-        return mean if len(values) == 1 else f"{mean} ({min(values):.2f}–{max(values):.2f})"
+        mean = sum(values) / len(values)
+        # Of nats and of CIDEr the third digit tells.
+        digits = 3 if mean < 10 else 2
+        told = f"{mean:.{digits}f}"
+        if len(values) > 1:
+            told += f" ({min(values):.{digits}f}–{max(values):.{digits}f})"
+        return told
 
 
 @dataclass(frozen=True)

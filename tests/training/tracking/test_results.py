@@ -55,6 +55,13 @@ def test_seeds_are_told_by_their_mean_and_range_beside_what_was_published(tmp_pa
     assert results.signatures() == [one.record.how["signatures"]["sacrebleu"]]
 
 
+def test_small_figures_have_a_digit_more(tmp_path: Path) -> None:
+    one = measured(tmp_path / "one", captions(40))
+    one.record.how["scores"] = {"cider": 0.54667, "meteor": 20.3528}
+    row = Row("one", {}, (one,))
+    assert [row.text("cider"), row.text("meteor")] == ["0.547", "20.35"]
+
+
 def test_twenty_are_shown_and_whose_fault_they_are(tmp_path: Path) -> None:
     told = spoiled(captions(60), 0.4)
     samples = [
