@@ -114,6 +114,7 @@ def predict(
         job = SplitJob(runs, search, data, split, nbest)
         _predict_split(trained, job, out, workers, address, json)
         return
+    trained = trained.on_gpu_if_any()
     told: Sequence[Prediction | Failure]
     with console.bar("predicting") as bar:
         if split is not None:

@@ -12,7 +12,7 @@ from training.data.dataset import Dataset
 from training.evaluation.evaluate import Answer, Evaluation, make_samples, make_scorer
 from training.prediction import ask_split
 from training.predictions import Prediction
-from training.scoring import data_for, load_together, log_evaluation
+from training.scoring import data_for, load_trained, log_evaluation
 from training.tracking.run import RunRef, reopen
 
 
@@ -39,7 +39,7 @@ def evaluate_predictions(
         UserError: an example without a prediction, a prediction of nothing that there is, no such
             split, or a run that tells no sentences.
     """
-    trained = load_together([ref])
+    trained = load_trained(ref)
     if trained.task.tells != "sentence":
         raise UserError(f"--predictions: of no use to {trained.recipe.name}: it tells no sentences")
     data = data_for(trained, corpus, features)

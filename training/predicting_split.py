@@ -142,8 +142,8 @@ class _Worker:
     def __init__(self, job: SplitJob, num_threads: int, gpu: bool) -> None:
         torch.set_num_threads(num_threads)
         self._trained, self._nbest = job.load(), job.nbest
-        # Ray hides no GPU from those that were given none.
-        self._trained.model.to("cuda" if gpu else "cpu")
+        if gpu:
+            self._trained.model.to("cuda")
         self._asked = ask_split(self._trained, job.data, job.split)
 
     def tell(self, part: int, examples: Sequence[int]) -> tuple[int, list[Prediction]]:

@@ -44,7 +44,7 @@ def load_trained(ref: RunRef) -> TrainedModel:
 
 
 def load_together(runs: Sequence[RunRef]) -> TrainedModel:
-    """The models of some runs as one, with the first's recipe, on this process's GPU if it has one.
+    """The models of some runs as one, with the first's recipe.
 
     Raises:
         UserError: as of `load_trained`; one is there twice, or they do not make an ensemble.
@@ -52,7 +52,7 @@ def load_together(runs: Sequence[RunRef]) -> TrainedModel:
     members = {run.run_id: run for run in runs}
     if len(members) < len(runs):
         raise UserError("--ensemble: the same run twice")
-    return ensemble_of({run.name: load_trained(run) for run in members.values()}).on_gpu_if_any()
+    return ensemble_of({run.name: load_trained(run) for run in members.values()})
 
 
 def evaluate_run(
@@ -78,7 +78,7 @@ def evaluate_run(
         UserError: no such split, features of another make than the model's, or runs that do not
             make an ensemble.
     """
-    trained = load_together([ref, *ensemble]).searching(**search)
+    trained = load_together([ref, *ensemble]).searching(**search).on_gpu_if_any()
     data = data_for(trained, corpus, features)
     evaluation = measure(trained, data, split, trained.recipe.search)
     with reopen(ref) as run:

@@ -27,7 +27,7 @@ from training.judging import evaluate_predictions
 from training.models.build import task_of
 from training.prediction import ask_split, rank_anew, tell
 from training.predictions import Prediction
-from training.scoring import data_for, evaluate_run, load_together
+from training.scoring import data_for, evaluate_run, load_trained
 from training.tracking.compare import Measured, find_newest
 from training.tracking.results import Results, Row
 from training.tracking.run import RunRef
@@ -200,11 +200,11 @@ class Workshop:
         writer = self._run(config.runs, self._config.runs[config.runs].seeds[0])
         if writer is None:
             return None
-        writing = load_together([writer])
+        writing = load_trained(writer).on_gpu_if_any()
         data = data_for(writing, where["corpus"], where["features"])
         asked = ask_split(writing, data, where["split"])
         lists = tell(writing, asked, range(len(asked.ids)), config.nbest)
-        judging = load_together([judge])
+        judging = load_trained(judge).on_gpu_if_any()
         return rank_anew(judging, ask_split(judging, data, where["split"]), lists, config.weight)
 
 

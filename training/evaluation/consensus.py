@@ -13,12 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from training.evaluation.reward import MAX_N, SIGMA
 from training.evaluation.search import Hypothesis
-
-# The longest run of words that is compared.
-MAX_N = 4
-# Of the penalty of CIDEr-D on sentences that differ in length, in words.
-SIGMA = 6.0
 
 
 def rank_by_consensus(found: Sequence[Hypothesis], temperature: float) -> list[Hypothesis]:

@@ -13,6 +13,13 @@ import pytest
 from training.experiment import logged_job
 from training.tracking.run import default_tracking_uri, resolve_run
 
+SMALL = """
+set = [
+    "model.embedding_size=8", "model.hidden_size=8", "tokenizer.size=40",
+    "source_tokenizer.size=40", "training.epochs=1", "training.batch_tokens=400",
+    "search.max_tokens=8",
+]
+"""
 TABLE = """
 title = "Words from their end"
 metrics = ["sacrebleu", "search_errors"]
@@ -26,21 +33,13 @@ num_train = 60
 recipe = "seq2seq_reversed"
 corpus = "pairs"
 seeds = [1, 2]
-set = [
-    "model.embedding_size=8", "model.hidden_size=8", "tokenizer.size=40",
-    "source_tokenizer.size=40", "training.epochs=1", "training.batch_tokens=400",
-    "search.max_tokens=8",
-]
+SMALL
 [runs.further]
 recipe = "seq2seq_reversed"
 corpus = "pairs"
 seeds = [2, 3]
 init_from = "reversed"
-set = [
-    "model.embedding_size=8", "model.hidden_size=8", "tokenizer.size=40",
-    "source_tokenizer.size=40", "training.epochs=1", "training.batch_tokens=400",
-    "search.max_tokens=8",
-]
+SMALL
 [[rows]]
 label = "alone"
 runs = "reversed"
@@ -58,7 +57,7 @@ rescoring = { runs = "reversed", nbest = 3 }
 [[rows]]
 label = "further"
 runs = "further"
-"""
+""".replace("SMALL", SMALL)
 NOTHING = "| alone | 0 | – | – | 30.59 |"
 
 
