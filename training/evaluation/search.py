@@ -11,6 +11,7 @@ from torch import Tensor
 from pipeline.errors import UserError
 from training.data.batch import Batch
 from training.data.tokenizer import BOS_ID, EOS_ID
+from training.evaluation.largest import largest
 from training.evaluation.rules import Rules
 from training.models.generator import Attended, Generator
 
@@ -102,7 +103,7 @@ def beam(
             extra = coverage_penalty * seen.sum(1).view_as(totals)
         extended = log_probs.add_(totals.view(-1, 1)).view(len(alive), width * vocabulary)
         # 2K, of which at most K can end here: K go on.
-        best, places = extended.topk(min(2 * beam_size, width * vocabulary))
+        best, places = largest(extended, min(2 * beam_size, width * vocabulary))
         origins, next_words = places // vocabulary, places % vocabulary
         ends = next_words == EOS_ID
         scores = best / length**length_penalty + extra.gather(1, origins)

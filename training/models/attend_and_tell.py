@@ -68,10 +68,11 @@ class AttendAndTell(Captioner[AttendState]):
         num_cells = batch.num_frames * batch.features.shape[2]
         cells = batch.features.flatten(1, 2)
         mean = cells.sum(1, keepdim=True) / num_cells[:, None, None].to(cells.dtype)
-        # Training hides some of an image's channels, in all of its cells at once.
-        shown = self.channels(cells.new_ones(len(cells), 1, cells.shape[2]))
-        memory = self.attention.remember(self.scale_cells(cells) * shown, num_cells)
-        return self.look(mean), memory
+        cells = self.scale_cells(cells)
+        if self.training:
+            # Some of an image's channels are hidden, in all of its cells at once.
+            cells = cells * self.channels(cells.new_ones(len(cells), 1, cells.shape[2]))
+        return self.look(mean), self.attention.remember(cells, num_cells)
 
     def _find(self, outputs: Tensor, cells: Memory) -> tuple[Tensor, Tensor]:
         """What words are told from, [B, L, H + attention_size], of the stack's [B, L, H], and how
