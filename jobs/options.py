@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from upath import UPath
 
+from pipeline.errors import UserError
 from pipeline.location import location
 
 Run = Annotated[str, typer.Argument(help="A run's id or name, or models:/name@alias.")]
@@ -74,10 +75,30 @@ def _search(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of drawing.", **_SEARCH)] = None,
 ) -> dict[str, Any]:
-    """Fields of `training.config.SearchConfig`, which checks them; None is as in the recipe."""
-    method = None if sample is None else "sample" if sample else "beam"
-    if method is None and any(one is not None for one in (temperature, top_k, top_p)):
-        method = "sample"
+    """Fields of `training.config.SearchConfig`, which checks them; None is as in the recipe.
+
+    Raises:
+        UserError: a beam is asked for and drawing as well.
+    """
+    of_a_beam = {
+        "no-sample": None if sample else sample,
+        "beam": beam,
+        "coverage-penalty": coverage_penalty,
+        "consensus": consensus,
+    }
+    of_drawing = {
+        "sample": sample or None,
+        "temperature": temperature,
+        "top-k": top_k,
+        "top-p": top_p,
+    }
+    keep, draw = (
+        [f"--{flag}" for flag, value in flags.items() if value is not None]
+        for flags in (of_a_beam, of_drawing)
+    )
+    if keep and draw:
+        raise UserError(f"{keep[0]}: allowed only without {draw[0]}, which draws and keeps no beam")
+    method = "beam" if keep else "sample" if draw else None
     return {
         "method": method,
         "beam_size": beam,

@@ -56,6 +56,8 @@ def test_the_installed_program_is_this_one() -> None:
             "s2vt: training.epochs: 0: ",
         ),
         (["train", "s2vt", "--resume", "first"], "--resume"),
+        (["evaluate", "first", "--consensus", "0.3", "--top-k", "5"], "--consensus: allowed only "),
+        (["predict", "first", "-", "--no-sample", "--temperature", "2"], "--no-sample: "),
         (["train", "--resume", "first", "--set", "model.dropout=0"], "'model.dropout=0'"),
         (["train", "--resume", "first", "--set", "training.epochs=x"], "whole number"),
         (["train", "s2vt", "--like", "first"], "--like"),
