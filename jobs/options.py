@@ -40,6 +40,10 @@ def _search(
     coverage_penalty: Annotated[
         float | None, typer.Option(help="More is for all of the source, by attention.", **_SEARCH)
     ] = None,
+    patience: Annotated[
+        float | None,
+        typer.Option(help="Done after so many times the beam's sentences.", **_SEARCH),
+    ] = None,
     consensus: Annotated[
         float | None,
         typer.Option(
@@ -84,6 +88,7 @@ def _search(
         "no-sample": None if sample else sample,
         "beam": beam,
         "coverage-penalty": coverage_penalty,
+        "patience": patience,
         "consensus": consensus,
     }
     of_drawing = {
@@ -104,6 +109,7 @@ def _search(
         "beam_size": beam,
         "length_penalty": length_penalty,
         "coverage_penalty": coverage_penalty,
+        "patience": patience,
         "consensus": consensus,
         "min_tokens": min_tokens,
         "max_tokens": max_tokens,

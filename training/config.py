@@ -103,6 +103,8 @@ class SearchConfig(Section):
         length_penalty: a sentence's score is its log-probability / length ** length_penalty.
         coverage_penalty: of a beam: how much a sentence loses that leaves a part of the source
             unsaid (Wu et al. 2016, their beta); 0 but for a model with attention.
+        patience: of a beam: it looks no further once patience * beam_size sentences are finished;
+            sooner if none can beat them. Larger is slower, and hardly ever finds another.
         consensus: of a beam: above 0, its sentences are ranked by how much they agree, each
             counting as exp(score / consensus); 0 ranks them by their scores.
         max_tokens: of a sentence.
@@ -119,6 +121,7 @@ class SearchConfig(Section):
     beam_size: PositiveInt = 3
     length_penalty: NotNegative = 0.7
     coverage_penalty: NotNegative = 0.0
+    patience: Annotated[float, Field(ge=1)] = 2.0
     consensus: NotNegative = 0.0
     max_tokens: PositiveInt = 30
     min_tokens: Count = 0

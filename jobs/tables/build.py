@@ -20,6 +20,7 @@ from pipeline.errors import UserError
 from pipeline.location import location
 from pipeline.precompute import PrecomputeOptions
 from pipeline.sampling import Every, Uniform
+from pipeline.snapshot import current_id
 from training.config import change_search, load_recipe
 from training.data.source import describe_data
 from training.experiment import logged_job, resume, train
@@ -109,11 +110,11 @@ class Workshop:
         return path
 
     def _features(self, name: str | None) -> Path | None:
-        """Of this file, up to date."""
+        """Of this file; made, or gone on with, where it is not finished."""
         if name is None:
             return None
         path, config = self._work / "features" / name, self._config.stores[name]
-        if not path.is_dir():
+        if current_id(location(path)) is None:
             self._on_step(f"features {name}")
             sampling = Every(config.every) if config.every else Uniform(config.frames)
             options = PrecomputeOptions(config.backbone, sampling, features=config.kind)

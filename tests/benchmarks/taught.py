@@ -51,7 +51,15 @@ class Taught:
     def search(self, batch: Batch, beam_size: int) -> list[list[Hypothesis]]:
         """As `evaluate` searches."""
         wanted = self.recipe.search
-        return beam(self.model, batch, beam_size, wanted.max_tokens, wanted.length_penalty, num=1)
+        return beam(
+            self.model,
+            batch,
+            beam_size,
+            wanted.max_tokens,
+            wanted.length_penalty,
+            num=1,
+            patience=wanted.patience,
+        )
 
 
 def teach(name: str, folder: Path, num: int) -> Taught:

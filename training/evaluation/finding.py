@@ -62,6 +62,7 @@ def find(
         coverage_penalty=search.coverage_penalty,
         rules=rules,
         num=beam_size if search.consensus else num,
+        patience=search.patience,
     )
     if search.consensus:
         found = [rank_by_consensus(some, search.consensus)[:num] for some in found]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,14 +50,17 @@ def beam(
     coverage_penalty: float = 0.0,
     rules: Rules = ANYTHING,
     num: int | None = None,
+    patience: float = math.inf,
 ) -> list[list[Hypothesis]]:
     """Beam search over all rows of a batch at once.
 
     Each step extends the K best unfinished sentences of a row by every word and keeps the K best of
     those. A sentence that ends among the K best is finished; a row is done once it has as many
     finished ones as are wanted and none that goes on can still beat the worst of them (Sutskever et
-    al. 2014, with the length penalty of Wu et al. 2016 in its simplest form). With K = 1 it is
-    greedy: the first sentence that ends is the one, whatever the penalty promises to longer ones.
+    al. 2014, with the length penalty of Wu et al. 2016 in its simplest form), or once `patience`
+    times K are finished (Kasai et al. 2022, "A call for clarity in beam search"): what else could
+    be promised to longer ones they seldom keep. With K = 1 it is greedy: the first sentence that
+    ends is the one.
 
     With attention, a finished sentence's score may have GNMT's coverage beside it: coverage_penalty
     times the sum over the source's places of log(min(1, all weights that fell on it)), so that
@@ -71,6 +75,7 @@ def beam(
         coverage_penalty: see above; 0 is without.
         rules: what a sentence may hold.
         num: sentences a row that are wanted, K at most; fewer are sooner found. None: K.
+        patience: see above, 1 at least; infinite finds the best that this beam can.
 
     Returns:
         For each row at most `num` hypotheses, best first.
@@ -89,6 +94,7 @@ def beam(
     finished: list[list[Hypothesis]] = [[] for _ in range(num_rows)]
     # The best scores among each row's finished sentences, best first.
     records = torch.full((num_rows, num or beam_size), -torch.inf, device=device)
+    num_finished = torch.zeros(num_rows, dtype=torch.int64, device=device)
     covered: Tensor | None = None
 
     for length in range(1, max_tokens + 2):
@@ -114,17 +120,20 @@ def beam(
             _finish(finished, alive[at], ids, best[at, place], scores[at, place])
             new = scores[:, :beam_size].masked_fill(~ended, -torch.inf)
             records = torch.cat([records, new], 1).topk(records.shape[1]).values
+            num_finished = num_finished + ended.sum(1)
 
         totals, chosen = best.masked_fill(ends, -torch.inf).topk(min(beam_size, best.shape[1]))
         # A log-probability only falls: at best it stays, over the longest sentence there can be;
         # and coverage, which is never above 0, may come to be 0.
         hopes = totals[:, 0] / (max_tokens + 1) ** length_penalty
-        undone = (hopes > records[:, -1]) & ((beam_size > 1) | records[:, -1].isneginf())
+        enough = 1 if beam_size == 1 else patience * beam_size
+        undone = (hopes > records[:, -1]) & (num_finished < enough)
         keep = undone.nonzero()[:, 0]
         if not len(keep):
             break
         origins, next_words = origins.gather(1, chosen)[keep], next_words.gather(1, chosen)[keep]
-        alive, totals, records = alive[keep], totals[keep], records[keep]
+        alive, totals = alive[keep], totals[keep]
+        records, num_finished = records[keep], num_finished[keep]
         flat = (keep[:, None] * width + origins).flatten()
         state = state.select(flat)
         covered = None if covered is None else covered.index_select(0, flat)

@@ -10,6 +10,10 @@ from typing import Any
 
 import pytest
 
+from jobs.tables.build import Workshop
+from jobs.tables.config import load_table
+from pipeline.corpus import write_corpus
+from pipeline.errors import JobError
 from training.experiment import logged_job
 from training.tracking.run import default_tracking_uri, resolve_run
 
@@ -119,3 +123,29 @@ def test_a_table_is_made_once_and_read_ever_after(
     refused = intertitle("table", "table.toml")
     assert refused.code == 2
     assert "run reversed-1: is there, and of another recipe" in refused.err
+
+
+def test_features_that_were_never_finished_are_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = TABLE.replace("seeds = [1, 2]", 'features = "seen"\nseeds = [1, 2]')
+    (tmp_path / "table.toml").write_text(f'{text}\n[stores.seen]\ncorpus = "pairs"\n')
+    (tmp_path / "data").mkdir()
+    write_corpus(tmp_path / "work" / "corpora" / "pairs", [], [])
+    (tmp_path / "work" / "features" / "seen" / "shards").mkdir(parents=True)
+
+    def begin(corpus: Any, store: Any, options: Any) -> None:
+        raise JobError(f"{store.name} is begun")
+
+    monkeypatch.setattr("jobs.tables.build.run_precompute", begin)
+    workshop = Workshop(
+        load_table(str(tmp_path / "table.toml")),
+        tmp_path / "data",
+        tmp_path / "work",
+        f"sqlite:///{tmp_path}/mlflow.db",
+        may_train=True,
+        start_ray=lambda: None,
+        on_step=lambda _: None,
+    )
+    with pytest.raises(JobError, match="seen is begun"):
+        workshop.results()

@@ -1,5 +1,6 @@
 """Search, held to what it approximates: every sentence there is."""
 
+import math
 from itertools import product
 from typing import Any
 
@@ -119,6 +120,25 @@ def test_a_row_is_told_the_same_alone_and_among_others(beam_size: int) -> None:
         (alone,) = beam(model, make_batch([Row(film)], sentences=True), beam_size, 6, 0.7)
         assert ranked(alone) == ranked(among)
         assert [h.score for h in alone] == pytest.approx([h.score for h in among], abs=1e-5)
+
+
+def test_patience_ends_a_search_whose_hopes_are_seldom_kept() -> None:
+    model, batch, rows = make_model(12, eos=1.0), questions(30), []
+    model.writing.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    looked, scores = [], []
+    for patience in (1.0, 2.0, 100.0, math.inf):
+        rows.clear()
+        found = beam(model, batch, 3, 20, 0.7, num=1, patience=patience)
+        looked.append(sum(rows))
+        scores.append([best.score for (best,) in found])
+    assert looked[0] < looked[1] < looked[2] == looked[3]
+    hasty, patient, *endless = map(np.array, scores)
+    assert np.array_equal(*endless)
+    assert (hasty <= patient + 1e-5).all()
+    assert (patient <= endless[0] + 1e-5).all()
+    assert np.isclose(hasty, endless[0]).mean() > 0.5
+    # Those that are wanted are waited for.
+    assert all(len(row) == 3 for row in beam(model, batch, 3, 20, 0.7, patience=1.0))
 
 
 def test_words_that_are_none_are_never_written_however_likely() -> None:
