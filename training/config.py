@@ -121,7 +121,7 @@ class SearchConfig(Section):
     beam_size: PositiveInt = 3
     length_penalty: NotNegative = 0.7
     coverage_penalty: NotNegative = 0.0
-    patience: Annotated[float, Field(ge=1)] = 2.0
+    patience: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 2.0
     consensus: NotNegative = 0.0
     max_tokens: PositiveInt = 30
     min_tokens: Count = 0

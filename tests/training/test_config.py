@@ -52,6 +52,7 @@ def test_settings_change_fields_that_the_file_has_and_fields_that_it_has_not() -
         ("optimizer.clip_norm=0", ("optimizer.clip_norm", "0", "greater than 0")),
         ("search.top_p=1.5", ("search.top_p", "1.5", "less than or equal to 1")),
         ("search.min_tokens=31", ("search.min_tokens", "31", "at most max_tokens, 30")),
+        ("search.patience=inf", ("search.patience", "inf", "finite")),
         ("search.method=greedy", ("search.method", "'greedy'", "'beam' or 'sample'")),
         ("training.epochs", ("'training.epochs'", "section.field=value")),
         ("training.=3", ("'training.=3'", "section.field=value")),

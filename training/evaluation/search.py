@@ -58,9 +58,9 @@ def beam(
     those. A sentence that ends among the K best is finished; a row is done once it has as many
     finished ones as are wanted and none that goes on can still beat the worst of them (Sutskever et
     al. 2014, with the length penalty of Wu et al. 2016 in its simplest form), or once `patience`
-    times K are finished (Kasai et al. 2022, "A call for clarity in beam search"): what else could
-    be promised to longer ones they seldom keep. With K = 1 it is greedy: the first sentence that
-    ends is the one.
+    times K are finished (Kasai et al. 2022, "A call for clarity in beam search"): what a longer one
+    may still promise it seldom keeps. With K = 1 it is greedy: the first sentence that ends is the
+    one.
 
     With attention, a finished sentence's score may have GNMT's coverage beside it: coverage_penalty
     times the sum over the source's places of log(min(1, all weights that fell on it)), so that
