@@ -5,18 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Of a multiple of any vector's width: a column's maximum is taken beside its neighbours'.
+# A multiple of any vector's width: a column's maximum is taken beside its neighbours'.
 COLUMNS = 256
-# What is looked at twice, at most, as a share of all.
-WORTH = 1 / 8
+# Of more than these too much would be looked at twice.
+MOST = COLUMNS // 8
 
 
 def largest(values: Tensor, num: int) -> tuple[Tensor, Tensor]:
     """As `Tensor.topk` of rows, faster on a CPU where a few of thousands are wanted.
 
-    A row is folded into columns, and only those with the largest maxima are looked at one by one:
-    another's numbers are all below `num` maxima. What is equally large may be taken in another
-    order.
+    A row is folded into columns, and only the `num` with the largest maxima are looked at one by
+    one: no number of another is above any of these maxima. What is equally large may be taken in
+    another order.
 
     Args:
         values: [B, N].
@@ -26,13 +26,12 @@ def largest(values: Tensor, num: int) -> tuple[Tensor, Tensor]:
         The values, the largest first, and their places, [B, num] both.
     """
     high = values.shape[1] // COLUMNS
-    if values.device.type != "cpu" or high < 2 or num > COLUMNS * WORTH:
+    if values.device.type != "cpu" or high < 2 or num > MOST:
         return values.topk(num)
     whole = high * COLUMNS
     columns = values[:, :whole].view(-1, high, COLUMNS).amax(1).topk(num, sorted=False)
     step = torch.arange(0, whole, COLUMNS)
     rest = torch.arange(whole, values.shape[1]).expand(len(values), -1)
-    places = (columns.indices[:, None] + step[:, None]).flatten(1)
-    places = torch.cat([places, rest], 1)
+    places = torch.cat([(columns.indices[:, None] + step[:, None]).flatten(1), rest], 1)
     found = values.gather(1, places).topk(num)
     return found.values, places.gather(1, found.indices)

@@ -95,6 +95,7 @@ def beam(
     # The best scores among each row's finished sentences, best first.
     records = torch.full((num_rows, num or beam_size), -torch.inf, device=device)
     num_finished = torch.zeros(num_rows, dtype=torch.int64, device=device)
+    enough = 1 if beam_size == 1 else patience * beam_size
     covered: Tensor | None = None
 
     for length in range(1, max_tokens + 2):
@@ -126,7 +127,6 @@ def beam(
         # A log-probability only falls: at best it stays, over the longest sentence there can be;
         # and coverage, which is never above 0, may come to be 0.
         hopes = totals[:, 0] / (max_tokens + 1) ** length_penalty
-        enough = 1 if beam_size == 1 else patience * beam_size
         undone = (hopes > records[:, -1]) & (num_finished < enough)
         keep = undone.nonzero()[:, 0]
         if not len(keep):

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from training.evaluation.largest import COLUMNS, largest
+from training.evaluation.largest import COLUMNS, MOST, largest
 
 
 @pytest.mark.parametrize("size", [1, COLUMNS, 2 * COLUMNS, 3 * COLUMNS + 7, 20 * COLUMNS - 1])
-@pytest.mark.parametrize("num", [1, 10, 32, 33])
+@pytest.mark.parametrize("num", [1, 10, MOST, MOST + 1])
 def test_they_are_those_that_topk_finds(size: int, num: int) -> None:
     torch.manual_seed(size + num)
     values = torch.randn(5, size)
