@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import warnings
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,9 +44,17 @@ def write_mlflow_model(trained: TrainedModel, folder: Path) -> None:
                 beside,
                 loader_module=__name__,
                 signature=signature_of(trained),
-                pip_requirements=[f"{name}=={version(name)}" for name in _NEEDED],
+                pip_requirements=[_requirement(name) for name in _NEEDED],
             )
         shutil.copytree(beside, folder, dirs_exist_ok=True)
+
+
+def _requirement(package: str) -> str:
+    """In its version; a project that runs from its folder (`python -m jobs`) has none."""
+    try:
+        return f"{package}=={version(package)}"
+    except PackageNotFoundError:
+        return package
 
 
 def signature_of(trained: TrainedModel) -> ModelSignature:

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from training.data.vocabularies import train_vocabularies
 from training.models.build import build_model, task_of
 from training.prediction import predict
 from training.scoring import load_trained
+from training.tracking import served
 from training.tracking.run import RunRef, TrackedRun, download, resolve_run
 from training.tracking.served import signature_of, write_mlflow_model
 from training.trained import TrainedModel, sizes_of
@@ -137,3 +140,20 @@ def test_a_model_is_asked_with_what_its_task_is_about(
     signature = signature_of(replace(classifier, recipe=small_recipe(recipe)))
     assert (signature.inputs and signature.inputs.input_names()) == inputs
     assert signature.outputs.input_names() == ["text", "score"]
+
+
+def test_a_project_that_is_not_installed_writes_its_models(
+    classifier: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`python -m jobs` in the project's folder: a training there must not end without its model."""
+
+    def version_of(package: str) -> str:
+        if package == "intertitle":
+            raise PackageNotFoundError(package)
+        return version(package)
+
+    monkeypatch.setattr(served, "version", version_of)
+    write_mlflow_model(classifier, tmp_path / "model")
+    needed = (tmp_path / "model" / "requirements.txt").read_text().splitlines()
+    assert "intertitle" in needed
+    assert f"torch=={version('torch')}" in needed
