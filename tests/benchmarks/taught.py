@@ -45,8 +45,9 @@ class Taught:
     val: Dataset
 
     def batch(self, examples: Sequence[int] | range) -> Batch:
-        """The longest first, as JoeyNMT wants them."""
-        return self.val.questions(sorted(examples, key=self.val.question_length, reverse=True))
+        """The longest first, as JoeyNMT wants them, where the model is."""
+        rows = sorted(examples, key=self.val.question_length, reverse=True)
+        return self.val.questions(rows).to(next(self.model.parameters()).device)
 
     def search(self, batch: Batch, beam_size: int) -> list[list[Hypothesis]]:
         """As `evaluate` searches."""
@@ -63,8 +64,11 @@ class Taught:
 
 
 def teach(name: str, folder: Path, num: int) -> Taught:
-    """Teach a recipe's model to tell of `num` things, which it is then asked about."""
-    recipe = load_recipe(name)
+    """Teach a recipe's model to tell of `num` things, which it is then asked about.
+
+    On a GPU where there is one.
+    """
+    recipe, on_gpu = load_recipe(name), torch.cuda.is_available()
     texts = write_captions()[1][:num]
     known = [*(t for group in texts for t in group), *(f"w{n}" for n in range(NUM_WORDS))]
     target = Tokenizer.captions(known, min_count=1)
@@ -76,8 +80,8 @@ def teach(name: str, folder: Path, num: int) -> Taught:
     task = task_of(recipe.model)
     train, val = (open_dataset(data, split, recipe, task, words) for split in ("train", "val"))
     assert isinstance(val, Dataset)
-    sizes, cpu = sizes_of(words, data), torch.device("cpu")
-    loop = TrainingLoop(recipe, words, train, val, sizes, cpu, Ranks())
+    sizes, device = sizes_of(words, data), torch.device("cuda" if on_gpu else "cpu")
+    loop = TrainingLoop(recipe, words, train, val, sizes, device, Ranks())
     loop.model.train()
     for rows in islice(cycle(make_sampler(train, recipe.training).epoch(0)), STEPS):
         loop.train_step(rows, recipe.training.epochs / 4)
