@@ -44,10 +44,16 @@ class Taught:
     words: Vocabularies
     val: Dataset
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        device: torch.device = next(self.model.parameters()).device
+        return device
+
     def batch(self, examples: Sequence[int] | range) -> Batch:
         """The longest first, as JoeyNMT wants them, where the model is."""
         rows = sorted(examples, key=self.val.question_length, reverse=True)
-        return self.val.questions(rows).to(next(self.model.parameters()).device)
+        return self.val.questions(rows).to(self.device)
 
     def search(self, batch: Batch, beam_size: int) -> list[list[Hypothesis]]:
         """As `evaluate` searches."""
@@ -68,7 +74,7 @@ def teach(name: str, folder: Path, num: int) -> Taught:
 
     On a GPU where there is one.
     """
-    recipe, on_gpu = load_recipe(name), torch.cuda.is_available()
+    recipe = load_recipe(name)
     texts = write_captions()[1][:num]
     known = [*(t for group in texts for t in group), *(f"w{n}" for n in range(NUM_WORDS))]
     target = Tokenizer.captions(known, min_count=1)
@@ -80,8 +86,8 @@ def teach(name: str, folder: Path, num: int) -> Taught:
     task = task_of(recipe.model)
     train, val = (open_dataset(data, split, recipe, task, words) for split in ("train", "val"))
     assert isinstance(val, Dataset)
-    sizes, device = sizes_of(words, data), torch.device("cuda" if on_gpu else "cpu")
-    loop = TrainingLoop(recipe, words, train, val, sizes, device, Ranks())
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    loop = TrainingLoop(recipe, words, train, val, sizes_of(words, data), device, Ranks())
     loop.model.train()
     for rows in islice(cycle(make_sampler(train, recipe.training).epoch(0)), STEPS):
         loop.train_step(rows, recipe.training.epochs / 4)

@@ -103,15 +103,13 @@ def test_a_beam_against_less(name: str, request: pytest.FixtureRequest) -> None:
         }
     )
     stack = taught.model.decoder if name == "translator" else taught.model.stack
-    where = next(stack.parameters()).device.type
     with counted(stack) as rows:
         found = taught.search(batch, BEAM)
     with counted(stack) as greedy_rows:
         taught.search(batch, 1)
     num_words = np.mean([len(best.token_ids) for best, *_ in found])
-    print(
-        f"\n{taught.recipe.name} on a {where}, {AT_ONCE} at once, {num_words:.1f} words a sentence:"
-    )
+    told_of = f"{taught.recipe.name} ({taught.device.type})"
+    print(f"\n{told_of}, {AT_ONCE} at once, {num_words:.1f} words a sentence:")
     print(f"  a beam of {BEAM}: {AT_ONCE / times['beam']:.0f} sentences/s ({told(rows)})")
     print(f"  {times['beam alone'] / times['beam']:.1f} x one sentence at a time")
     print(f"  {times['greedy'] / times['beam']:.2f} x greedy search ({told(greedy_rows)})")
@@ -179,7 +177,7 @@ def test_a_beam_against_joeynmt(translator: Taught) -> None:
     except ImportError as error:
         pytest.skip(f"JOEYNMT={folder}: joeynmt is absent ({error})")
     batch, wanted = translator.batch(range(AT_ONCE)), translator.recipe.search
-    same = (torch.arange(AT_ONCE), batch.source.device, PAD_ID, EOS_ID, False)
+    same = (torch.arange(AT_ONCE), translator.device, PAD_ID, EOS_ID, False)
     like = TheirBatch(batch.source, batch.num_source, None, None, None, *same)
 
     def their_search(model: Any, beam_size: int, max_tokens: int) -> list[list[int]]:
@@ -191,7 +189,7 @@ def test_a_beam_against_joeynmt(translator: Taught) -> None:
 
     ours, endless = translator.model, copy.deepcopy(translator.model)
     endless.words.bias.data[EOS_ID] = -1e4
-    theirs, their_endless = joeynmt_like(ours), joeynmt_like(endless)
+    theirs, their_endless = (joeynmt_like(m).to(translator.device) for m in (ours, endless))
     greedy = [list(best.token_ids) for best, *_ in translator.search(batch, 1)]
     their_greedy = their_search(theirs, 1, wanted.max_tokens)
     # Words that are as likely as each other aside, it is the same model.
