@@ -43,7 +43,9 @@ def precompute_features(
         ),
     ],
     backbone: Annotated[
-        str, typer.Option(help="efficientnet_lite0, 1, 2; onnx:FILE; timm:NAME[@LAYER].")
+        str,
+        # Brackets would be rich's markup.
+        typer.Option(help="efficientnet_lite0, 1, 2; onnx:FILE; timm:NAME or timm:NAME@LAYER."),
     ] = "efficientnet_lite0",
     features: Annotated[
         str, typer.Option(help="pooled: a vector a frame; grid: one for each cell of a grid.")

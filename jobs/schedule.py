@@ -34,11 +34,14 @@ def schedule(
             metavar="FORMAT", help="Print a manifest: kubernetes, kuberay, systemd or cron."
         ),
     ] = None,
-    image: Annotated[str, typer.Option(help="Of the containers.")] = "intertitle",
+    image: Annotated[
+        str | None, typer.Option(help="Of the containers; default: that of `infra/`.")
+    ] = None,
     tracking_uri: TrackingUri = None,
     address: Address = None,
 ) -> None:
     """Run a retraining's slots as their times come, one at a time, each once."""
+    from jobs.deploying.settings import Settings
     from jobs.retraining import load_config
     from jobs.scheduling import Clock, Missed
     from jobs.scheduling import export as manifest
@@ -57,7 +60,8 @@ def schedule(
         *(["--address", address] if address else []),
     ]
     if export is not None:
-        console.say(manifest(export, config, model, clock, options, image).rstrip())
+        settings = Settings(image) if image else Settings()
+        console.say(manifest(export, config, model, clock, options, settings).rstrip())
         return
 
     def run(slot: str) -> bool:

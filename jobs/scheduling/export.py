@@ -20,7 +20,7 @@ _DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
 def export(
-    format: str, config: Path, model: str, clock: Clock, options: list[str], image: str
+    format: str, config: Path, model: str, clock: Clock, options: list[str], settings: Settings
 ) -> str:
     """A manifest that runs a retraining's slots; each finds its slot's time itself.
 
@@ -30,7 +30,7 @@ def export(
         model: its model's name.
         clock: when.
         options: more words of the command.
-        image: of the containers, for Kubernetes and KubeRay.
+        settings: of where it runs, for Kubernetes and KubeRay.
 
     Raises:
         UserError: there is no such format, or it can't say this expression.
@@ -39,7 +39,7 @@ def export(
     if format in _OBJECTS:
         # A container has a file system of its own.
         command = retrain_command(config, *times, options)
-        return as_yaml(_OBJECTS[format](Settings(image), retrain_name(model), *times, command))
+        return as_yaml(_OBJECTS[format](settings, retrain_name(model), *times, command))
     command = retrain_command(config.absolute(), *times, options)
     if format == "systemd":
         return _systemd(model, clock, command)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from jobs.deploying.settings import Settings
 from jobs.scheduling import daemon
 
 CONFIG = """
@@ -58,3 +59,14 @@ def test_told_to_stop_it_has_the_slot_that_runs_stop_first(
     assert (tmp_path / "begun").read_text().split()[2:] == [
         *("retrain", "moods.toml", "--slot", "night")
     ]
+
+
+def test_an_exported_slot_runs_in_the_image_of_infra(
+    intertitle: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "moods.toml").write_text(CONFIG)
+    flags = ("--cron", "0 3 * * *", "--export", "kubernetes")
+    ended = intertitle("schedule", tmp_path / "moods.toml", *flags)
+    assert f"image: {Settings().image}\n" in ended.out
+    ended = intertitle("schedule", tmp_path / "moods.toml", *flags, "--image", "mine:2")
+    assert "image: mine:2\n" in ended.out

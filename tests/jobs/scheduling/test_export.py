@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from jobs.deploying.settings import Settings
 from jobs.scheduling.clock import Clock
 from jobs.scheduling.export import FORMATS, export
 from pipeline.errors import UserError
@@ -16,7 +17,9 @@ CLOCK = Clock("0 3 * * 1-5", "Europe/Berlin")
 
 
 def exported(format: str, clock: Clock = CLOCK) -> str:
-    return export(format, Path("/etc/clips 5%.toml"), "Clips_2", clock, ["--if-new"], "image:1")
+    return export(
+        format, Path("/etc/clips 5%.toml"), "Clips_2", clock, ["--if-new"], Settings("image:1")
+    )
 
 
 def test_kubernetes_runs_one_at_a_time_at_the_same_times() -> None:
