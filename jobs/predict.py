@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,10 +25,10 @@ from jobs.options import (
     with_search,
 )
 from jobs.precompute import EXIT_TOO_MANY_FAILED
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 
 if TYPE_CHECKING:
-    from training.predicting_split import SplitJob
+    from training.predicting_corpus import CorpusJob
     from training.predictions import Failure, Prediction
     from training.trained import TrainedModel
 
@@ -49,7 +51,10 @@ def predict(
     ] = None,
     question: Annotated[str | None, typer.Option(help="About the files.")] = None,
     split: Annotated[
-        str | None, typer.Option(help="Of a corpus, instead of files and texts.")
+        str | None,
+        typer.Option(
+            help="Whose examples, instead of files and texts; of --corpus and --features."
+        ),
     ] = None,
     corpus: Corpus = None,
     features: Features = None,
@@ -60,7 +65,7 @@ def predict(
         Path | None,
         typer.Option(
             help="Rank the candidates of this list anew: lines of JSON with id, text and score. "
-            "Ids are those of --split, else files or sentences."
+            "Ids are those of the corpus, else files or sentences."
         ),
     ] = None,
     weight: Annotated[
@@ -78,7 +83,7 @@ def predict(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="On Ray, for a --split; called again, it does what is missing."),
+        typer.Option(min=1, help="On Ray, for a corpus; called again, it does what is missing."),
     ] = None,
     address: Address = None,
     ensemble: Ensemble = None,
@@ -87,8 +92,12 @@ def predict(
     *,
     search: dict[str, Any],
 ) -> None:
-    """Say what files show, answer a question about them, translate or classify texts."""
-    from training.prediction import ask_of, ask_split, predict_each, rank_anew, tell
+    """Say what files show, answer a question about them, translate or classify texts.
+
+    With --corpus or --features and without --split it is asked about every item of the corpus.
+    """
+    from training.predicting_corpus import CorpusJob
+    from training.prediction import ask_of, predict_each, rank_anew, tell
     from training.predictions import (
         Failure,
         Prediction,
@@ -99,31 +108,33 @@ def predict(
     from training.scoring import data_for, load_together
     from training.tracking.run import default_tracking_uri, resolve_run
 
+    of_corpus = any(given is not None for given in (split, corpus, features))
     _check_asked(files, text, question, split, rescore, corpus, features)
-    _check_told(split, rescore, explain, out, workers)
+    _check_told(of_corpus, rescore, nbest, explain, out, workers)
+    _check_in_vain(rescore, weight, workers, address, search)
     if out is not None and workers is None:
         check_out(out, nbest if rescore is None else 2)
     candidates = read_predictions(rescore, scored=weight > 0) if rescore else []
     uri = tracking_uri or default_tracking_uri()
     runs = tuple(resolve_run(name, uri) for name in (run, *(ensemble or ())))
     trained = load_together(runs).searching(**search)
-    if workers is not None and split is not None and out is not None:
-        from training.predicting_split import SplitJob
-
+    job = None
+    if of_corpus:
         data = data_for(trained, corpus, features)
-        job = SplitJob(runs, search, data, split, nbest)
-        _predict_split(trained, job, out, workers, address, json)
+        job = CorpusJob(runs, search, data, split, question, nbest)
+    if job and workers is not None and out is not None:
+        _predict_corpus(trained, job, out, workers, address, json)
         return
     trained = trained.on_gpu_if_any()
     told: Sequence[Prediction | Failure]
+    left_out = 0
     with console.bar("predicting") as bar:
-        if split is not None:
-            asked = ask_split(trained, data_for(trained, corpus, features), split)
-        elif rescore is not None:
-            asked = ask_of(trained, candidates)
+        if job or rescore is not None:
+            asked = job.ask(trained) if job else ask_of(trained, candidates)
+            left_out = len(asked.left_out)
         if rescore is not None:
             told = rank_anew(trained, asked, candidates, weight)
-        elif split is not None:
+        elif job:
             told = tell(trained, asked, range(len(asked.ids)), nbest, bar.update)
         else:
             seen, read = _inputs(files or [], text or [], question, trained.task.sees != "nothing")
@@ -134,6 +145,7 @@ def predict(
                 told = list(each)
     predictions = [one for one in told if isinstance(one, Prediction)]
     failed = [one for one in told if isinstance(one, Failure)]
+    _name_left_out(left_out)
     if failed:
         _name_failures(failed, sum(one.rank == 1 for one in predictions))
     if out is not None:
@@ -143,7 +155,13 @@ def predict(
         _print(told, lists=nbest > 1 or rescore is not None, bare=STDIN in (files or []))
     if json:
         results = [{"input": p.id, "text": p.text, "score": p.score} for p in predictions]
-        console.result({"results": results, "failed": [asdict(one) for one in failed]})
+        console.result(
+            {
+                "results": results,
+                "failed": [asdict(one) for one in failed],
+                "left_out": left_out,
+            }
+        )
     if failed:
         raise typer.Exit(EXIT_TOO_MANY_FAILED)
 
@@ -163,25 +181,51 @@ def _check_asked(
     for name, given in (("--split", split), ("--rescore", rescore)):
         if given is not None and typed:
             raise UserError(f"{name} {given}: not with files, --text or --question")
-    if split is None and (corpus is not None or features is not None):
-        raise UserError("--corpus, --features: only with --split")
+    for name, place in (("--corpus", corpus), ("--features", features)):
+        if place is not None and (files or text):
+            raise UserError(f"{name} {place}: not with files or --text")
 
 
 def _check_told(
-    split: str | None,
+    of_corpus: bool,
     rescore: Path | None,
+    nbest: int,
     explain: Path | None,
     out: Path | None,
     workers: int | None,
 ) -> None:
     if explain is not None:
-        if split is not None or rescore is not None:
-            raise UserError(f"--explain {explain}: not with --split or --rescore")
+        if of_corpus or rescore is not None or nbest > 1:
+            raise UserError(f"--explain {explain}: not with a corpus, --rescore or --nbest")
         if explain.suffix not in PICTURES:
             known = " ".join(PICTURES)
             raise UserError(f"--explain: {explain}: ending {explain.suffix!r}, allowed: {known}")
-    if workers is not None and (split is None or out is None or rescore is not None):
-        raise UserError("--workers: needs --split and --out FOLDER, and is not for --rescore")
+    if rescore is not None and nbest > 1:
+        raise UserError(f"--nbest {nbest}: not with --rescore, which ranks all of its list")
+    if workers is not None and (not of_corpus or out is None or rescore is not None):
+        raise UserError(
+            "--workers: needs --split, --corpus or --features, and --out FOLDER, and is not for "
+            "--rescore"
+        )
+
+
+def _check_in_vain(
+    rescore: Path | None,
+    weight: float,
+    workers: int | None,
+    address: str | None,
+    search: Mapping[str, object],
+) -> None:
+    """Options that would change nothing."""
+    if rescore is None and weight:
+        raise UserError(f"--weight {weight:g}: only with --rescore")
+    if workers is None and address is not None:
+        raise UserError(f"--address {address}: only with --workers")
+    # What ranks a list is its length penalty.
+    if rescore is not None and any(
+        value is not None for name, value in search.items() if name != "length_penalty"
+    ):
+        raise UserError(f"--rescore {rescore}: not with options of a search but --length-penalty")
 
 
 def _explain(
@@ -196,21 +240,22 @@ def _explain(
     return told
 
 
-def _predict_split(
+def _predict_corpus(
     trained: TrainedModel,
-    job: SplitJob,
+    job: CorpusJob,
     out: Path,
     workers: int,
     address: str | None,
     json: bool,
 ) -> None:
     from jobs.cluster import cluster
-    from training.predicting_split import predict_split
+    from training.predicting_corpus import predict_corpus
 
     with cluster(address), console.bar("predicting") as bar:
-        report = predict_split(trained, job, out, workers, bar.update)
+        report = predict_corpus(trained, job, out, workers, bar.update)
+    _name_left_out(report.left_out)
     console.say(
-        f"{out}: {report.examples:,} examples in {report.parts} parts, {report.skipped} of them "
+        f"{out}: {report.answered:,} answered in {report.parts} parts, {report.skipped} of them "
         "skipped as there"
     )
     if json:
@@ -223,14 +268,33 @@ def _inputs(
     """What was asked, with standard input and folders read."""
     from pipeline.files import files_below
 
-    lines = [line.rstrip("\n") for line in sys.stdin] if STDIN in files else []
+    lines: list[bytes] = []
+    if STDIN in files:
+        lines = sys.stdin.buffer.read().removeprefix(codecs.BOM_UTF8).splitlines()
     named = [file for file in files if file != STDIN]
-    read = [*texts, *([] if question is None else [question])]
+    read = [
+        *(_as_text(os.fsencode(text), "--text") for text in texts),
+        *([] if question is None else [_as_text(os.fsencode(question), "--question")]),
+    ]
     if not sees:
-        return named, [*read, *lines]
+        told = (_as_text(line, f"standard input: line {n}") for n, line in enumerate(lines, 1))
+        return named, [*read, *told]
     # An empty line would be this folder.
-    listed = [Path(line) for line in lines if line.strip()]
+    listed = [Path(os.fsdecode(line)) for line in lines if line.strip()]
     return [f for file in (*named, *listed) for f in files_below(file)], read
+
+
+def _as_text(line: bytes, where: str) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        shown = one_line(line.decode("utf-8", "backslashreplace"))
+        raise UserError(f"{where}: {shown}: not UTF-8, which is allowed alone") from error
+
+
+def _name_left_out(num: int) -> None:
+    if num:
+        console.ERRORS.print(f"{num:,} left out: quarantined items")
 
 
 def _name_failures(failed: Sequence[Failure], num_answered: int) -> None:

@@ -29,7 +29,8 @@ def evaluate_predictions(
 
     Args:
         ref: the run.
-        predictions: of each example one or several, of which the first by rank counts.
+        predictions: of each example one or several, of which the first by rank counts; those of
+            examples whose item is in quarantine are passed over.
         name: what they are called.
         split: of the corpus.
         corpus: None is the one that the run was trained on.
@@ -43,11 +44,14 @@ def evaluate_predictions(
     if trained.task.tells != "sentence":
         raise UserError(f"--predictions: of no use to {trained.recipe.name}: it tells no sentences")
     data = data_for(trained, corpus, features)
-    dataset = ask_split(trained, data, split).questions
+    asked = ask_split(trained, data, split)
+    dataset, left_out = asked.questions, frozenset(asked.left_out)
     assert isinstance(dataset, Dataset)
     numbers = {example.id: n for n, example in enumerate(dataset.examples)}
     best: dict[int, Prediction] = {}
     for prediction in predictions:
+        if prediction.id in left_out:
+            continue
         n = numbers.get(prediction.id)
         if n is None:
             raise UserError(f"--predictions: id {prediction.id!r}, allowed: those of {split!r}")
@@ -61,7 +65,7 @@ def evaluate_predictions(
     answers = [Answer((best[n].text,), best[n].score) for n in range(len(numbers))]
     scores = make_scorer(dataset).score(answers, quick=False)
     samples = tuple(make_samples(dataset, dict(enumerate(answers))))
-    evaluation = Evaluation(split, samples, len(samples), dataset.num_left_out, scores)
+    evaluation = Evaluation(split, samples, len(samples), len(dataset.left_out), scores)
     with reopen(ref) as run:
         log_evaluation(run, trained, data, evaluation, trained.recipe.search, predictions=name)
     return evaluation

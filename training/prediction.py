@@ -1,13 +1,14 @@
-"""Answers to what a person asks: about files, questions about them, sentences, or a whole split."""
+"""Answers to what a person asks: about files or a whole corpus, questions about them, sentences."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import FileError, UserError, one_line
-from training.data.dataset import Dataset, open_dataset
+from training.data.dataset import Dataset, Items, open_dataset
 from training.data.source import DataSource, feature_maker
 from training.evaluation.evaluate import (
     ANSWER_BATCH,
@@ -31,11 +32,13 @@ class Asked:
 
     Attributes:
         questions: by number.
-        ids: of each: an example's id, a file's path, or the text that is read.
+        ids: of each: an example's id, an item's key, a file's path, or the text that is read.
+        left_out: the ids of what is not asked about, for its item is in quarantine.
     """
 
     questions: Questions
     ids: Sequence[str]
+    left_out: Sequence[str] = ()
 
 
 def ask(trained: TrainedModel, files: Sequence[Path] = (), texts: Sequence[str] = ()) -> Asked:
@@ -49,15 +52,7 @@ def ask(trained: TrainedModel, files: Sequence[Path] = (), texts: Sequence[str] 
     Raises:
         UserError: something that the task needs is missing or of no use to it.
     """
-    task, name = trained.task, trained.recipe.name
-    for has, wants, what in (
-        (bool(files), task.sees != "nothing", "FILE"),
-        (bool(texts), task.reads, "--text or --question"),
-    ):
-        if has and not wants:
-            raise UserError(f"{what}: of no use to {name}, which does not read it")
-        if wants and not has:
-            raise UserError(f"{what}: missing, and {name} reads it")
+    _check_given(trained, "FILE", bool(files), bool(texts))
     if files and len(texts) > 1:
         raise UserError(f"--question: {len(texts)} of them, allowed: one about all files")
     sources = read(trained, texts)
@@ -66,7 +61,21 @@ def ask(trained: TrainedModel, files: Sequence[Path] = (), texts: Sequence[str] 
     assert trained.data.features is not None
     features = feature_maker(trained.data.features)
     inputs = Inputs(trained, (sources or [[]]) * len(files), lambda n: features(files[n]))
-    return Asked(inputs, [str(file) for file in files])
+    # A name that is not UTF-8 is told as one that can be written.
+    return Asked(inputs, [os.fsencode(file).decode("utf-8", "backslashreplace") for file in files])
+
+
+def _check_given(trained: TrainedModel, seen: str, sees: bool, reads: bool) -> None:
+    """That a model is given what its task sees and reads, and nothing else."""
+    task, name = trained.task, trained.recipe.name
+    for has, wants, what in (
+        (sees, task.sees != "nothing", seen),
+        (reads, task.reads, "--text or --question"),
+    ):
+        if has and not wants:
+            raise UserError(f"{what}: of no use to {name}, which does not read it")
+        if wants and not has:
+            raise UserError(f"{what}: missing, and {name} reads it")
 
 
 def ask_split(trained: TrainedModel, data: DataSource, split: str) -> Asked:
@@ -81,7 +90,27 @@ def ask_split(trained: TrainedModel, data: DataSource, split: str) -> Asked:
     recipe, task = trained.recipe, trained.task
     dataset = open_dataset(trained.wanting(data), split, recipe, task, trained.vocabularies)
     assert isinstance(dataset, Dataset)
-    return Asked(dataset, [example.id for example in dataset.examples])
+    return Asked(dataset, [example.id for example in dataset.examples], dataset.left_out)
+
+
+def ask_items(trained: TrainedModel, data: DataSource, question: str | None) -> Asked:
+    """Ask about every item of a corpus that has features, whether or not anything is said of it.
+
+    Args:
+        trained: that is asked.
+        data: the corpus and the features.
+        question: about all of them, for a task that reads.
+
+    Raises:
+        UserError: as of `ask`; features of another make than the model's, or none of an item.
+    """
+    texts = [] if question is None else [question]
+    _check_given(trained, "--corpus", True, bool(texts))
+    features = trained.wanting(data).features
+    assert features is not None
+    items = Items(data.corpus, features)
+    sources = (read(trained, texts) or [[]]) * len(items.keys)
+    return Asked(Inputs(trained, sources, items.features), items.keys, items.left_out)
 
 
 def predict(
@@ -176,8 +205,9 @@ def tell(
 
 
 def _check_nbest(trained: TrainedModel, nbest: int) -> None:
-    if nbest > 1 and trained.task.tells == "label_per_frame":
-        raise UserError(f"--nbest: {nbest}, allowed: 1 for {trained.recipe.name}: a label a frame")
+    one = {"label_per_frame": "a label a frame", "stream": "a text"}.get(trained.task.tells)
+    if nbest > 1 and one is not None:
+        raise UserError(f"--nbest: {nbest}, allowed: 1 for {trained.recipe.name}: {one}")
 
 
 def _tell_each(
@@ -222,7 +252,7 @@ def rank_anew(
     Args:
         trained: the model.
         asked: what they are about.
-        candidates: to rank.
+        candidates: to rank; those about what is left out are left out too.
         weight: of the score that they have, 0..1.
 
     Raises:
@@ -231,11 +261,12 @@ def rank_anew(
     model = trained.model
     if trained.task.tells != "sentence" or not isinstance(model, Generator):
         raise UserError(f"--rescore: of no use to {trained.recipe.name}: it writes no sentences")
+    left_out = frozenset(asked.left_out)
     return rescore(
         model,
         asked.questions,
         {name: n for n, name in enumerate(asked.ids)},
-        candidates,
+        [candidate for candidate in candidates if candidate.id not in left_out],
         length_penalty=trained.recipe.search.length_penalty,
         weight=weight,
     )

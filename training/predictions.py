@@ -6,7 +6,7 @@ A line of JSON, or a row of Parquet, has what a `Prediction` has: `id`, `rank`, 
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,9 +80,9 @@ def write_predictions(path: Path, told: Sequence[Prediction | Failure]) -> None:
     """Write a file, all or nothing, in the form that its ending names.
 
     Args:
-        path: ends in one of `SUFFIXES`; a file of text has a line a prediction and no more, and an
-            empty one for each failure: its lines are those of the inputs. The others leave
-            failures out.
+        path: ends in one of `SUFFIXES`; a file of text has a line a prediction and no more (but for
+            the lines of running text), and an empty one for each failure: its lines are those of
+            the inputs. The others leave failures out.
         told: in order.
     """
     predictions = [one for one in told if isinstance(one, Prediction)]
@@ -120,16 +120,17 @@ def read_predictions(path: Path, *, scored: bool) -> list[Prediction]:
             continue
         where = f"{path}: line {number}"
         fields = _fields(line, where)
-        text_id = _check(fields, "id", isinstance(fields.get("id"), str), "a text", where)
-        text = _check(fields, "text", isinstance(fields.get("text"), str), "a text", where)
+        text_id = _check(fields, "id", _is_text(fields.get("id")), "a text", where)
+        text = _check(fields, "text", _is_text(fields.get("text")), "a text", where)
         rank = fields.setdefault("rank", ranks.get(text_id, 0) + 1)
         _check(fields, "rank", type(rank) is int and rank > 0, "a whole number from 1", where)
         if not scored:
             fields.setdefault("score", 0.0)
         score: Any = fields.get("score")
-        finite = type(score) in (int, float) and math.isfinite(score)
+        # Of a number too large for a float, and of NaN, it is not so.
+        finite = type(score) in (int, float) and abs(score) <= sys.float_info.max
         _check(fields, "score", finite, "a finite number", where)
-        ranks[text_id] = rank
+        ranks[text_id] = max(rank, ranks.get(text_id, 0))
         predictions.append(Prediction(text_id, rank, float(score), text))
     if not predictions:
         raise UserError(f"{path}: no line in it, allowed: JSON lines with id, rank, score, text")
@@ -144,6 +145,11 @@ def _fields(line: bytes, where: str) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise UserError(f"{where}: {fields!r}, allowed: an object with id, rank, score, text")
     return fields
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is one, and can be written: JSON may have half of a surrogate pair."""
+    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
 def _check(fields: dict[str, Any], name: str, is_good: bool, allowed: str, where: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,25 +15,32 @@ import torch
 from PIL import Image
 
 from pipeline.backbone import backbone_spec
-from pipeline.corpus import Example, write_corpus
+from pipeline.corpus import Example, Item, write_corpus
 from pipeline.fingerprint import make_fingerprint
 from pipeline.sampling import Uniform
-from training import predicting_split
+from training import predicting_corpus
 from training.data.source import DataSource, FeatureSource, describe_data, texts_of
 from training.data.tokenizer import Tokenizer
 from training.data.vocabularies import Vocabularies, train_vocabularies
+from training.evaluation.evaluate import rank_answers
 from training.models.build import build_model, task_of
 from training.prediction import predict
 from training.predictions import Prediction, read_predictions
+from training.questions import Inputs
 from training.tracking.run import TrackedRun
 from training.tracking.served import write_mlflow_model
 from training.trained import TrainedModel, sizes_of
 
-from ..training.conftest import coloured_things, small_recipe, words_of, write_data
+from ..training.conftest import coloured_things, small_recipe, words_of, write_data, write_features
 
 SENTENCES = ["ein roter Ball", "eine blaue Katze", "ein Hund rennt weit", "nichts"]
 TOLD = ["a red ball", "a blue cat", "a dog runs far", "nothing"]
 Run = Callable[..., Any]
+
+
+def typed(text: bytes) -> io.TextIOWrapper:
+    """Standard input."""
+    return io.TextIOWrapper(io.BytesIO(text))
 
 
 def make(recipe: Any, data: DataSource, words: Vocabularies, seed: int = 0) -> TrainedModel:
@@ -98,7 +106,7 @@ def asked(intertitle: Run, uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object, stdin: str = "") -> list[str]:
-        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+        monkeypatch.setattr("sys.stdin", typed(stdin.encode()))
         ended = intertitle("predict", *arguments, "--tracking-uri", uri)
         assert ended.code == 0, ended.err
         lines: list[str] = ended.out.splitlines()
@@ -132,6 +140,9 @@ def test_the_search_is_as_the_flags_say(asked: Run, models: dict[str, TrainedMod
     assert drawn != asked("translator", "-", "--sample", "--seed", 6, stdin="\n".join(SENTENCES))
     written = "\n".join(asked("writer", "--prefix", "a r", "--top-k", 3))
     assert written.startswith("a r")
+    # Longer than a sentence may be.
+    long = "a red ball " * 4
+    assert "\n".join(asked("writer", "--prefix", long)).startswith(long)
 
 
 def test_a_list_of_the_best_is_written_and_ranked_anew(asked: Run, tmp_path: Path) -> None:
@@ -190,7 +201,16 @@ def test_labels_have_a_list_too(asked: Run) -> None:
         (["translator", "--text", "a", "--min-tokens", "9"], "search.min_tokens: 9"),
         (["translator", "--text", "a", "--question", "b"], "--text, --question: one of the two"),
         (["translator", "--split", "val", "--text", "b"], "--split val: not with"),
-        (["translator", "--text", "a", "--corpus", "c"], "--corpus, --features: only with --split"),
+        (["translator", "--text", "a", "--corpus", "c"], "--corpus c: not with files or --text"),
+        (["captioner", "a.mp4", "--features", "f"], "--features f: not with files or --text"),
+        (["translator", "--text", "a", "--weight", "0.5"], "--weight 0.5: only with --rescore"),
+        (["translator", "--text", "a", "--address", "auto"], "--address auto: only with --workers"),
+        (["translator", "--rescore", "x.jsonl", "--nbest", "2"], "--nbest 2: not with --rescore"),
+        (
+            ["translator", "--rescore", "x.jsonl", "--beam", "2"],
+            "--rescore x.jsonl: not with options of a search but --length-penalty",
+        ),
+        (["writer", "--nbest", "2"], "--nbest: 2, allowed: 1 for char_lm: a text"),
         (["translator", "--text", "a", "--out", "a.csv"], "--out: a.csv: ending '.csv', allowed"),
         (["translator", "--rescore", "gone.jsonl"], "gone.jsonl: No such file"),
         (["translator", "--rescore", "bad.jsonl"], "bad.jsonl: line 1: not JSON"),
@@ -212,7 +232,7 @@ def test_a_mistake_ends_in_one_line(
     named: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.stdin", io.StringIO("nichts"))
+    monkeypatch.setattr("sys.stdin", typed(b"nichts"))
     Path("empty").mkdir()
     Path("bad.jsonl").write_text("a dog\n")
     Path("x.jsonl").write_text('{"id": "x", "text": "a dog"}\n')
@@ -230,11 +250,14 @@ def test_a_split_is_answered_by_workers_and_only_what_is_missing(
     ray_cluster: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(predicting_split, "PART_EXAMPLES", 1)
+    monkeypatch.setattr(predicting_corpus, "PART_ANSWERS", 1)
     drawn = ["--split", "val", "--sample", "--seed", "3", "--nbest", "2"]
     many = ["translator", *drawn, "--out", "parts", "--workers", "2"]
     asked("translator", *drawn, "--out", "alone.parquet")
-    assert asked(*many) == ["parts: 4 examples in 4 parts, 0 of them skipped as there"]
+    # A call that was killed at its beginning.
+    Path("parts").mkdir()
+    Path("parts/_predictions.json.part").write_text("{")
+    assert asked(*many) == ["parts: 4 answered in 4 parts, 0 of them skipped as there"]
     alone, parts = (pq.read_table(name).to_pylist() for name in ("alone.parquet", "parts"))
     for one, other in zip(alone, parts, strict=True):
         assert one.pop("score") == pytest.approx(other.pop("score"), abs=1e-4)
@@ -246,7 +269,7 @@ def test_a_split_is_answered_by_workers_and_only_what_is_missing(
     Path("parts/part-00001.parquet").unlink()
     Path("parts/part-00002.parquet").write_bytes(before["part-00002.parquet"][:-9])
     told = json.loads(asked(*many, "--json")[-1])
-    assert told == {"out": "parts", "examples": 4, "parts": 4, "skipped": 2}
+    assert told == {"out": "parts", "answered": 4, "left_out": 0, "parts": 4, "skipped": 2}
     assert {file.name: file.read_bytes() for file in Path("parts").iterdir()} == before
     assert "4 of them skipped" in asked(*many)[0]
 
@@ -261,8 +284,79 @@ def test_a_split_is_answered_by_workers_and_only_what_is_missing(
         ),
     ):
         ended = intertitle("predict", *changed, "--tracking-uri", uri)
-        assert (ended.code, len(ended.err.splitlines()[-1:])) == (2, 1), ended.err
+        assert ended.code == 2, ended.err
+        assert "Traceback" not in ended.err
         assert named in ended.err.splitlines()[-1]
+
+    manifest = Path("parts/_predictions.json")
+    said = json.loads(manifest.read_text())
+    for text, named in (
+        (json.dumps(said | {"weights": "0" * 64}), "parts: holds predictions of weights '000"),
+        ("{", "_predictions.json: damaged: "),
+    ):
+        manifest.write_text(text)
+        ended = intertitle("predict", *many, "--tracking-uri", uri)
+        assert ended.code == 2
+        assert named in ended.err.splitlines()[-1]
+
+
+def test_every_item_of_a_corpus_is_told_of_though_nothing_is_said_of_it(
+    asked: Run,
+    intertitle: Run,
+    uri: str,
+    ray_cluster: None,
+    models: dict[str, TrainedModel],
+    tmp_path: Path,
+) -> None:
+    shown = coloured_things(4)
+    write_corpus(tmp_path / "new", [Item(s.key, f"{s.key}.mp4", "video") for s in shown], [])
+    write_features(tmp_path / "seen", shown, quarantined=["item 2"])
+    data = ("--corpus", "new", "--features", "seen")
+    ended = intertitle("predict", "captioner", *data, "--json", "--tracking-uri", uri)
+    *_, last = ended.out.splitlines()
+    told = {one["input"]: one["text"] for one in json.loads(last)["results"]}
+    assert list(told) == ["item 0", "item 1", "item 3"]
+    assert ended.err.splitlines()[-1] == "1 left out: quarantined items"
+    assert json.loads(last)["left_out"] == 1
+    captioner = models["captioner"]
+    for one in shown:
+        if one.key in told:
+            answers = rank_answers(
+                captioner.model,
+                Inputs(captioner, [[]], lambda _, one=one: one.features),
+                [0],
+                captioner.recipe.search,
+            )
+            assert told[one.key] == answers[0][0].texts[0]
+
+    (line,) = asked("captioner", *data, "--out", "parts", "--workers", 1)
+    assert line == "parts: 3 answered in 1 parts, 0 of them skipped as there"
+    rows = pq.read_table("parts").to_pylist()
+    assert {row["id"]: row["text"] for row in rows} == told
+    asked("captioner", *data, "--nbest", 2, "--out", "lists.jsonl")
+    ranked = asked("captioner", *data, "--rescore", "lists.jsonl")
+    assert [json.loads(line)["text"] for line in ranked[::2]] == list(told.values())
+
+    of_texts = models["translator"].data.corpus
+    ended = intertitle("predict", "translator", "--corpus", of_texts, "--tracking-uri", uri)
+    assert ended.code == 2
+    assert "--corpus: of no use to seq2seq_attention" in ended.err
+
+
+def test_what_is_no_text_is_named(
+    intertitle: Run, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", typed(b"\xef\xbb\xbfnichts\r\nGr\xfcn\n"))
+    ended = intertitle("predict", "translator", "-", "--tracking-uri", uri)
+    assert ended.code == 2
+    (line,) = ended.err.splitlines()
+    assert line.startswith("intertitle: standard input: line 2: Gr\\xfcn: not UTF-8")
+    ended = intertitle("predict", "translator", "--text", "Gr\udcfcn", "--tracking-uri", uri)
+    assert (ended.code, len(ended.err.splitlines())) == (2, 1)
+    monkeypatch.setattr("sys.stdin", typed(b"\xef\xbb\xbfnichts\r\n"))
+    marked = intertitle("predict", "translator", "-", "--tracking-uri", uri)
+    monkeypatch.setattr("sys.stdin", typed(b"nichts\n"))
+    assert marked.out == intertitle("predict", "translator", "-", "--tracking-uri", uri).out
 
 
 def test_attention_is_drawn_of_one_input(
@@ -280,7 +374,7 @@ def test_attention_is_drawn_of_one_input(
         ),
         (["translator", *2 * ["--text", "a"], "--explain", "a.png"], "2 inputs, allowed: one"),
         (["translator", "--split", "val", "--explain", "a.png"], "--explain a.png: not with"),
-        (["translator", "--split", "val", "--workers", "1"], "--workers: needs --split and --out"),
+        (["translator", "--split", "val", "--workers", "1"], "--workers: needs --split, "),
     ):
         ended = intertitle("predict", *arguments, "--tracking-uri", uri)
         assert ended.code == 2
@@ -320,8 +414,8 @@ def look(
     Path("empty.jpg").touch()
     Path("text.mp4").write_text("not a film")
 
-    def run(*arguments: object, stdin: str = "") -> Any:
-        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+    def run(*arguments: object, stdin: bytes = b"") -> Any:
+        monkeypatch.setattr("sys.stdin", typed(stdin))
         return intertitle("predict", *arguments, "--tracking-uri", seers)
 
     return run
@@ -351,8 +445,18 @@ def test_files_that_cannot_be_read_are_named_and_the_others_answered(look: Run) 
     assert (ended.code, json.loads(ended.out.splitlines()[-1])["failed"]) == (0, [])
 
 
+def test_a_file_whose_name_is_not_utf_8_is_told_and_written(look: Run) -> None:
+    Path("red.png").rename(os.fsdecode(b"r\xf6t.png"))
+    for out in ("a.jsonl", "a.parquet"):
+        ended = look("captioner", "-", "--out", out, stdin=b"r\xf6t.png\nblue.png\n")
+        assert ended.code == 0, ended.err
+    rows = pq.read_table("a.parquet").to_pylist()
+    assert [row["id"] for row in rows] == ["r\\xf6t.png", "blue.png"]
+    assert [p.id for p in read_predictions(Path("a.jsonl"), scored=True)] == [r["id"] for r in rows]
+
+
 def test_a_list_of_files_has_an_empty_line_for_each_that_cannot_be_read(look: Run) -> None:
-    files = "red.png\ngone.png\n\nblue.png\n"
+    files = b"red.png\ngone.png\n\nblue.png\n"
     ended = look("answerer", "-", "--question", "what colour", stdin=files)
     first, second, third = ended.out.splitlines()
     assert (ended.code, second) == (3, "")

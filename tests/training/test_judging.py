@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,11 +14,11 @@ from training.judging import evaluate_predictions
 from training.predictions import Prediction
 from training.tracking.compare import find_newest
 
-from .conftest import Trained, split_of
+from .conftest import Trained, coloured_things, split_of, write_features
 
 
 def test_the_first_of_each_counts_and_is_kept_apart_from_the_run_s_own(
-    trained: Trained, things: DataSource, words: Vocabularies
+    trained: Trained, things: DataSource, words: Vocabularies, tmp_path: Path
 ) -> None:
     examples = split_of(things, "val", words).examples
     right = [Prediction(e.id, 1, 0.0, e.targets[0]) for e in examples]
@@ -33,6 +34,12 @@ def test_the_first_of_each_counts_and_is_kept_apart_from_the_run_s_own(
     again = find_newest(run, "val")
     assert own is not None and again is not None
     assert again.record.how == own.record.how
+
+    # One whose item is in quarantine here is passed over.
+    shown = coloured_things(60)
+    seen = write_features(tmp_path / "seen", shown, quarantined=[str(examples[0].item_key)])
+    fewer = evaluate_predictions(run, right, "fewer", split="val", features=seen)
+    assert (fewer.num_examples, fewer.num_left_out) == (len(examples) - 1, 1)
 
     with pytest.raises(UserError, match=f"1 examples of 'val' have none, {examples[0].id!r} first"):
         evaluate_predictions(run, right[1:], "some", split="val")

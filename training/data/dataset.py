@@ -62,7 +62,7 @@ class Dataset:
         task: as given.
         vocabularies: as given.
         examples: that have features, in the corpus' order.
-        num_left_out: examples whose item is in quarantine.
+        left_out: the ids of examples whose item is in quarantine.
         lengths: frames, source and target tokens of each row, [rows].
 
     Raises:
@@ -83,12 +83,18 @@ class Dataset:
         self._store = _open_store(source.features) if source.features else None
         if self._store:
             for example in examples:
-                _check_item(example, self._store, source.corpus)
+                if example.item_key is None:
+                    raise UserError(
+                        f"{source.corpus}: example {example.id!r} has no item to look at"
+                    )
+                _check_item(example.item_key, self._store, source.corpus)
         store = self._store
         self.examples: tuple[Example, ...] = tuple(
             e for e in examples if store is None or str(e.item_key) in store
         )
-        self.num_left_out = len(examples) - len(self.examples)
+        self.left_out = tuple(
+            e.id for e in examples if store is not None and str(e.item_key) not in store
+        )
         if not self.examples:
             raise UserError(f"{source.corpus}: every item of split {split!r} is in quarantine")
         self._sources: list[list[int]] = [[] for _ in self.examples]
@@ -196,6 +202,36 @@ class Dataset:
         )
 
 
+class Items:
+    """The items of a corpus with their features, whether or not anything is said of them.
+
+    Args:
+        corpus: its folder or URL.
+        source: of the features.
+
+    Attributes:
+        keys: of those that have features, in the corpus' order.
+        left_out: of those in quarantine.
+
+    Raises:
+        UserError: the store never saw an item, or has none.
+    """
+
+    def __init__(self, corpus: str, source: FeatureSource) -> None:
+        self._store = _open_store(source)
+        keys = [item.key for item in Corpus(corpus).items()]
+        for key in keys:
+            _check_item(key, self._store, corpus)
+        self.keys = tuple(key for key in keys if key in self._store)
+        self.left_out = tuple(key for key in keys if key not in self._store)
+        if not self.keys:
+            raise UserError(f"{corpus}: every item is in quarantine")
+
+    def features(self, item: int) -> NDArray[np.float32]:
+        """Of one of `keys`, [T, D] or [T, cells, D]."""
+        return self._store.features(self.keys[item])
+
+
 def _open_store(features: FeatureSource) -> FeatureStore:
     store = FeatureStore(features.path, features.snapshot)
     found = store.snapshot.fingerprint.features_json()
@@ -207,12 +243,10 @@ def _open_store(features: FeatureSource) -> FeatureStore:
     return store
 
 
-def _check_item(example: Example, store: FeatureStore, corpus: str) -> None:
-    if example.item_key is None:
-        raise UserError(f"{corpus}: example {example.id!r} has no item to look at")
-    if store.record(example.item_key) is None:
+def _check_item(key: str, store: FeatureStore, corpus: str) -> None:
+    if store.record(key) is None:
         raise UserError(
-            f"{store.path}: has nothing on item {example.item_key!r} of {corpus}; "
+            f"{store.path}: has nothing on item {key!r} of {corpus}; "
             "run `intertitle precompute` again"
         )
 

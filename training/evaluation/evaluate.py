@@ -276,7 +276,7 @@ def evaluate(
                 replace(sample, reference_score=score if np.isfinite(score) else None)
                 for sample, score in zip(samples, likeliest.tolist(), strict=True)
             ]
-    return Evaluation(split, tuple(samples), len(samples), dataset.num_left_out, scores)
+    return Evaluation(split, tuple(samples), len(samples), len(dataset.left_out), scores)
 
 
 def _surprise_scores(told: NDArray[np.float64], tokenizer: Tokenizer, of: str = "") -> Scores:

@@ -40,7 +40,7 @@ def find(
     Raises:
         UserError: the model can't be searched so.
     """
-    rules = _rules(search, tokenizer)
+    rules = _rules(search, tokenizer, search.max_tokens)
     if search.method == "sample":
         chances = chances_of(search.seed, numbers, num, search.max_tokens + 1)
         return sample(
@@ -82,23 +82,25 @@ def write_on(
         UserError: the model can't be searched so.
     """
     chances = chances_of(search.seed, range(len(batch)), 1, num_tokens)
-    return run_on(model, batch, chances, _draws(search), rules=_rules(search, tokenizer))
+    return run_on(
+        model, batch, chances, _draws(search), rules=_rules(search, tokenizer, num_tokens)
+    )
 
 
 def _draws(search: SearchConfig) -> Draws:
     return Draws(search.temperature, search.top_k, search.top_p)
 
 
-def _rules(search: SearchConfig, tokenizer: Tokenizer) -> Rules:
+def _rules(search: SearchConfig, tokenizer: Tokenizer, max_tokens: int) -> Rules:
     prefix = tuple(tokenizer.encode(search.prefix))
     if UNK_ID in prefix:
         raise UserError(
             f"search.prefix: {search.prefix!r}, allowed: words that the model knows, of which it "
             f"reads {tokenizer.decode(prefix)!r}"
         )
-    if len(prefix) > search.max_tokens:
+    if len(prefix) > max_tokens:
         raise UserError(
-            f"search.prefix: {len(prefix)} words, allowed: at most search.max_tokens, "
-            f"{search.max_tokens}"
+            f"search.prefix: {len(prefix)} words, allowed: at most as many as are written, "
+            f"{max_tokens}"
         )
     return Rules(search.min_tokens, search.no_repeat_ngram, prefix)

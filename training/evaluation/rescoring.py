@@ -6,6 +6,7 @@ mean of both scores.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -36,12 +37,13 @@ def rescore(
         model: in evaluation mode.
         questions: what candidates are about.
         numbers: of the questions, by the candidates' ids.
-        candidates: those of an id need not stand together.
+        candidates: those of an id need not stand together. Another first by rank begins another
+            list of its id: the same sentence was asked about twice.
         length_penalty: see above.
         weight: 0..1.
 
     Returns:
-        The candidates with their new ranks and scores; ids in the order of their first candidate,
+        The candidates with their new ranks and scores; lists in the order of their first candidate,
         equals in the order given.
 
     Raises:
@@ -68,9 +70,12 @@ def rescore(
         ):
             own = log_prob / (len(rows[n][1]) + 1) ** length_penalty
             scores[n] = (1 - weight) * own + weight * candidates[n].score
-    lists: dict[str, list[Prediction]] = {}
+    lists: dict[tuple[str, int], list[Prediction]] = {}
+    firsts: Counter[str] = Counter()
     for n, candidate in enumerate(candidates):
-        lists.setdefault(candidate.id, []).append(replace(candidate, score=scores[n]))
+        firsts[candidate.id] += candidate.rank == 1
+        scored = replace(candidate, score=scores[n])
+        lists.setdefault((candidate.id, firsts[candidate.id]), []).append(scored)
     return [
         replace(one, rank=rank)
         for found in lists.values()

@@ -151,7 +151,8 @@ def find_newest(
         record = read_record(download(run, path))
         how = record.how
         if (
-            how["ensemble"] == [run.run_id, *(other.run_id for other in ensemble)]
+            how["split"] == split
+            and how["ensemble"] == [run.run_id, *(other.run_id for other in ensemble)]
             and how.get("predictions") == predictions
             and corpus in (None, how["data"]["corpus_fingerprint"])
             and search in (None, SearchConfig.model_validate(how["search"]))

@@ -72,7 +72,7 @@ def test_a_long_target_is_cut_and_still_ends(things: DataSource, words: Vocabula
 def test_quarantined_items_are_left_out_and_counted(tmp_path: Path, words: Vocabularies) -> None:
     data = write_data(tmp_path, coloured_things(20), quarantined=("item 1", "item 3", "item 5"))
     train, val = (split_of(data, split, words, 30) for split in ("train", "val"))
-    assert (train.num_left_out, val.num_left_out) == (2, 1)
+    assert (train.left_out, val.left_out) == (("about-item 1", "about-item 3"), ("about-item 5",))
     assert len(train.examples) == 16 - 2
     assert not {e.item_key for e in train.examples} & {"item 1", "item 3"}
 
@@ -114,8 +114,8 @@ def test_a_store_that_has_changed_since_is_read_as_it_was_and_told_apart(
     gone = ItemRecord(first.key, first.source, first.view, stage="decode", error="missing")
     publish(store.path, replace(store.snapshot, table=table_of([gone, *rest])))
     now = describe_data(data.corpus, features_of(data).path, "pooled")
-    assert split_of(data, "val", words, 30).num_left_out == 0
-    assert split_of(now, "val", words, 30).num_left_out == 1
+    assert split_of(data, "val", words, 30).left_out == ()
+    assert len(split_of(now, "val", words, 30).left_out) == 1
     with pytest.raises(UserError, match=f"snapshot was {features_of(data).snapshot}"):
         check_unchanged(data)
 

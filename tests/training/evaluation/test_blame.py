@@ -14,6 +14,8 @@ from training.predictions import Prediction
 
 from ..conftest import make_loop, small_recipe, split_of
 
+# With such weights a model likes some references better than what it says, and some not.
+SURE = 2.0
 SEARCH = SearchConfig(beam_size=2, length_penalty=0.7, max_tokens=8)
 
 
@@ -22,16 +24,23 @@ def test_a_reference_scores_as_if_the_search_had_found_it(
 ) -> None:
     recipe = small_recipe()
     model = make_loop(things, words, recipe).model.eval()
+    for parameter in model.parameters():
+        parameter.data.mul_(SURE)
     dataset = split_of(things, "val", words)
     evaluation = evaluate(model, words.target, dataset, "val", SEARCH, recipe.training)
     numbers = {example.id: n for n, example in enumerate(dataset.examples)}
-    wanted = [Prediction(e.id, 1, 0.0, text) for e in dataset.examples for text in e.targets]
+    wanted = [
+        Prediction(e.id, rank, 0.0, text)
+        for e in dataset.examples
+        for rank, text in enumerate(e.targets, start=1)
+    ]
     ranked = rescore(model, dataset, numbers, wanted, length_penalty=0.7, weight=0)  # type: ignore[arg-type]
     best = {one.id: one.score for one in ranked if one.rank == 1}
     missed = []
     for sample in evaluation.samples:
         assert sample.reference_score == pytest.approx(best[sample.id], abs=1e-5)
         missed.append(best[sample.id] > sample.score + 1e-3)
+    assert 0 < np.mean(missed) < 1
     assert evaluation.scores.values["search_errors"] == pytest.approx(100 * np.mean(missed))
 
 

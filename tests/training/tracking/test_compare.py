@@ -110,6 +110,8 @@ def test_the_newest_evaluation_of_the_split_counts(uri: str) -> None:
         folder = "eval/val/ensemble_of_2/20280101T000000.000000"
         log_evaluation(open_run, SAMPLES, "val", folder, others=["another"])
     assert find_newest(run, "val", search=SearchConfig(beam_size=9)) is None
+    # The name of a folder above all of them, and of no split.
+    assert find_newest(run, "eval") is None
     assert read_newest(run, "val").record.hypotheses == tuple(s.hypothesis for s in BETTER)
     assert len(read_newest(run, "test").record.ids) == 5
     assert read_newest(run, "val", "f").record.hypotheses == tuple(s.hypothesis for s in BETTER)

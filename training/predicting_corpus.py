@@ -1,4 +1,4 @@
-"""A whole split answered on Ray, in parts that stay: a call again does only what is missing.
+"""A whole corpus answered on Ray, in parts that stay: a call again does only what is missing.
 
 The parts are Parquet files in one folder, which any reader of Parquet reads as one table; beside
 them `_predictions.json` says what they are of.
@@ -6,6 +6,7 @@ them `_predictions.json` says what they are of.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,87 +21,101 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util import ActorPool
 
 from pipeline.errors import JobError, UserError
+from training.checkpoint import save_tensors
 from training.data.source import DataSource
 from training.evaluation.evaluate import Progress, quiet
 from training.placement import cpus_per_worker, on_gpus
-from training.prediction import ask_split, tell
+from training.prediction import Asked, ask_items, ask_split, tell
 from training.predictions import Prediction, write_predictions
 from training.scoring import load_together
 from training.tracking.run import RunRef
 from training.trained import TrainedModel
 
 MANIFEST = "_predictions.json"
-# Examples of a part: what is lost when all is killed, and what a worker takes at once.
-PART_EXAMPLES = 512
+# Answers of a part: what is lost when all is killed, and what a worker takes at once.
+PART_ANSWERS = 512
 # A worker that dies is replaced, and tells its part again, so many times.
 MAX_FAILURES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class SplitJob:
+class CorpusJob:
     """What is to be answered.
 
     Attributes:
         runs: that tell, together if they are several.
         search: fields of `SearchConfig`; None is as in the first's recipe.
         data: the corpus and the features.
-        split: of the corpus.
-        nbest: predictions an example at most.
+        split: whose examples are asked about; None: every item, whatever is said of it.
+        question: about every item.
+        nbest: predictions of each at most.
     """
 
     runs: tuple[RunRef, ...]
     search: dict[str, Any]
     data: DataSource
-    split: str
+    split: str | None
+    question: str | None = None
     nbest: int = 1
 
     def load(self) -> TrainedModel:
         """The model."""
         return load_together(self.runs).searching(**self.search)
 
+    def ask(self, trained: TrainedModel) -> Asked:
+        """The questions.
+
+        Raises:
+            UserError: as of `ask_split` and `ask_items`.
+        """
+        if self.split is not None:
+            return ask_split(trained, self.data, self.split)
+        return ask_items(trained, self.data, self.question)
+
 
 @dataclass(frozen=True, slots=True)
-class SplitReport:
+class CorpusReport:
     """What came of it.
 
     Attributes:
-        examples: that are answered, in all parts.
+        answered: examples or items, in all parts.
+        left_out: whose item is in quarantine.
         parts: all of them.
         skipped: parts that were there.
     """
 
-    examples: int
+    answered: int
+    left_out: int
     parts: int
     skipped: int
 
 
-def predict_split(
+def predict_corpus(
     trained: TrainedModel,
-    job: SplitJob,
+    job: CorpusJob,
     out: Path,
     workers: int,
     on_progress: Progress = quiet,
-) -> SplitReport:
-    """Answer a split, or what of it is missing. Needs a running Ray (`ray.init`).
+) -> CorpusReport:
+    """Answer a corpus, or what of it is missing. Needs a running Ray (`ray.init`).
 
     What is told of an example hangs neither on the number of workers nor on what was there.
 
     Args:
-        trained: what `SplitJob.load` gives.
+        trained: what `CorpusJob.load` gives.
         job: what to answer.
         out: a folder, of this process alone: workers send what they tell.
         workers: each holds the model.
-        on_progress: told how many examples are done, of how many.
+        on_progress: told how many are done, of how many.
 
     Raises:
         UserError: more workers than the cluster can place, a folder of something else, or what a
             worker found.
         JobError: workers died again and again.
     """
-    ids = ask_split(trained, job.data, job.split).ids
-    parts = [
-        range(at, min(at + PART_EXAMPLES, len(ids))) for at in range(0, len(ids), PART_EXAMPLES)
-    ]
+    asked = job.ask(trained)
+    ids = asked.ids
+    parts = [range(at, min(at + PART_ANSWERS, len(ids))) for at in range(0, len(ids), PART_ANSWERS)]
     _claim(out, _manifest(job, trained, len(ids)))
     files = [out / f"part-{n:05}.parquet" for n in range(len(parts))]
     missing = [
@@ -126,12 +141,12 @@ def predict_split(
             raise JobError(f"predicting: workers died: {error}") from error
     for file, part in zip(files, parts, strict=True):
         if not _is_whole(file, ids, part):
-            raise JobError(f"{file}: does not hold its {len(part)} examples")
-    return SplitReport(len(ids), len(parts), len(parts) - len(missing))
+            raise JobError(f"{file}: does not hold its {len(part)} answers")
+    return CorpusReport(len(ids), len(asked.left_out), len(parts), len(parts) - len(missing))
 
 
 class _Worker:
-    """Holds the model and the split; lives in a Ray actor.
+    """Holds the model and the questions; lives in a Ray actor.
 
     Args:
         job: what is answered.
@@ -139,37 +154,43 @@ class _Worker:
         gpu: whether it has one.
     """
 
-    def __init__(self, job: SplitJob, num_threads: int, gpu: bool) -> None:
+    def __init__(self, job: CorpusJob, num_threads: int, gpu: bool) -> None:
         torch.set_num_threads(num_threads)
         self._trained, self._nbest = job.load(), job.nbest
         if gpu:
             self._trained.model.to("cuda")
-        self._asked = ask_split(self._trained, job.data, job.split)
+        self._asked = job.ask(self._trained)
 
-    def tell(self, part: int, examples: Sequence[int]) -> tuple[int, list[Prediction]]:
-        """The number of a part, and what is told of its examples."""
-        return part, tell(self._trained, self._asked, examples, self._nbest)
+    def tell(self, part: int, numbers: Sequence[int]) -> tuple[int, list[Prediction]]:
+        """The number of a part, and what is told of it."""
+        return part, tell(self._trained, self._asked, numbers, self._nbest)
 
 
-def _start(job: SplitJob, workers: int, num_parts: int) -> list[Any]:
-    """So many workers, but not more than there are parts."""
+def _start(job: CorpusJob, workers: int, num_parts: int) -> list[Any]:
+    """So many workers, but not more than there are parts: those share the cluster."""
+    # More than there can be are refused, however little is left to do.
+    cpus_per_worker(workers)
+    workers = min(workers, num_parts)
     cpus, gpu = cpus_per_worker(workers), on_gpus(workers)
     actor = ray.remote(
         num_cpus=cpus, num_gpus=int(gpu), max_restarts=MAX_FAILURES, max_task_retries=MAX_FAILURES
     )(_Worker)
-    return [actor.remote(job, cpus, gpu) for _ in range(min(workers, num_parts))]
+    return [actor.remote(job, cpus, gpu) for _ in range(workers)]
 
 
-def _manifest(job: SplitJob, trained: TrainedModel, num_examples: int) -> dict[str, Any]:
+def _manifest(job: CorpusJob, trained: TrainedModel, num_answers: int) -> dict[str, Any]:
     """What the parts of a folder are of: with another of these they would be others."""
     return {
         "runs": [run.run_id for run in job.runs],
+        # A run that was resumed tells otherwise.
+        "weights": hashlib.sha256(save_tensors(trained.model.state_dict())).hexdigest(),
         "search": trained.recipe.search.model_dump(),
         "data": asdict(job.data),
         "split": job.split,
+        "question": job.question,
         "nbest": job.nbest,
-        "num_examples": num_examples,
-        "part_examples": PART_EXAMPLES,
+        "num_answers": num_answers,
+        "part_answers": PART_ANSWERS,
     }
 
 
@@ -179,9 +200,12 @@ def _claim(out: Path, manifest: dict[str, Any]) -> None:
     Raises:
         UserError: it is of something else.
     """
-    file = out / MANIFEST
+    file, scratch = out / MANIFEST, out / f"{MANIFEST}.part"
     if file.is_file():
-        found = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            found = json.loads(file.read_bytes())
+        except ValueError as error:
+            raise UserError(f"--out: {file}: damaged: {error}; allowed: another folder") from error
         for name, value in manifest.items():
             if found.get(name) != value:
                 raise UserError(
@@ -189,10 +213,10 @@ def _claim(out: Path, manifest: dict[str, Any]) -> None:
                     f"{value!r}, or another folder"
                 )
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    # A call that was killed here may have left the scratch.
+    if out.exists() and not (out.is_dir() and {*out.iterdir()} <= {scratch}):
         raise UserError(f"--out: {out}: not a folder of predictions, allowed: one, or a new folder")
     out.mkdir(parents=True, exist_ok=True)
-    scratch = out / f"{MANIFEST}.part"
     scratch.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     scratch.replace(file)
 
