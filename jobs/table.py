@@ -101,5 +101,5 @@ def _write_page(results: Results, out: Path) -> None:
         if row.measured and not any(row.measured[0].record.hypotheses):
             texts = texts_by_epoch(row.measured[0].run)
             apart = max(1, (len(texts) - 1) // (NUM_EPOCHS_SHOWN - 1))
-            written[row.label] = texts[::apart][: NUM_EPOCHS_SHOWN - 1] + texts[-1:]
+            written[row.label] = texts[:-1][::apart][: NUM_EPOCHS_SHOWN - 1] + texts[-1:]
     out.write_text(render(results, pictures, written), "utf-8")

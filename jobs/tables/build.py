@@ -13,7 +13,7 @@ from typing import TypedDict
 
 from jobs.importing import run_import
 from jobs.precompute import run_precompute
-from jobs.tables.config import RescoringConfig, RowConfig, TableConfig
+from jobs.tables.config import RescoringConfig, RowConfig, RunsConfig, TableConfig
 from jobs.watch import watching
 from pipeline.corpus import Corpus, write_corpus
 from pipeline.errors import UserError
@@ -21,11 +21,12 @@ from pipeline.location import location
 from pipeline.precompute import PrecomputeOptions
 from pipeline.sampling import Every, Uniform
 from pipeline.snapshot import current_id
-from training.config import change_search, load_recipe
+from training.config import Recipe, change_search, load_recipe
 from training.data.source import describe_data
 from training.experiment import logged_job, resume, train
 from training.judging import evaluate_predictions
 from training.models.build import task_of
+from training.models.config import Section
 from training.prediction import ask_split, rank_anew, tell
 from training.predictions import Prediction
 from training.scoring import data_for, evaluate_run, load_trained
@@ -93,6 +94,7 @@ class Workshop:
     def _corpus(self, name: str) -> Path:
         """Of this file; imported if it is not there."""
         path, config = self._work / "corpora" / name, self._config.corpora[name]
+        _claim(path, config)
         if not path.is_dir():
             self._on_step(f"importing {name}")
             begun = path.with_name(f"{name}.part")
@@ -114,6 +116,7 @@ class Workshop:
         if name is None:
             return None
         path, config = self._work / "features" / name, self._config.stores[name]
+        _claim(path, config)
         if current_id(location(path)) is None:
             self._on_step(f"features {name}")
             sampling = Every(config.every) if config.every else Uniform(config.frames)
@@ -129,11 +132,7 @@ class Workshop:
         found = find_named(title, self._uri)
         if found is not None:
             there, is_finished = found
-            if logged_job(there).recipe != recipe:
-                raise UserError(
-                    f"run {title}: is there, and of another recipe than this table's, allowed: "
-                    "another --tracking-uri"
-                )
+            self._check_same(there, config, recipe)
             if is_finished:
                 return there
         if not self._may_train:
@@ -163,6 +162,28 @@ class Workshop:
                 on_start=watch.on_start,
                 on_report=watch.on_report,
             ).run
+
+    def _check_same(self, there: RunRef, config: RunsConfig, recipe: Recipe) -> None:
+        """That a run of this name is what this table would train.
+
+        Raises:
+            UserError: it is something else.
+        """
+        job = logged_job(there)
+        corpus, features = self._corpus(config.corpus), self._features(config.features)
+        data = describe_data(corpus, features, task_of(recipe.model).sees)
+        mine, theirs = (one.features and one.features.fingerprint for one in (data, job.data))
+        for what, same in (
+            ("recipe", job.recipe == recipe),
+            ("corpus", job.data.corpus_fingerprint == data.corpus_fingerprint),
+            ("make of features", mine == theirs),
+            ("beginning", (job.init_from is None) == (config.init_from is None)),
+        ):
+            if not same:
+                raise UserError(
+                    f"run {there.name}: is there, and of another {what} than this table's, "
+                    "allowed: another --tracking-uri"
+                )
 
     def _measure(self, row: RowConfig, runs: Sequence[RunRef]) -> Measured | None:
         """What a row's runs score, measured where they have not been."""
@@ -207,6 +228,21 @@ class Workshop:
         lists = tell(writing, asked, range(len(asked.ids)), config.nbest)
         judging = load_trained(judge).on_gpu_if_any()
         return rank_anew(judging, ask_split(judging, data, where["split"]), lists, config.weight)
+
+
+def _claim(path: Path, config: Section) -> None:
+    """Say beside a folder what it is made of.
+
+    Raises:
+        UserError: it is there, and made of something else.
+    """
+    said, made = path.with_name(f"{path.name}.json"), config.model_dump_json(indent=1)
+    if path.exists() and not (said.is_file() and said.read_text("utf-8") == made):
+        raise UserError(
+            f"{path}: is there, and made otherwise than this table says, allowed: another --work"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    said.write_text(made, "utf-8")
 
 
 def _keep_few(path: Path, num_train: int) -> None:

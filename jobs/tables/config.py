@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from pipeline.errors import UserError
+from training.config import change_search, load_recipe
 from training.evaluation.statistics import METRICS
 from training.models.config import PositiveInt, Section, Share
 
@@ -20,8 +21,15 @@ def _known_metric(name: str) -> str:
     return name
 
 
+def _different(seeds: list[int]) -> list[int]:
+    if len({*seeds}) < len(seeds):
+        raise ValueError("allowed: each seed once")
+    return seeds
+
+
 Metric = Annotated[str, AfterValidator(_known_metric)]
 Seed = Annotated[int, Field(ge=0)]
+Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_different)]
 
 
 class CorpusConfig(Section):
@@ -74,7 +82,7 @@ class RunsConfig(Section):
     recipe: str
     corpus: str
     features: str | None = None
-    seeds: list[Seed] = Field(default=[0], min_length=1)
+    seeds: Seeds = Field(default=[0])
     set: list[str] = Field(default_factory=list)
     init_from: str | None = None
 
@@ -143,18 +151,30 @@ class TableConfig(Section):
             _check_name("corpus", runs.corpus, self.corpora)
             _check_name("features", runs.features, self.stores)
             _check_name("init_from", runs.init_from, self.runs)
+        for name in self.runs:
+            self._check_beginning(name)
         for row in self.rows:
             _check_name("runs", row.runs, self.runs)
             _check_name("corpus", row.corpus, self.corpora)
             _check_name("features", row.features, self.stores)
             if row.rescoring:
                 _check_name("rescoring.runs", row.rescoring.runs, self.runs)
-                if row.search:
-                    raise ValueError(f"row {row.label!r}: search or rescoring, one of the two")
+                if row.search or row.together > 1:
+                    raise ValueError(
+                        f"row {row.label!r}: rescoring, allowed: without search and together"
+                    )
             there = len(self.runs[row.runs].seeds)
             if row.together > there:
                 raise ValueError(f"row {row.label!r}: together {row.together} of {there} runs")
         return self
+
+    def _check_beginning(self, name: str) -> None:
+        """That runs do not begin, in the end, with themselves."""
+        path = [name]
+        while begin := self.runs[path[-1]].init_from:
+            if begin in path:
+                raise ValueError(f"runs {name!r}: init_from {begin!r}, which begins with them")
+            path.append(begin)
 
 
 def _check_name(field: str, name: str | None, known: dict[str, Any]) -> None:
@@ -175,14 +195,17 @@ def load_table(name: str) -> TableConfig:
         UserError: there is none, or a value is not allowed.
     """
     if name.endswith(".toml"):
-        text = Path(name).read_text("utf-8")
+        try:
+            text = Path(name).read_text("utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{name}: not TOML: {error}") from error
     elif name in table_names():
         text = (resources.files("jobs") / "tables" / f"{name}.toml").read_text("utf-8")
     else:
         known = ", ".join(table_names())
         raise UserError(f"table: {name!r}, allowed: {known}, or the path of a .toml file")
     try:
-        return TableConfig.model_validate(tomllib.loads(text))
+        config = TableConfig.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{name}: not TOML: {error}") from error
     except ValidationError as error:
@@ -191,3 +214,10 @@ def load_table(name: str) -> TableConfig:
         where = f"{name}: {field}:" if field else f"{name}:"
         shown = "" if first["type"] == "missing" or not field else f" {first['input']!r}:"
         raise UserError(f"{where}{shown} {first['msg']}") from error
+    recipes = {title: load_recipe(runs.recipe, runs.set) for title, runs in config.runs.items()}
+    for row in config.rows:
+        try:
+            change_search(recipes[row.runs], row.search)
+        except UserError as error:
+            raise UserError(f"{name}: row {row.label!r}: {error}") from error
+    return config

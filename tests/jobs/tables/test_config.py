@@ -43,8 +43,17 @@ def test_the_project_s_tables_name_what_there_is(name: str) -> None:
         (
             'runs = "r"',
             'runs = "r"\nsearch = { beam_size = 2 }\nrescoring = { runs = "r" }',
-            "row 'l': search or rescoring, one of the two",
+            "row 'l': rescoring, allowed: without search and together",
         ),
+        (
+            'corpus = "c"',
+            'corpus = "c"\nseeds = [1, 2]\n[[rows]]\nlabel = "m"\nruns = "r"\ntogether = 2\n'
+            'rescoring = { runs = "r" }',
+            "row 'm': rescoring, allowed: without search and together",
+        ),
+        ('corpus = "c"', 'corpus = "c"\nseeds = [1, 1]', "runs.r.seeds: [1, 1]: "),
+        ('corpus = "c"', 'corpus = "c"\ninit_from = "r"', "runs 'r': init_from 'r', which begins"),
+        ('runs = "r"', 'runs = "r"\nsearch = { beam_sizes = 2 }', "row 'l': char_lm: search.beam"),
         ('["sacrebleu"]', '["bleu"]', "metrics.0: 'bleu': "),
         ('label = "l"', "", "rows.0.label: Field required"),
         ("title =", "title", "not TOML"),
@@ -58,6 +67,12 @@ def test_a_mistake_is_named(tmp_path: Path, was: str, becomes: str, told: str) -
     with pytest.raises(UserError, match=r"t\.toml: ") as refused:
         load_table(str(file))
     assert told in str(refused.value)
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "t.toml").write_bytes(b"title = '\xff'")
+    with pytest.raises(UserError, match=r"t\.toml: not TOML: "):
+        load_table(str(tmp_path / "t.toml"))
 
 
 def test_no_such_table() -> None:

@@ -123,6 +123,17 @@ def test_a_table_is_made_once_and_read_ever_after(
     refused = intertitle("table", "table.toml")
     assert refused.code == 2
     assert "run reversed-1: is there, and of another recipe" in refused.err
+    Path("table.toml").write_text(TABLE.replace("num_train = 60", "num_train = 61"))
+    refused = intertitle("table", "table.toml")
+    assert refused.code == 2
+    assert "pairs: is there, and made otherwise than this table says" in refused.err
+    fewer = TABLE.replace('corpus = "pairs"', 'corpus = "fewer"').replace(
+        "corpora.pairs", "corpora.fewer"
+    )
+    Path("table.toml").write_text(fewer.replace("num_train = 60", "num_train = 50"))
+    refused = intertitle("table", "table.toml")
+    assert refused.code == 2
+    assert "run reversed-1: is there, and of another corpus" in refused.err
 
 
 def test_features_that_were_never_finished_are_gone_on_with(
@@ -130,16 +141,20 @@ def test_features_that_were_never_finished_are_gone_on_with(
 ) -> None:
     text = TABLE.replace("seeds = [1, 2]", 'features = "seen"\nseeds = [1, 2]')
     (tmp_path / "table.toml").write_text(f'{text}\n[stores.seen]\ncorpus = "pairs"\n')
+    config = load_table(str(tmp_path / "table.toml"))
     (tmp_path / "data").mkdir()
     write_corpus(tmp_path / "work" / "corpora" / "pairs", [], [])
     (tmp_path / "work" / "features" / "seen" / "shards").mkdir(parents=True)
+    for kind, made in (("corpora", config.corpora["pairs"]), ("features", config.stores["seen"])):
+        name = "pairs" if kind == "corpora" else "seen"
+        (tmp_path / "work" / kind / f"{name}.json").write_text(made.model_dump_json(indent=1))
 
     def begin(corpus: Any, store: Any, options: Any) -> None:
         raise JobError(f"{store.name} is begun")
 
     monkeypatch.setattr("jobs.tables.build.run_precompute", begin)
     workshop = Workshop(
-        load_table(str(tmp_path / "table.toml")),
+        config,
         tmp_path / "data",
         tmp_path / "work",
         f"sqlite:///{tmp_path}/mlflow.db",
