@@ -8,18 +8,16 @@
 PyTorch), on a GPU in PyTorch, in half precision. Scaling pixel values is inside the network, so all
 take plain uint8 frames. What the driver prepares holds the weights: a worker downloads nothing and
 needs no file.
+
+Whatever needs PyTorch is imported where it is used: it takes more than a second and 200 MB, and
+neither the workers that decode nor those with ONNX Runtime need it.
 """
 
 from __future__ import annotations
 
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-import torch
-
-from pipeline.backbone import efficientnet, onnx_file, timm_model
-from pipeline.backbone.export import exported
-from pipeline.backbone.network import FrameNetwork, weights_to_bytes
-from pipeline.backbone.runtime import OnnxBackbone, TorchBackbone
 from pipeline.backbone.spec import (
     BATCH,
     FEATURES,
@@ -30,22 +28,21 @@ from pipeline.backbone.spec import (
 )
 from pipeline.errors import UserError
 
+if TYPE_CHECKING:
+    from pipeline.backbone.network import FrameNetwork
+
 __all__ = [
     "BATCH",
     "FEATURES",
     "Backbone",
     "BackboneSpec",
-    "OnnxBackbone",
     "Precision",
     "PreparedModel",
-    "TorchBackbone",
     "backbone_spec",
     "open_backbone",
     "precision",
     "prepare_backbone",
 ]
-
-ALLOWED = (*efficientnet.NAMES, timm_model.SYNTAX, onnx_file.SYNTAX)
 
 
 def backbone_spec(
@@ -62,6 +59,8 @@ def backbone_spec(
     Raises:
         UserError: there is none of that name, or it can't give such features.
     """
+    from pipeline.backbone import efficientnet, onnx_file, timm_model
+
     if features not in FEATURES:
         raise UserError(f"features: {features!r}, allowed: {', '.join(FEATURES)}")
     if name in efficientnet.NAMES:
@@ -70,7 +69,8 @@ def backbone_spec(
         return timm_model.make_spec(name, features, weights_sha256)
     if name.startswith(onnx_file.PREFIX):
         return onnx_file.make_spec(name, features, weights_sha256)
-    raise UserError(f"backbone: {name!r}, allowed: {', '.join(ALLOWED)}")
+    known = (*efficientnet.NAMES, timm_model.SYNTAX, onnx_file.SYNTAX)
+    raise UserError(f"backbone: {name!r}, allowed: {', '.join(known)}")
 
 
 def precision(spec: BackboneSpec, *, gpu: bool) -> Precision:
@@ -78,6 +78,8 @@ def precision(spec: BackboneSpec, *, gpu: bool) -> Precision:
 
     An ONNX file runs as it is, on the CPU everywhere.
     """
+    from pipeline.backbone import onnx_file
+
     if not gpu or spec.name.startswith(onnx_file.PREFIX):
         return "float32"
     in_half: Precision = _family(spec).GPU_PRECISION
@@ -94,6 +96,10 @@ def prepare_backbone(spec: BackboneSpec, compute_in: Precision) -> PreparedModel
     Raises:
         UserError: the weights are not to be had, or not those of the specification.
     """
+    from pipeline.backbone import onnx_file
+    from pipeline.backbone.export import exported
+    from pipeline.backbone.network import weights_to_bytes
+
     if spec.name.startswith(onnx_file.PREFIX):
         if compute_in != "float32":
             raise ValueError(f"{spec.name}: an ONNX file runs in float32, not in {compute_in}")
@@ -115,7 +121,13 @@ def open_backbone(spec: BackboneSpec, num_threads: int, model: PreparedModel) ->
         model: from `prepare_backbone`.
     """
     if model.precision == "float32":
+        from pipeline.backbone.onnx_runtime import OnnxBackbone
+
         return OnnxBackbone(spec, model.data, num_threads)
+    import torch
+
+    from pipeline.backbone.torch_runtime import TorchBackbone
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return TorchBackbone(spec, _network(spec, model.data), device, model.precision)
 
@@ -126,4 +138,6 @@ def _network(spec: BackboneSpec, weights: bytes | None = None) -> FrameNetwork:
 
 
 def _family(spec: BackboneSpec) -> ModuleType:
+    from pipeline.backbone import efficientnet, timm_model
+
     return timm_model if spec.name.startswith(timm_model.PREFIX) else efficientnet

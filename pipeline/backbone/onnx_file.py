@@ -19,7 +19,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.backbone.cache import write_cached
-from pipeline.backbone.runtime import open_session
+from pipeline.backbone.onnx_runtime import open_session
 from pipeline.backbone.spec import BackboneSpec, describe_output
 from pipeline.errors import UserError
 from pipeline.location import cache_folder

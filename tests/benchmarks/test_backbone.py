@@ -12,12 +12,12 @@ import torch
 
 from pipeline.backbone import (
     BATCH,
-    TorchBackbone,
     backbone_spec,
     efficientnet,
     open_backbone,
     prepare_backbone,
 )
+from pipeline.backbone.torch_runtime import TorchBackbone
 
 ROUNDS = 3
 

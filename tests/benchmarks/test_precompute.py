@@ -23,12 +23,12 @@ from PIL import Image
 from jobs.cluster import cluster
 from pipeline.backbone import (
     BATCH,
-    TorchBackbone,
     backbone_spec,
     efficientnet,
     open_backbone,
     prepare_backbone,
 )
+from pipeline.backbone.torch_runtime import TorchBackbone
 from pipeline.corpus import Corpus, Item, write_corpus
 from pipeline.importers.flickr8k import import_flickr8k
 from pipeline.importers.rendered import render_corpus

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +12,15 @@ import pytest
 
 from pipeline.backbone import (
     BATCH,
-    OnnxBackbone,
     PreparedModel,
-    TorchBackbone,
     backbone_spec,
     efficientnet,
     open_backbone,
     precision,
     prepare_backbone,
 )
+from pipeline.backbone.onnx_runtime import OnnxBackbone
+from pipeline.backbone.torch_runtime import TorchBackbone
 from pipeline.corpus import Corpus
 from pipeline.decode import decode
 from pipeline.errors import UserError
@@ -85,6 +87,27 @@ def test_a_frame_has_the_same_features_alone_and_with_any_number_of_threads(
     assert np.array_equal(one_thread(frames), features)
     for index in (0, BATCH - 1, BATCH, len(frames) - 1):
         assert np.array_equal(two_threads(frames[index : index + 1])[0], features[index])
+
+
+ON_A_CPU = """
+import sys
+import numpy as np
+import pipeline.precompute.flow
+from pipeline.backbone import BackboneSpec, PreparedModel, open_backbone
+spec = BackboneSpec("efficientnet_lite0", "pooled", 224, (1280,), "", "")
+model = PreparedModel("float32", open(sys.argv[1], "rb").read())
+print(open_backbone(spec, 1, model)(np.zeros((1, 224, 224, 3), np.uint8)).shape)
+print(sorted({"torch", "onnx", "timm"} & {*sys.modules}))
+"""
+
+
+def test_what_decodes_or_computes_on_a_cpu_never_loads_pytorch(
+    model: PreparedModel, tmp_path: Path
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(model.data)
+    command = [sys.executable, "-c", ON_A_CPU, tmp_path / "model.onnx"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert told.splitlines() == ["(1, 1280)", "[]"]
 
 
 def test_no_frames_have_no_features(model: PreparedModel, frames: np.ndarray) -> None:

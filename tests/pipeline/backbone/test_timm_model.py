@@ -11,13 +11,13 @@ import safetensors.torch
 import torch
 
 from pipeline.backbone import (
-    TorchBackbone,
     backbone_spec,
     open_backbone,
     precision,
     prepare_backbone,
     timm_model,
 )
+from pipeline.backbone.torch_runtime import TorchBackbone
 from pipeline.errors import UserError
 
 timm = timm_model._import_timm()
