@@ -17,6 +17,8 @@ from hypothesis import settings
 # Sets how Ray authenticates, which Ray reads when it is imported: so before any test imports Ray.
 import pipeline  # noqa: F401
 
+from .ports import free_ports
+
 # A shared machine is slow at times, and a test that fails must fail again.
 settings.register_profile("intertitle", deadline=None, derandomize=True)
 settings.load_profile("intertitle")
@@ -24,9 +26,9 @@ settings.load_profile("intertitle")
 NUM_CLIPS = 24
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def onnx_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An empty cache folder: the network is exported by the code under test, once a session."""
+    """An empty cache folder, not the user's: the network is exported into it, once a session."""
     with pytest.MonkeyPatch.context() as patch:
         cache = tmp_path_factory.mktemp("cache")
         patch.setenv("XDG_CACHE_HOME", str(cache))
@@ -55,9 +57,7 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def serve(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     """Start the server; it and its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        host, port = free.getsockname()
+    host, (port,) = "127.0.0.1", free_ports(1)
     server = subprocess.Popen(
         [
             Path(sysconfig.get_path("scripts")) / "rclone",
@@ -83,6 +83,10 @@ def ray_cluster(onnx_cache: Path, object_store: Path) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 2, "GPU": 0}')
+        # Ray Train looks after its workers every two seconds, and for a node that the cloud is
+        # about to take away in a process of its own; a test need not wait for either.
+        patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+        patch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         with cluster(None):
             yield
 

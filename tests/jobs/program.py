@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -69,15 +68,3 @@ def somebody(folder: Path) -> Iterator[Person]:
     # Not under pytest's own folder: the names of Ray's sockets have to stay below 108 bytes.
     with tempfile.TemporaryDirectory(prefix="it-", ignore_cleanup_errors=True) as home:
         yield Person(Path(home), folder)
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports that nobody listens on, all different."""
-    probes = [socket.socket() for _ in range(number)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()

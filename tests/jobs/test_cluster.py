@@ -15,7 +15,8 @@ import pytest
 from jobs.cluster import cluster
 from pipeline.errors import UserError
 
-from .program import Person, free_ports, somebody
+from ..ports import free_ports
+from .program import Person, somebody
 
 
 @pytest.fixture

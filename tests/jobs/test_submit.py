@@ -22,7 +22,8 @@ from jobs.cluster import RAY_SYSTEM_CONFIG
 from jobs.submission import describe
 from pipeline.errors import UserError
 
-from .program import Person, free_ports, somebody
+from ..ports import free_ports
+from .program import Person, somebody
 
 PASSWORD = "not-a-secret-but-taken-for-one"
 

@@ -65,12 +65,6 @@ def no_report(_: Report) -> None:
     pass
 
 
-@pytest.fixture(autouse=True)
-def quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray looks after its workers every two seconds; a test need not wait for that."""
-    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-
-
 @pytest.fixture(scope="module")
 def undisturbed(
     ray_cluster: None, things: DataSource, tmp_path_factory: pytest.TempPathFactory

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pipeline.errors import UserError
-from training.evaluation.metrics import Scores, weighted
+from training.evaluation.metrics import Scores, check_number, check_references, weighted
 
 NUM_VQA_ANSWERS = 10
 """How many people answered each question of VQA; its accuracy is defined for no other number."""
@@ -48,7 +48,7 @@ def vqa_accuracy(answers: Sequence[str], references: Sequence[Sequence[str]]) ->
     Raises:
         UserError: another number of answers than of examples, or an example without ten references.
     """
-    _check_number(answers, references)
+    check_number(answers, references)
     for index, group in enumerate(references):
         if len(group) != NUM_VQA_ANSWERS:
             raise UserError(
@@ -98,7 +98,7 @@ class AnswerScorer:
         Raises:
             UserError: there is no example, or one without a reference or with an empty one.
         """
-        _check_references(references)
+        check_references(references)
         self._references = [list(group) for group in references]
         self._commonest = [Counter(group).most_common(1)[0][0] for group in references]
         sizes = {len(group) for group in references}
@@ -110,7 +110,7 @@ class AnswerScorer:
         Raises:
             UserError: another number of hypotheses than of examples.
         """
-        _check_number(hypotheses, self._references)
+        check_number(hypotheses, self._references)
         equal = [one == other for one, other in zip(hypotheses, self._commonest, strict=True)]
         statistics = {"accuracy": weighted(100.0 * one for one in equal)}
         signatures = {"accuracy": f"accuracy|ref:majority|nrefs:{self._nrefs}"}
@@ -136,7 +136,7 @@ class LabelScorer:
         Raises:
             UserError: there is no example, or one without a reference or with an empty one.
         """
-        _check_references(references)
+        check_references(references)
         self._references = [list(labels) for labels in references]
 
     def score(self, hypotheses: Sequence[Sequence[str]]) -> Scores:
@@ -146,7 +146,7 @@ class LabelScorer:
             UserError: another number of hypotheses than of examples, or one of another length than
                 its reference.
         """
-        _check_number(hypotheses, self._references)
+        check_number(hypotheses, self._references)
         right: list[int] = []
         for index, (labels, reference) in enumerate(zip(hypotheses, self._references, strict=True)):
             if len(labels) != len(reference):
@@ -163,24 +163,4 @@ class LabelScorer:
                 "accuracy": weighted((100 * share for share in shares), frames),
                 "exact_match": weighted(100.0 * (share == 1) for share in shares),
             },
-        )
-
-
-def _check_references(references: Sequence[Sequence[str]]) -> None:
-    if not references:
-        raise UserError("references: 0 examples; at least 1 is needed")
-    for index, group in enumerate(references):
-        if isinstance(group, str):
-            raise UserError(f"references: example {index} is one string; a list is needed")
-        if not group:
-            raise UserError(f"references: example {index} has none; at least 1 is needed")
-        if not all(reference.strip() for reference in group):
-            raise UserError(f"references: example {index} has an empty one; text is needed")
-
-
-def _check_number(hypotheses: Sequence[object], references: Sequence[object]) -> None:
-    if len(hypotheses) != len(references):
-        raise UserError(
-            f"hypotheses: {len(hypotheses)} for {len(references)} examples; "
-            "exactly one for each is needed"
         )

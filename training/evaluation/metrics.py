@@ -62,6 +62,36 @@ class Scores:
         )
 
 
+def check_references(references: Sequence[Sequence[str]]) -> None:
+    """Make sure that there is at least one text for each example.
+
+    Raises:
+        UserError: names the example.
+    """
+    if not references:
+        raise UserError("references: 0 examples; at least 1 is needed")
+    for index, group in enumerate(references):
+        if isinstance(group, str):
+            raise UserError(f"references: example {index} is one string; a list is needed")
+        if not group:
+            raise UserError(f"references: example {index} has none; at least 1 is needed")
+        if not all(reference.strip() for reference in group):
+            raise UserError(f"references: example {index} has an empty one; text is needed")
+
+
+def check_number(hypotheses: Sequence[object], references: Sequence[object]) -> None:
+    """Make sure that there is one hypothesis for each example.
+
+    Raises:
+        UserError: their numbers differ.
+    """
+    if len(hypotheses) != len(references):
+        raise UserError(
+            f"hypotheses: {len(hypotheses)} for {len(references)} examples; "
+            "exactly one for each is needed"
+        )
+
+
 @dataclass(frozen=True)
 class _Measured:
     signature: str
@@ -87,15 +117,7 @@ class CaptionScorer:
         Raises:
             UserError: there is no example, or one without a reference or with an empty one.
         """
-        if not references:
-            raise UserError("references: 0 examples; at least 1 is needed")
-        for index, group in enumerate(references):
-            if isinstance(group, str):
-                raise UserError(f"references: example {index} is one string; a list is needed")
-            if not group:
-                raise UserError(f"references: example {index} has none; at least 1 is needed")
-            if not all(reference.strip() for reference in group):
-                raise UserError(f"references: example {index} has an empty one; text is needed")
+        check_references(references)
         self._references = [list(group) for group in references]
         sizes = {len(group) for group in references}
         self._nrefs = str(sizes.pop()) if len(sizes) == 1 else "var"
@@ -113,11 +135,7 @@ class CaptionScorer:
         wanted = set(metrics)
         if unknown := wanted - set(ALL_METRICS):
             raise UserError(f"metrics: unknown {sorted(unknown)}; allowed are {list(ALL_METRICS)}")
-        if len(hypotheses) != len(self._references):
-            raise UserError(
-                f"hypotheses: {len(hypotheses)} for {len(self._references)} examples; "
-                "exactly one for each is needed"
-            )
+        check_number(hypotheses, self._references)
         measured: dict[str, _Measured] = {}
         if "sacrebleu" in wanted:
             measured["sacrebleu"] = self._sacrebleu(hypotheses)

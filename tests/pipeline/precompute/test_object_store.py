@@ -23,6 +23,12 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 OPTIONS = PrecomputeOptions("efficientnet_lite0", Uniform(8), shard_items=4)
 
 
+@pytest.fixture(autouse=True)
+def quick_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else writes here."""
+    monkeypatch.setattr("pipeline.lock._SETTLE_S", 0.01)
+
+
 @pytest.fixture
 def corpus(clips: Path, object_store: Path, tmp_path: Path) -> Corpus:
     """Six clips in a bucket, one text among them, and a clip that is not there."""

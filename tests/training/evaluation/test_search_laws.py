@@ -108,8 +108,10 @@ def repeats(words: tuple[int, ...], n: int) -> bool:
 @pytest.mark.parametrize("name", RULES)
 def test_a_beam_of_one_is_greedy(model: Generator[Any], name: str) -> None:
     rules, rows = rules_for(model, name), rows_for(model)
-    found = beam(model, batch_of(rows), 1, MAX_TOKENS, 0.7, rules=rules)
-    assert ids(found) == [[greedily(model, row, rules)] for row in rows]
+    expected = [[greedily(model, row, rules)] for row in rows]
+    for length_penalty in (0.0, 0.7, 2.0):
+        found = beam(model, batch_of(rows), 1, MAX_TOKENS, length_penalty, rules=rules)
+        assert ids(found) == expected
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -172,14 +174,19 @@ SENTENCES = [words for n in range(4) for words in product((4, 5), repeat=n)]
 
 
 @pytest.mark.parametrize("recipe", UNFORCED)
-@pytest.mark.parametrize("rules", [Rules(), Rules(min_tokens=1, no_repeat_ngram=2, prefix=(5,))])
+@pytest.mark.parametrize(
+    ("rules", "length_penalty"),
+    [(Rules(), 0.7), (Rules(), 0.0), (Rules(min_tokens=1, no_repeat_ngram=2, prefix=(5,)), 0.7)],
+)
 def test_a_beam_wide_enough_ranks_all_sentences_that_there_may_be(
-    recipe: str, rules: Rules
+    recipe: str, rules: Rules, length_penalty: float
 ) -> None:
     model = make_generator(recipe, TINY)
     rows = rows_for(model)
     coverage = 0.4 if recipe in ATTENDING else 0.0
-    found = beam(model, batch_of(rows), 20, 3, 0.7, coverage_penalty=coverage, rules=rules)
+    found = beam(
+        model, batch_of(rows), 20, 3, length_penalty, coverage_penalty=coverage, rules=rules
+    )
     for row, ranked in zip(rows, found, strict=True):
         scores = {}
         for words in SENTENCES:
@@ -189,7 +196,7 @@ def test_a_beam_wide_enough_ranks_all_sentences_that_there_may_be(
                 continue
             told, looks = told_by_steps(model, row, words)
             total = sum(float(t[w]) for t, w in zip(told, (*words, EOS_ID), strict=True))
-            scores[words] = total / (len(words) + 1) ** 0.7
+            scores[words] = total / (len(words) + 1) ** length_penalty
             if coverage:
                 covered = torch.stack(looks).sum(0).clamp(1e-6, 1)
                 scores[words] += coverage * float(covered.log().sum())

@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Literal
 
+from tests.ports import free_ports
 from training.tracking.run import TrackedRun
 
 
@@ -27,17 +27,11 @@ def write(run: TrackedRun, step: int) -> None:
     run.text(f"notes/{step}.txt", f"epoch {step}\n")
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 class Server:
     """`mlflow server`: one worker, a SQLite file, artifacts through it."""
 
     def __init__(self, folder: Path) -> None:
-        self.port, self._folder = free_port(), folder
+        (self.port,), self._folder = free_ports(1), folder
         self.uri = f"http://127.0.0.1:{self.port}"
         self.database = f"sqlite:///{folder}/mlflow.db"
         self._process: subprocess.Popen[bytes] | None = None

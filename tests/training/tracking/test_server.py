@@ -23,6 +23,7 @@ import pytest
 
 from pipeline.errors import UserError
 from tests.conftest import Ended
+from tests.ports import free_ports
 from training.tracking.run import DataInput, TrackedRun, download, params, resolve_run
 from training.tracking.server import ADMIN_PASSWORD, STORE, ServerSettings, serve
 
@@ -39,12 +40,6 @@ class Server:
     log: Path
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 def postgres_folder() -> Path:
     """Where PostgreSQL's programs are; CI always has them."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [shutil.which("initdb")]
@@ -57,7 +52,7 @@ def postgres_folder() -> Path:
 @pytest.fixture(scope="module")
 def store() -> Iterator[str]:
     """The URL of an empty PostgreSQL, which refuses to be run by root."""
-    programs, port = postgres_folder(), free_port()
+    programs, (port,) = postgres_folder(), free_ports(1)
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     (folder / "password").write_text(DATABASE)
     user: dict[str, object] = {"cwd": folder}
@@ -101,7 +96,7 @@ def server(
 ) -> Iterator[Server]:
     """The command, with one worker."""
     log = tmp_path_factory.mktemp("server") / "log"
-    port = free_port()
+    (port,) = free_ports(1)
     secret = {ADMIN_PASSWORD: ADMIN, STORE: store, "MLFLOW_FLASK_SERVER_SECRET_KEY": SECRET}
     command = [Path(sys.executable).with_name("intertitle"), "tracking", "--port", str(port)]
     with log.open("wb") as file:
