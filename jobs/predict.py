@@ -49,7 +49,9 @@ def predict(
     text: Annotated[
         list[str] | None, typer.Option(help="To translate or classify; may be repeated.")
     ] = None,
-    question: Annotated[str | None, typer.Option(help="About the files.")] = None,
+    question: Annotated[
+        str | None, typer.Option(help="About the files, or the items of a corpus.")
+    ] = None,
     split: Annotated[
         str | None,
         typer.Option(
