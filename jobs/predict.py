@@ -28,7 +28,7 @@ from jobs.precompute import EXIT_TOO_MANY_FAILED
 from pipeline.errors import UserError, one_line
 
 if TYPE_CHECKING:
-    from training.predicting_corpus import CorpusJob
+    from training.corpus_job import CorpusJob
     from training.predictions import Failure, Prediction
     from training.trained import TrainedModel
 
@@ -96,9 +96,9 @@ def predict(
 ) -> None:
     """Say what files show, answer a question about them, translate or classify texts.
 
-    With --corpus or --features and without --split it is asked about every item of the corpus.
+    With --corpus and --features, and without --split, it is asked about every item of the corpus.
     """
-    from training.predicting_corpus import CorpusJob
+    from training.corpus_job import CorpusJob
     from training.prediction import ask_of, predict_each, rank_anew, tell
     from training.predictions import (
         Failure,
@@ -135,6 +135,7 @@ def predict(
             asked = job.ask(trained) if job else ask_of(trained, candidates)
             left_out = len(asked.left_out)
         if rescore is not None:
+            left_out = len({*asked.left_out} & {candidate.id for candidate in candidates})
             told = rank_anew(trained, asked, candidates, weight)
         elif job:
             told = tell(trained, asked, range(len(asked.ids)), nbest, bar.update)
@@ -186,6 +187,11 @@ def _check_asked(
     for name, place in (("--corpus", corpus), ("--features", features)):
         if place is not None and (files or text):
             raise UserError(f"{name} {place}: not with files or --text")
+    if split is None and (corpus is None) != (features is None):
+        raise UserError("--corpus, --features: both of them, or with --split")
+    for name, told in (("--question", [question or ""]), ("--text", text or [])):
+        for one in told:
+            _check_text(one, name)
 
 
 def _check_told(
@@ -206,8 +212,8 @@ def _check_told(
         raise UserError(f"--nbest {nbest}: not with --rescore, which ranks all of its list")
     if workers is not None and (not of_corpus or out is None or rescore is not None):
         raise UserError(
-            "--workers: needs --split, --corpus or --features, and --out FOLDER, and is not for "
-            "--rescore"
+            "--workers: needs --split, or --corpus and --features, and --out FOLDER, and is not "
+            "for --rescore"
         )
 
 
@@ -274,24 +280,23 @@ def _inputs(
     if STDIN in files:
         lines = sys.stdin.buffer.read().removeprefix(codecs.BOM_UTF8).splitlines()
     named = [file for file in files if file != STDIN]
-    read = [
-        *(_as_text(os.fsencode(text), "--text") for text in texts),
-        *([] if question is None else [_as_text(os.fsencode(question), "--question")]),
-    ]
+    read = [*texts, *([] if question is None else [question])]
     if not sees:
-        told = (_as_text(line, f"standard input: line {n}") for n, line in enumerate(lines, 1))
+        told = [line.decode("utf-8", "surrogateescape") for line in lines]
+        for number, line in enumerate(told, start=1):
+            _check_text(line, f"standard input: line {number}")
         return named, [*read, *told]
     # An empty line would be this folder.
     listed = [Path(os.fsdecode(line)) for line in lines if line.strip()]
     return [f for file in (*named, *listed) for f in files_below(file)], read
 
 
-def _as_text(line: bytes, where: str) -> str:
+def _check_text(text: str, where: str) -> None:
+    """That all of it is text: of other bytes than UTF-8 there are surrogates in it."""
     try:
-        return line.decode()
-    except UnicodeDecodeError as error:
-        shown = one_line(line.decode("utf-8", "backslashreplace"))
-        raise UserError(f"{where}: {shown}: not UTF-8, which is allowed alone") from error
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where}: {one_line(text)}: not UTF-8, which is allowed alone") from error
 
 
 def _name_left_out(num: int) -> None:

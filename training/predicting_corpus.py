@@ -22,13 +22,11 @@ from ray.util import ActorPool
 
 from pipeline.errors import JobError, UserError
 from training.checkpoint import save_tensors
-from training.data.source import DataSource
+from training.corpus_job import CorpusJob
 from training.evaluation.evaluate import Progress, quiet
 from training.placement import cpus_per_worker, on_gpus
-from training.prediction import Asked, ask_items, ask_split, tell
+from training.prediction import tell
 from training.predictions import Prediction, write_predictions
-from training.scoring import load_together
-from training.tracking.run import RunRef
 from training.trained import TrainedModel
 
 MANIFEST = "_predictions.json"
@@ -36,41 +34,6 @@ MANIFEST = "_predictions.json"
 PART_ANSWERS = 512
 # A worker that dies is replaced, and tells its part again, so many times.
 MAX_FAILURES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class CorpusJob:
-    """What is to be answered.
-
-    Attributes:
-        runs: that tell, together if they are several.
-        search: fields of `SearchConfig`; None is as in the first's recipe.
-        data: the corpus and the features.
-        split: whose examples are asked about; None: every item, whatever is said of it.
-        question: about every item.
-        nbest: predictions of each at most.
-    """
-
-    runs: tuple[RunRef, ...]
-    search: dict[str, Any]
-    data: DataSource
-    split: str | None
-    question: str | None = None
-    nbest: int = 1
-
-    def load(self) -> TrainedModel:
-        """The model."""
-        return load_together(self.runs).searching(**self.search)
-
-    def ask(self, trained: TrainedModel) -> Asked:
-        """The questions.
-
-        Raises:
-            UserError: as of `ask_split` and `ask_items`.
-        """
-        if self.split is not None:
-            return ask_split(trained, self.data, self.split)
-        return ask_items(trained, self.data, self.question)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +164,9 @@ def _claim(out: Path, manifest: dict[str, Any]) -> None:
         UserError: it is of something else.
     """
     file, scratch = out / MANIFEST, out / f"{MANIFEST}.part"
+    # Of a call that made nothing, because it was a mistake or was killed, these may be left.
+    if out.is_dir() and {*out.iterdir()} <= {file, scratch}:
+        file.unlink(missing_ok=True)
     if file.is_file():
         try:
             found = json.loads(file.read_bytes())
@@ -213,7 +179,6 @@ def _claim(out: Path, manifest: dict[str, Any]) -> None:
                     f"{value!r}, or another folder"
                 )
         return
-    # A call that was killed here may have left the scratch.
     if out.exists() and not (out.is_dir() and {*out.iterdir()} <= {scratch}):
         raise UserError(f"--out: {out}: not a folder of predictions, allowed: one, or a new folder")
     out.mkdir(parents=True, exist_ok=True)

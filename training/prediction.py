@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,7 +51,7 @@ def ask(trained: TrainedModel, files: Sequence[Path] = (), texts: Sequence[str] 
     Raises:
         UserError: something that the task needs is missing or of no use to it.
     """
-    _check_given(trained, "FILE", bool(files), bool(texts))
+    _check_given(trained, {"FILE": bool(files)}, {"--text or --question": bool(texts)})
     if files and len(texts) > 1:
         raise UserError(f"--question: {len(texts)} of them, allowed: one about all files")
     sources = read(trained, texts)
@@ -62,16 +61,14 @@ def ask(trained: TrainedModel, files: Sequence[Path] = (), texts: Sequence[str] 
     features = feature_maker(trained.data.features)
     inputs = Inputs(trained, (sources or [[]]) * len(files), lambda n: features(files[n]))
     # A name that is not UTF-8 is told as one that can be written.
-    return Asked(inputs, [os.fsencode(file).decode("utf-8", "backslashreplace") for file in files])
+    return Asked(inputs, [str(f).encode("utf-8", "backslashreplace").decode() for f in files])
 
 
-def _check_given(trained: TrainedModel, seen: str, sees: bool, reads: bool) -> None:
+def _check_given(trained: TrainedModel, sees: dict[str, bool], reads: dict[str, bool]) -> None:
     """That a model is given what its task sees and reads, and nothing else."""
     task, name = trained.task, trained.recipe.name
-    for has, wants, what in (
-        (sees, task.sees != "nothing", seen),
-        (reads, task.reads, "--text or --question"),
-    ):
+    for given, wants in ((sees, task.sees != "nothing"), (reads, task.reads)):
+        ((what, has),) = given.items()
         if has and not wants:
             raise UserError(f"{what}: of no use to {name}, which does not read it")
         if wants and not has:
@@ -105,12 +102,13 @@ def ask_items(trained: TrainedModel, data: DataSource, question: str | None) -> 
         UserError: as of `ask`; features of another make than the model's, or none of an item.
     """
     texts = [] if question is None else [question]
-    _check_given(trained, "--corpus", True, bool(texts))
+    _check_given(trained, {"--corpus": True}, {"--question": bool(texts)})
     features = trained.wanting(data).features
     assert features is not None
     items = Items(data.corpus, features)
     sources = (read(trained, texts) or [[]]) * len(items.keys)
-    return Asked(Inputs(trained, sources, items.features), items.keys, items.left_out)
+    inputs = Inputs(trained, sources, items.features, items.num_frames)
+    return Asked(inputs, items.keys, items.left_out)
 
 
 def predict(

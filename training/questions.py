@@ -23,11 +23,13 @@ class Inputs:
         trained: the model that is asked.
         sources: the tokens that it reads of each, see `read`.
         look: from a question's number to what it sees, [T, D] or [T, cells, D], or None.
+        num_frames: T of it, where that is known before it is looked at.
     """
 
     trained: TrainedModel
     sources: Sequence[Sequence[int]]
     look: Callable[[int], NDArray[np.float32] | None] = lambda _: None
+    num_frames: Callable[[int], int] = lambda _: 0
 
     @property
     def vocabularies(self) -> Vocabularies:
@@ -35,8 +37,8 @@ class Inputs:
         return self.trained.vocabularies
 
     def question_length(self, example: int) -> int:
-        """Source tokens: how many frames there are is only known when they are looked at."""
-        return len(self.sources[example])
+        """Source tokens, and frames that are known."""
+        return self.num_frames(example) + len(self.sources[example])
 
     def looked_at(self, numbers: Sequence[int]) -> tuple[Self, dict[int, FileError]]:
         """The same with what some of them show at hand, and why the others can't be read."""

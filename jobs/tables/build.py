@@ -13,7 +13,7 @@ from typing import TypedDict
 
 from jobs.importing import run_import
 from jobs.precompute import run_precompute
-from jobs.tables.config import RescoringConfig, RowConfig, RunsConfig, TableConfig
+from jobs.tables.config import RescoringConfig, RowConfig, TableConfig
 from jobs.watch import watching
 from pipeline.corpus import Corpus, write_corpus
 from pipeline.errors import UserError
@@ -33,7 +33,7 @@ from training.scoring import data_for, evaluate_run, load_trained
 from training.tracking.compare import Measured, find_newest
 from training.tracking.results import Results, Row
 from training.tracking.run import RunRef
-from training.tracking.store import find_named
+from training.tracking.store import find_named, resolve_run
 
 
 class _Where(TypedDict):
@@ -129,26 +129,25 @@ class Workshop:
         """A run of this file: there, gone on with, or trained."""
         config, title = self._config.runs[name], f"{name}-{seed}"
         recipe = load_recipe(config.recipe, [*config.set, f"training.seed={seed}"])
-        found = find_named(title, self._uri)
-        if found is not None:
-            there, is_finished = found
-            self._check_same(there, config, recipe)
-            if is_finished:
-                return there
+        checkpoints = self._work / "checkpoints"
+        there, is_finished = find_named(title, self._uri) or (None, False)
+        has_begun = there and any((checkpoints / there.run_id).glob("checkpoint_*"))
+        if there and (is_finished or has_begun):
+            self._check_same(there, name, seed, recipe)
+        if is_finished:
+            return there
         if not self._may_train:
             return None
         first = None
         if begin := config.init_from:
-            seeds = self._config.runs[begin].seeds
-            first = self._run(begin, seed if seed in seeds else seeds[0])
+            first = self._run(begin, self._first_seed(begin, seed))
         corpus, features = self._corpus(config.corpus), self._features(config.features)
-        checkpoints = self._work / "checkpoints"
         self._on_step(f"training {title}")
         self._start_ray()
         with watching() as watch:
-            if found and any((checkpoints / found[0].run_id).glob("checkpoint_*")):
+            if there and has_begun:
                 return resume(
-                    found[0].run_id, tracking_uri=self._uri, changes={}, on_report=watch.on_report
+                    there.run_id, tracking_uri=self._uri, changes={}, on_report=watch.on_report
                 ).run
             return train(
                 recipe,
@@ -163,27 +162,34 @@ class Workshop:
                 on_report=watch.on_report,
             ).run
 
-    def _check_same(self, there: RunRef, config: RunsConfig, recipe: Recipe) -> None:
-        """That a run of this name is what this table would train.
+    def _check_same(self, there: RunRef, name: str, seed: int, recipe: Recipe) -> None:
+        """That a run of this name is what this table would train. What data is called says what
+        it is: see `_claim`.
 
         Raises:
             UserError: it is something else.
         """
-        job = logged_job(there)
-        corpus, features = self._corpus(config.corpus), self._features(config.features)
-        data = describe_data(corpus, features, task_of(recipe.model).sees)
-        mine, theirs = (one.features and one.features.fingerprint for one in (data, job.data))
-        for what, same in (
+        job, config = logged_job(there), self._config.runs[name]
+        begin = config.init_from
+        wanted = None if begin is None else f"{begin}-{self._first_seed(begin, seed)}"
+        begun = job.init_from and resolve_run(job.init_from, self._uri).name
+        features = job.data.features and Path(job.data.features.path).name
+        for what, is_same in (
             ("recipe", job.recipe == recipe),
-            ("corpus", job.data.corpus_fingerprint == data.corpus_fingerprint),
-            ("make of features", mine == theirs),
-            ("beginning", (job.init_from is None) == (config.init_from is None)),
+            ("corpus", Path(job.data.corpus).name == config.corpus),
+            ("store of features", features == config.features),
+            ("beginning", begun == wanted),
         ):
-            if not same:
+            if not is_same:
                 raise UserError(
                     f"run {there.name}: is there, and of another {what} than this table's, "
                     "allowed: another --tracking-uri"
                 )
+
+    def _first_seed(self, begin: str, seed: int) -> int:
+        """The seed of the run that another begins with: its own, or the first."""
+        seeds = self._config.runs[begin].seeds
+        return seed if seed in seeds else seeds[0]
 
     def _measure(self, row: RowConfig, runs: Sequence[RunRef]) -> Measured | None:
         """What a row's runs score, measured where they have not been."""
@@ -231,18 +237,20 @@ class Workshop:
 
 
 def _claim(path: Path, config: Section) -> None:
-    """Say beside a folder what it is made of.
+    """Say beside a folder that is to be made what it is made of.
 
     Raises:
-        UserError: it is there, and made of something else.
+        UserError: it is there, and not known to be made of this.
     """
-    said, made = path.with_name(f"{path.name}.json"), config.model_dump_json(indent=1)
-    if path.exists() and not (said.is_file() and said.read_text("utf-8") == made):
+    said = path.with_name(f"{path.name}.json")
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        said.write_text(config.model_dump_json(indent=1), "utf-8")
+    elif not said.is_file() or type(config).model_validate_json(said.read_text("utf-8")) != config:
         raise UserError(
-            f"{path}: is there, and made otherwise than this table says, allowed: another --work"
+            f"{path}: is there, and {said.name} beside it does not say that it was made as this "
+            "table does, allowed: another --work"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    said.write_text(made, "utf-8")
 
 
 def _keep_few(path: Path, num_train: int) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -195,18 +197,15 @@ def load_table(name: str) -> TableConfig:
         UserError: there is none, or a value is not allowed.
     """
     if name.endswith(".toml"):
-        try:
-            text = Path(name).read_text("utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{name}: not TOML: {error}") from error
+        data = Path(name).read_bytes()
     elif name in table_names():
-        text = (resources.files("jobs") / "tables" / f"{name}.toml").read_text("utf-8")
+        data = (resources.files("jobs") / "tables" / f"{name}.toml").read_bytes()
     else:
         known = ", ".join(table_names())
         raise UserError(f"table: {name!r}, allowed: {known}, or the path of a .toml file")
     try:
-        config = TableConfig.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+        config = TableConfig.model_validate(tomllib.loads(data.decode()))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{name}: not TOML: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
@@ -214,10 +213,20 @@ def load_table(name: str) -> TableConfig:
         where = f"{name}: {field}:" if field else f"{name}:"
         shown = "" if first["type"] == "missing" or not field else f" {first['input']!r}:"
         raise UserError(f"{where}{shown} {first['msg']}") from error
-    recipes = {title: load_recipe(runs.recipe, runs.set) for title, runs in config.runs.items()}
-    for row in config.rows:
-        try:
-            change_search(recipes[row.runs], row.search)
-        except UserError as error:
-            raise UserError(f"{name}: row {row.label!r}: {error}") from error
+    for runs_name, runs in config.runs.items():
+        with _about(f"{name}: runs {runs_name!r}"):
+            recipe = load_recipe(runs.recipe, runs.set)
+        for row in config.rows:
+            if row.runs == runs_name:
+                with _about(f"{name}: row {row.label!r}"):
+                    change_search(recipe, row.search)
     return config
+
+
+@contextmanager
+def _about(what: str) -> Iterator[None]:
+    """Whose mistake it is."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{what}: {error}") from error

@@ -203,6 +203,7 @@ def test_labels_have_a_list_too(asked: Run) -> None:
         (["translator", "--split", "val", "--text", "b"], "--split val: not with"),
         (["translator", "--text", "a", "--corpus", "c"], "--corpus c: not with files or --text"),
         (["captioner", "a.mp4", "--features", "f"], "--features f: not with files or --text"),
+        (["captioner", "--corpus", "c"], "--corpus, --features: both of them, or with --split"),
         (["translator", "--text", "a", "--weight", "0.5"], "--weight 0.5: only with --rescore"),
         (["translator", "--text", "a", "--address", "auto"], "--address auto: only with --workers"),
         (["translator", "--rescore", "x.jsonl", "--nbest", "2"], "--nbest 2: not with --rescore"),
@@ -337,10 +338,16 @@ def test_every_item_of_a_corpus_is_told_of_though_nothing_is_said_of_it(
     ranked = asked("captioner", *data, "--rescore", "lists.jsonl")
     assert [json.loads(line)["text"] for line in ranked[::2]] == list(told.values())
 
-    of_texts = models["translator"].data.corpus
-    ended = intertitle("predict", "translator", "--corpus", of_texts, "--tracking-uri", uri)
+    # What is not on the list is not missed.
+    Path("one.jsonl").write_text(Path("lists.jsonl").read_text().splitlines()[0])
+    ended = intertitle(
+        *("predict", "captioner", *data, "--rescore", "one.jsonl", "--json"),
+        *("--tracking-uri", uri),
+    )
+    assert json.loads(ended.out.splitlines()[-1])["left_out"] == 0
+    ended = intertitle("predict", "translator", *data, "--tracking-uri", uri)
     assert ended.code == 2
-    assert "--corpus: of no use to seq2seq_attention" in ended.err
+    assert "--features seen: this recipe reads text alone" in ended.err
 
 
 def test_what_is_no_text_is_named(
@@ -350,7 +357,7 @@ def test_what_is_no_text_is_named(
     ended = intertitle("predict", "translator", "-", "--tracking-uri", uri)
     assert ended.code == 2
     (line,) = ended.err.splitlines()
-    assert line.startswith("intertitle: standard input: line 2: Gr\\xfcn: not UTF-8")
+    assert line.startswith("intertitle: standard input: line 2: Gr\\udcfcn: not UTF-8")
     ended = intertitle("predict", "translator", "--text", "Gr\udcfcn", "--tracking-uri", uri)
     assert (ended.code, len(ended.err.splitlines())) == (2, 1)
     monkeypatch.setattr("sys.stdin", typed(b"\xef\xbb\xbfnichts\r\n"))
@@ -451,7 +458,7 @@ def test_a_file_whose_name_is_not_utf_8_is_told_and_written(look: Run) -> None:
         ended = look("captioner", "-", "--out", out, stdin=b"r\xf6t.png\nblue.png\n")
         assert ended.code == 0, ended.err
     rows = pq.read_table("a.parquet").to_pylist()
-    assert [row["id"] for row in rows] == ["r\\xf6t.png", "blue.png"]
+    assert [row["id"] for row in rows] == ["r\\udcf6t.png", "blue.png"]
     assert [p.id for p in read_predictions(Path("a.jsonl"), scored=True)] == [r["id"] for r in rows]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,20 +82,9 @@ class Dataset:
         self.task, self.vocabularies = task, vocabularies
         examples = Corpus(source.corpus).examples(split)
         self._store = _open_store(source.features) if source.features else None
-        if self._store:
-            for example in examples:
-                if example.item_key is None:
-                    raise UserError(
-                        f"{source.corpus}: example {example.id!r} has no item to look at"
-                    )
-                _check_item(example.item_key, self._store, source.corpus)
-        store = self._store
-        self.examples: tuple[Example, ...] = tuple(
-            e for e in examples if store is None or str(e.item_key) in store
-        )
-        self.left_out = tuple(
-            e.id for e in examples if store is not None and str(e.item_key) not in store
-        )
+        kept = [_can_be_seen(example, self._store, source.corpus) for example in examples]
+        self.examples: tuple[Example, ...] = tuple(compress(examples, kept))
+        self.left_out = tuple(e.id for e, has in zip(examples, kept, strict=True) if not has)
         if not self.examples:
             raise UserError(f"{source.corpus}: every item of split {split!r} is in quarantine")
         self._sources: list[list[int]] = [[] for _ in self.examples]
@@ -214,18 +204,21 @@ class Items:
         left_out: of those in quarantine.
 
     Raises:
-        UserError: the store never saw an item, or has none.
+        UserError: there is no item, the store never saw one, or has features of none.
     """
 
     def __init__(self, corpus: str, source: FeatureSource) -> None:
         self._store = _open_store(source)
-        keys = [item.key for item in Corpus(corpus).items()]
-        for key in keys:
-            _check_item(key, self._store, corpus)
-        self.keys = tuple(key for key in keys if key in self._store)
-        self.left_out = tuple(key for key in keys if key not in self._store)
+        keys = Corpus(corpus).item_table()["key"].to_pylist()
+        kept = [_is_stored(key, self._store, corpus) for key in keys]
+        self.keys: tuple[str, ...] = tuple(compress(keys, kept))
+        self.left_out = tuple(key for key, has in zip(keys, kept, strict=True) if not has)
         if not self.keys:
-            raise UserError(f"{corpus}: every item is in quarantine")
+            raise UserError(f"{corpus}: {'every item is in quarantine' if keys else 'no items'}")
+
+    def num_frames(self, item: int) -> int:
+        """Of one of `keys`."""
+        return self._store.num_frames(self.keys[item])
 
     def features(self, item: int) -> NDArray[np.float32]:
         """Of one of `keys`, [T, D] or [T, cells, D]."""
@@ -243,12 +236,24 @@ def _open_store(features: FeatureSource) -> FeatureStore:
     return store
 
 
-def _check_item(key: str, store: FeatureStore, corpus: str) -> None:
+def _can_be_seen(example: Example, store: FeatureStore | None, corpus: str) -> bool:
+    if store is None:
+        return True
+    if example.item_key is None:
+        raise UserError(f"{corpus}: example {example.id!r} has no item to look at")
+    return _is_stored(example.item_key, store, corpus)
+
+
+def _is_stored(key: str, store: FeatureStore, corpus: str) -> bool:
+    """Whether there are features of an item; if not, it has to be in quarantine."""
+    if key in store:
+        return True
     if store.record(key) is None:
         raise UserError(
             f"{store.path}: has nothing on item {key!r} of {corpus}; "
             "run `intertitle precompute` again"
         )
+    return False
 
 
 def make_sampler(dataset: Dataset | StreamDataset, settings: TrainingConfig) -> Sampler:

@@ -6,7 +6,6 @@ mean of both scores.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -37,13 +36,12 @@ def rescore(
         model: in evaluation mode.
         questions: what candidates are about.
         numbers: of the questions, by the candidates' ids.
-        candidates: those of an id need not stand together. Another first by rank begins another
-            list of its id: the same sentence was asked about twice.
+        candidates: those of an id need not stand together.
         length_penalty: see above.
         weight: 0..1.
 
     Returns:
-        The candidates with their new ranks and scores; lists in the order of their first candidate,
+        The candidates with their new ranks and scores; ids in the order of their first candidate,
         equals in the order given.
 
     Raises:
@@ -70,12 +68,9 @@ def rescore(
         ):
             own = log_prob / (len(rows[n][1]) + 1) ** length_penalty
             scores[n] = (1 - weight) * own + weight * candidates[n].score
-    lists: dict[tuple[str, int], list[Prediction]] = {}
-    firsts: Counter[str] = Counter()
+    lists: dict[str, list[Prediction]] = {}
     for n, candidate in enumerate(candidates):
-        firsts[candidate.id] += candidate.rank == 1
-        scored = replace(candidate, score=scores[n])
-        lists.setdefault((candidate.id, firsts[candidate.id]), []).append(scored)
+        lists.setdefault(candidate.id, []).append(replace(candidate, score=scores[n]))
     return [
         replace(one, rank=rank)
         for found in lists.values()

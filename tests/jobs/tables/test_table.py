@@ -126,7 +126,7 @@ def test_a_table_is_made_once_and_read_ever_after(
     Path("table.toml").write_text(TABLE.replace("num_train = 60", "num_train = 61"))
     refused = intertitle("table", "table.toml")
     assert refused.code == 2
-    assert "pairs: is there, and made otherwise than this table says" in refused.err
+    assert "pairs: is there, and pairs.json beside it does not say" in refused.err
     fewer = TABLE.replace('corpus = "pairs"', 'corpus = "fewer"').replace(
         "corpora.pairs", "corpora.fewer"
     )

@@ -29,11 +29,7 @@ def test_a_reference_scores_as_if_the_search_had_found_it(
     dataset = split_of(things, "val", words)
     evaluation = evaluate(model, words.target, dataset, "val", SEARCH, recipe.training)
     numbers = {example.id: n for n, example in enumerate(dataset.examples)}
-    wanted = [
-        Prediction(e.id, rank, 0.0, text)
-        for e in dataset.examples
-        for rank, text in enumerate(e.targets, start=1)
-    ]
+    wanted = [Prediction(e.id, 1, 0.0, text) for e in dataset.examples for text in e.targets]
     ranked = rescore(model, dataset, numbers, wanted, length_penalty=0.7, weight=0)  # type: ignore[arg-type]
     best = {one.id: one.score for one in ranked if one.rank == 1}
     missed = []

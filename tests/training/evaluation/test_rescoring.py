@@ -65,15 +65,6 @@ def test_a_model_gives_its_own_list_the_scores_that_its_beam_gave(
         assert (other.text, other.score) == (one.text, pytest.approx(one.score, abs=1e-4))
 
 
-def test_a_sentence_that_was_asked_about_twice_has_two_lists(
-    model: Generator[Any], things: DataSource, words: Vocabularies
-) -> None:
-    dataset = split_of(things, "val", words)
-    told = ranked(model, dataset)
-    found = again(model, dataset, told[:8] + told[:4], 0.0)
-    assert [(p.id, p.rank) for p in found] == [(p.id, p.rank) for p in told[:8] + told[:4]]
-
-
 def test_scores_are_mixed_by_the_weight(
     model: Generator[Any], things: DataSource, words: Vocabularies
 ) -> None:
