@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -78,13 +79,12 @@ def evaluate_run(
         UserError: no such split, features of another make than the model's, or runs that do not
             make an ensemble.
     """
-    trained = load_together([ref, *ensemble]).searching(**search).on_gpu_if_any()
+    trained = load_together([ref, *ensemble]).on_gpu_if_any()
+    changed = trained.searching(**search).recipe.search
     data = data_for(trained, corpus, features)
-    evaluation = measure(trained, data, split, trained.recipe.search)
+    evaluation = measure(trained, data, split, changed)
     with reopen(ref) as run:
-        log_evaluation(
-            run, trained, data, evaluation, trained.recipe.search, [r.run_id for r in ensemble]
-        )
+        log_evaluation(run, trained, data, evaluation, changed, [r.run_id for r in ensemble])
     return evaluation
 
 
@@ -137,7 +137,9 @@ def log_evaluation(
 ) -> None:
     """Add scores, every example and samples to a run under a name of their own.
 
-    Nothing is overwritten: of several evaluations alike each keeps its folder.
+    The name says the split and what of the search is otherwise than the run's recipe has it, so
+    that MLflow's curves are each of one kind of evaluation. Nothing is overwritten: of several
+    evaluations alike each keeps its folder.
 
     Args:
         run: to add to.
@@ -153,10 +155,14 @@ def log_evaluation(
         prefix += f"/corpus_{data.corpus_fingerprint[:8]}"
     prefix += f"/{evaluation.split}"
     if predictions is not None:
-        prefix += "/predictions"
+        prefix += f"/predictions_{_plain(predictions)}"
     elif trained.task.tells == "sentence":
         beam = search.method == "beam"
         prefix += f"/beam_{search.beam_size}" if beam else "/sampled"
+        own = trained.recipe.search.model_dump(exclude={"method", "beam_size"})
+        for field, value in own.items():
+            if (given := getattr(search, field)) != value:
+                prefix += f"_{field}_{_plain(str(given))}"
     if others:
         prefix += f"/ensemble_of_{1 + len(others)}"
     stamp = f"{prefix}/{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
@@ -192,6 +198,11 @@ def log_evaluation(
         if name in scores.values
     }
     run.figure(f"{stamp}/scores", score_histogram(each))
+
+
+def _plain(name: str) -> str:
+    """What MLflow allows in the name of a metric."""
+    return re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII)[:80]
 
 
 def sample_row(sample: Sample) -> dict[str, object]:

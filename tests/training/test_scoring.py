@@ -82,3 +82,22 @@ def test_where_a_model_looked_is_drawn_of_some_samples_of_its_own(
     assert len(set(told)) > 1
     assert evaluate("seq2seq_forward")[1] == []
     assert evaluate("seq2seq_attention", "somebody's")[1] == []
+
+
+def test_the_name_of_an_evaluation_says_what_of_its_search_is_otherwise(
+    pairs: DataSource, tmp_path: Path
+) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    trained = translator("seq2seq_forward", pairs)
+    search = trained.searching(beam_size=4, consensus=0.5, prefix="a ball").recipe.search
+    evaluation = measure(trained, pairs, "val", search)
+    with TrackedRun.start(uri, "scoring", "run") as run:
+        for predictions in (None, "their list.jsonl"):
+            log_evaluation(run, trained, pairs, evaluation, search, predictions=predictions)
+    metrics = MlflowClient(uri).get_run(run.run_id).data.metrics
+    assert {name.rpartition("/")[0] for name in metrics} == {
+        "eval/val/beam_4_consensus_0.5_prefix_a-ball",
+        "eval/val/predictions_their-list.jsonl",
+    }
