@@ -69,6 +69,7 @@ class Workshop:
         self._config, self._data, self._work = config, data, work
         self._uri, self._may_train = tracking_uri, may_train
         self._start_ray, self._on_step = start_ray, on_step
+        self._lists: dict[tuple[str, str, str, int], list[Prediction]] = {}
 
     def results(self) -> Results:
         """The whole table.
@@ -228,12 +229,16 @@ class Workshop:
         writer = self._run(config.runs, self._config.runs[config.runs].seeds[0])
         if writer is None:
             return None
-        writing = load_trained(writer).on_gpu_if_any()
-        data = data_for(writing, where["corpus"], where["features"])
-        asked = ask_split(writing, data, where["split"])
-        lists = tell(writing, asked, range(len(asked.ids)), config.nbest)
         judging = load_trained(judge).on_gpu_if_any()
-        return rank_anew(judging, ask_split(judging, data, where["split"]), lists, config.weight)
+        data = data_for(judging, where["corpus"], where["features"])
+        # The same lists for each judge.
+        name = (writer.run_id, data.corpus_fingerprint, where["split"], config.nbest)
+        if name not in self._lists:
+            writing = load_trained(writer).on_gpu_if_any()
+            asked = ask_split(writing, data, where["split"])
+            self._lists[name] = tell(writing, asked, range(len(asked.ids)), config.nbest)
+        asked = ask_split(judging, data, where["split"])
+        return rank_anew(judging, asked, self._lists[name], config.weight)
 
 
 def _claim(path: Path, config: Section) -> None:
