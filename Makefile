@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml infra/constraints.txt
 demo: setup
 	$(BIN)/intertitle demo
 
-# In two processes, each with a Ray of its own and whole files; the longest files are among the first.
+# In two processes, each with a Ray of its own; whole files in their order, in which the longest come early.
 test: setup
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 

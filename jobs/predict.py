@@ -25,7 +25,7 @@ from jobs.options import (
     with_search,
 )
 from jobs.precompute import EXIT_TOO_MANY_FAILED
-from pipeline.errors import UserError, one_line
+from pipeline.errors import UserError, is_text, one_line
 
 if TYPE_CHECKING:
     from training.corpus_job import CorpusJob
@@ -131,13 +131,13 @@ def predict(
     told: Sequence[Prediction | Failure]
     left_out = 0
     with console.bar("predicting") as bar:
-        if job or rescore is not None:
-            asked = job.ask(trained) if job else ask_of(trained, candidates)
-            left_out = len(asked.left_out)
         if rescore is not None:
+            asked = job.ask(trained) if job else ask_of(trained, candidates)
             left_out = len({*asked.left_out} & {candidate.id for candidate in candidates})
             told = rank_anew(trained, asked, candidates, weight)
         elif job:
+            asked = job.ask(trained)
+            left_out = len(asked.left_out)
             told = tell(trained, asked, range(len(asked.ids)), nbest, bar.update)
         else:
             seen, read = _inputs(files or [], text or [], question, trained.task.sees != "nothing")
@@ -292,11 +292,8 @@ def _inputs(
 
 
 def _check_text(text: str, where: str) -> None:
-    """That all of it is text: of other bytes than UTF-8 there are surrogates in it."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"{where}: {one_line(text)}: not UTF-8, which is allowed alone") from error
+    if not is_text(text):
+        raise UserError(f"{where}: {one_line(text)}: not UTF-8, which is allowed alone")
 
 
 def _name_left_out(num: int) -> None:

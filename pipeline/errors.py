@@ -30,6 +30,12 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def is_text(value: object) -> bool:
+    """Whether it is one that UTF-8 can hold: half of a surrogate pair, which JSON may have, is
+    none, nor is what stands for bytes that are not UTF-8."""
+    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
+
+
 class JobError(Exception):
     """A job that began and could not be finished, through no mistake of the user's.
 

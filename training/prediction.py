@@ -51,7 +51,8 @@ def ask(trained: TrainedModel, files: Sequence[Path] = (), texts: Sequence[str] 
     Raises:
         UserError: something that the task needs is missing or of no use to it.
     """
-    _check_given(trained, {"FILE": bool(files)}, {"--text or --question": bool(texts)})
+    _check_given(trained, "FILE", bool(files), trained.task.sees != "nothing")
+    _check_given(trained, "--text or --question", bool(texts), trained.task.reads)
     if files and len(texts) > 1:
         raise UserError(f"--question: {len(texts)} of them, allowed: one about all files")
     sources = read(trained, texts)
@@ -64,15 +65,12 @@ def ask(trained: TrainedModel, files: Sequence[Path] = (), texts: Sequence[str] 
     return Asked(inputs, [str(f).encode("utf-8", "backslashreplace").decode() for f in files])
 
 
-def _check_given(trained: TrainedModel, sees: dict[str, bool], reads: dict[str, bool]) -> None:
-    """That a model is given what its task sees and reads, and nothing else."""
-    task, name = trained.task, trained.recipe.name
-    for given, wants in ((sees, task.sees != "nothing"), (reads, task.reads)):
-        ((what, has),) = given.items()
-        if has and not wants:
-            raise UserError(f"{what}: of no use to {name}, which does not read it")
-        if wants and not has:
-            raise UserError(f"{what}: missing, and {name} reads it")
+def _check_given(trained: TrainedModel, what: str, is_given: bool, is_wanted: bool) -> None:
+    name = trained.recipe.name
+    if is_given and not is_wanted:
+        raise UserError(f"{what}: of no use to {name}, which does not read it")
+    if is_wanted and not is_given:
+        raise UserError(f"{what}: missing, and {name} reads it")
 
 
 def ask_split(trained: TrainedModel, data: DataSource, split: str) -> Asked:
@@ -102,7 +100,8 @@ def ask_items(trained: TrainedModel, data: DataSource, question: str | None) -> 
         UserError: as of `ask`; features of another make than the model's, or none of an item.
     """
     texts = [] if question is None else [question]
-    _check_given(trained, {"--corpus": True}, {"--question": bool(texts)})
+    _check_given(trained, "--corpus", True, trained.task.sees != "nothing")
+    _check_given(trained, "--question", bool(texts), trained.task.reads)
     features = trained.wanting(data).features
     assert features is not None
     items = Items(data.corpus, features)

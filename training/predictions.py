@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, is_text
 
 SUFFIXES = (".txt", ".jsonl", ".parquet")
 _SCHEMA = pa.schema(
@@ -120,8 +120,8 @@ def read_predictions(path: Path, *, scored: bool) -> list[Prediction]:
             continue
         where = f"{path}: line {number}"
         fields = _fields(line, where)
-        text_id = _check(fields, "id", _is_text(fields.get("id")), "a text", where)
-        text = _check(fields, "text", _is_text(fields.get("text")), "a text", where)
+        text_id = _check(fields, "id", is_text(fields.get("id")), "a text", where)
+        text = _check(fields, "text", is_text(fields.get("text")), "a text", where)
         rank = fields.setdefault("rank", ranks.get(text_id, 0) + 1)
         _check(fields, "rank", type(rank) is int and rank > 0, "a whole number from 1", where)
         if not scored:
@@ -145,11 +145,6 @@ def _fields(line: bytes, where: str) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise UserError(f"{where}: {fields!r}, allowed: an object with id, rank, score, text")
     return fields
-
-
-def _is_text(value: object) -> bool:
-    """Whether it is one, and can be written: JSON may have half of a surrogate pair."""
-    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
 def _check(fields: dict[str, Any], name: str, is_good: bool, allowed: str, where: str) -> Any:

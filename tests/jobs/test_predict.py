@@ -358,8 +358,9 @@ def test_what_is_no_text_is_named(
     assert ended.code == 2
     (line,) = ended.err.splitlines()
     assert line.startswith("intertitle: standard input: line 2: Gr\\udcfcn: not UTF-8")
-    ended = intertitle("predict", "translator", "--text", "Gr\udcfcn", "--tracking-uri", uri)
-    assert (ended.code, len(ended.err.splitlines())) == (2, 1)
+    for told in (["--text", "Gr\udcfcn"], ["--text", "Ball", "--prefix", "Gr\udcfcn"]):
+        ended = intertitle("predict", "translator", *told, "--tracking-uri", uri)
+        assert (ended.code, "not UTF-8" in ended.err.splitlines()[-1]) == (2, True)
     monkeypatch.setattr("sys.stdin", typed(b"\xef\xbb\xbfnichts\r\n"))
     marked = intertitle("predict", "translator", "-", "--tracking-uri", uri)
     monkeypatch.setattr("sys.stdin", typed(b"nichts\n"))

@@ -54,11 +54,16 @@ def test_a_list_of_another_system_may_lack_ranks_and_scores(tmp_path: Path) -> N
     file.write_text(
         '{"id": "1", "text": "a", "system": "moses"}\n\n{"id": "2", "text": "b"}\n'
         '{"id": "1", "text": "c", "score": 3}\n'
+        '{"id": "2", "text": "d", "rank": 5}\n{"id": "2", "text": "e", "rank": 3}\n'
+        '{"id": "2", "text": "f"}\n'
     )
     assert read_predictions(file, scored=False) == [
         Prediction("1", 1, 0.0, "a"),
         Prediction("2", 1, 0.0, "b"),
         Prediction("1", 2, 3.0, "c"),
+        Prediction("2", 5, 0.0, "d"),
+        Prediction("2", 3, 0.0, "e"),
+        Prediction("2", 6, 0.0, "f"),
     ]
     with pytest.raises(UserError, match=r"list\.jsonl: line 1: score: missing, allowed: a finite"):
         read_predictions(file, scored=True)
@@ -75,6 +80,11 @@ def test_a_list_of_another_system_may_lack_ranks_and_scores(tmp_path: Path) -> N
         (b'{"id": "7", "text": null, "score": 1}', r"text: None, allowed: a text"),
         (b'{"id": "7", "text": "a", "score": "x"}', r"score: 'x', allowed: a finite number"),
         (b'{"id": "7", "text": "a", "score": NaN}', r"score: nan, allowed: a finite number"),
+        (b'{"id": "7", "text": "\\ud83d", "score": 1}', r"text: '\\ud83d', allowed: a text"),
+        (
+            b'{"id": "7", "text": "a", "score": 1' + 400 * b"0" + b"}",
+            r"score: 10+, allowed: a fini",
+        ),
         (b'{"id": "7", "text": "a", "score": true}', r"score: True, allowed: a finite number"),
         (b'{"id": "7", "text": "a", "score": 1, "rank": 0}', r"rank: 0, allowed: a whole number"),
         (b'{"id": "7", "text": "a", "score": 1, "rank": 1.5}', r"rank: 1\.5, allowed: a whole"),

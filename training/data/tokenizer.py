@@ -13,6 +13,8 @@ from tokenizers import Tokenizer as HFTokenizer
 from tokenizers.models import BPE, WordLevel
 from tokenizers.trainers import BpeTrainer, WordLevelTrainer
 
+from pipeline.errors import UserError, is_text, one_line
+
 PAD_ID, BOS_ID, EOS_ID, UNK_ID = range(4)
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 
@@ -174,12 +176,22 @@ class Tokenizer:
         return sorted(ids, key=ids.__getitem__)
 
     def encode(self, sentence: str) -> list[int]:
-        """Numbers of a text's tokens, without <bos> and <eos>."""
-        return list(self._tokenizer.encode(sentence).ids)
+        """Numbers of a text's tokens, without <bos> and <eos>; see `encode_all`."""
+        return self.encode_all([sentence])[0]
 
     def encode_all(self, sentences: Sequence[str]) -> list[list[int]]:
-        """`encode` for many, on all cores."""
-        return [list(e.ids) for e in self._tokenizer.encode_batch(list(sentences))]
+        """`encode` for many, on all cores.
+
+        Raises:
+            UserError: one holds what UTF-8 cannot.
+        """
+        texts = list(sentences)
+        try:
+            return [list(e.ids) for e in self._tokenizer.encode_batch(texts)]
+        except TypeError as error:
+            # It does not say which.
+            wrong = next(text for text in texts if not is_text(text))
+            raise UserError(f"{one_line(wrong)}: not UTF-8, which is allowed alone") from error
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some tokens; special ones but <unk> are left out.

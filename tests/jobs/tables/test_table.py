@@ -145,9 +145,11 @@ def test_features_that_were_never_finished_are_gone_on_with(
     (tmp_path / "data").mkdir()
     write_corpus(tmp_path / "work" / "corpora" / "pairs", [], [])
     (tmp_path / "work" / "features" / "seen" / "shards").mkdir(parents=True)
-    for kind, made in (("corpora", config.corpora["pairs"]), ("features", config.stores["seen"])):
-        name = "pairs" if kind == "corpora" else "seen"
-        (tmp_path / "work" / kind / f"{name}.json").write_text(made.model_dump_json(indent=1))
+    for place, made in (
+        ("corpora/pairs", config.corpora["pairs"]),
+        ("features/seen", config.stores["seen"]),
+    ):
+        (tmp_path / "work" / f"{place}.json").write_text(made.model_dump_json())
 
     def begin(corpus: Any, store: Any, options: Any) -> None:
         raise JobError(f"{store.name} is begun")
