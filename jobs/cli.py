@@ -32,7 +32,7 @@ from jobs import (
     tracking,
     train,
 )
-from jobs.console import ERRORS
+from jobs.console import ERRORS, use_utf8
 from pipeline.errors import (
     SIGINT_EXIT_CODE,
     SIGTERM_EXIT_CODE,
@@ -99,6 +99,7 @@ app.command("gc")(collecting.collect_garbage)
 
 def main() -> None:
     """Run a command: a user's mistake exits with 2, a failed job with 1; both say why in a line."""
+    use_utf8()
     # Nothing is sent anywhere, and libraries speak only when something is wrong.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")

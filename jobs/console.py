@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
+import locale
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,12 +29,29 @@ from rich.progress import (
 from rich.table import Table
 
 # Progress and errors go to stderr: stdout holds the result alone.
-ERRORS = Console(stderr=True, highlight=False)
-OUTPUT = Console(highlight=False)
+# Without emoji: ":dog:" in a caption is no picture.
+ERRORS = Console(stderr=True, highlight=False, emoji=False)
+OUTPUT = Console(highlight=False, emoji=False)
 
 
 # Where there is no terminal, a line is printed this often at least.
 SILENCE_S = 60.0
+
+
+def use_utf8() -> None:
+    """Makes this process and its children read and write UTF-8, whatever the locale says.
+
+    In a locale of another encoding the program starts again in Python's UTF-8 mode, because names
+    of files and children follow the locale too. A character that cannot be written, as one of a
+    file's name that is not UTF-8, is written as an escape.
+    """
+    is_utf8 = codecs.lookup(locale.getencoding()).name == "utf-8"
+    if not (is_utf8 or sys.flags.utf8_mode or "PYTHONUTF8" in os.environ):
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 class Bar:
@@ -90,7 +111,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     grid = Table(show_edge=False, pad_edge=False)
     for index, column in enumerate(columns):
         numbers = all(isinstance(row[index], int | float) for row in rows)
-        grid.add_column(column, justify="right" if numbers else "left", overflow="fold")
+        grid.add_column(escape(column), justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         grid.add_row(*(f"{v:.2f}" if isinstance(v, float) else escape(str(v)) for v in row))
     say(f"\n{title}\n")
@@ -102,9 +123,22 @@ def scores(title: str, values: Mapping[str, float]) -> None:
     table(title, ("metric", "score"), list(values.items()))
 
 
+def caveats(not_measured: Mapping[str, str], warnings: Sequence[str]) -> None:
+    """Print which scores are absent and why, and what to know of the others."""
+    for name, why in not_measured.items():
+        say(f"not measured: {name}: {why}")
+    for warning in warnings:
+        warn(warning)
+
+
 def say(text: str) -> None:
     """Print a line as it is."""
     OUTPUT.print(text, markup=False, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Print a warning on stderr."""
+    ERRORS.print(f"WARNING: {text}", style="bold red", markup=False, soft_wrap=True)
 
 
 def result(values: dict[str, Any]) -> None:

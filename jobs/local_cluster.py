@@ -238,7 +238,7 @@ def _num_joined(cluster: LocalCluster) -> int:
 
 
 def _why(cluster: LocalCluster, index: int) -> str:
-    lines = _log(cluster, index).read_text(errors="replace").split("\n")
+    lines = _log(cluster, index).read_text("utf-8", "replace").split("\n")
     errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception): ", line)]
     said = errors or [line for line in lines if line.strip()] or ["it says nothing"]
     return said[-1].strip()

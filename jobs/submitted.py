@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from jobs import console
 from jobs.job_server import JobServer, outcome
@@ -74,7 +75,7 @@ def stop(job: Job, address: JobsAddress = None) -> None:
     if not _known(server, job).status.is_terminal():
         server.client.stop_job(job)
     deadline = time.monotonic() + _STOP_TIMEOUT_S
-    with console.ERRORS.status(f"stopping job {job}"):
+    with console.ERRORS.status(escape(f"stopping job {job}")):
         while (found := server.find(job)) and not found.status.is_terminal():
             if time.monotonic() > deadline:
                 raise JobError(f"job {job}: does not stop")

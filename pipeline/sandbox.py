@@ -87,7 +87,7 @@ def _examine_once(
             state = _state(folder / "state.json")
             return rejected(source, rejection, state), np.zeros((0, size, size, 3), np.uint8)
         if child.returncode:
-            raise RuntimeError((folder / "stderr").read_text(errors="replace").strip())
+            raise RuntimeError((folder / "stderr").read_text("utf-8", "replace").strip())
         return _result(source, folder)
 
 

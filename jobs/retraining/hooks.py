@@ -31,7 +31,7 @@ def tell(hook: Hook, outcome: Outcome) -> None:
     try:
         if hook.command:
             subprocess.run(
-                hook.command, input=message, text=True, check=True, timeout=_TIMEOUT_S, shell=False
+                hook.command, input=message.encode(), check=True, timeout=_TIMEOUT_S, shell=False
             )
         elif hook.url:
             _post(hook.url, message)

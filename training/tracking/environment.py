@@ -25,7 +25,9 @@ def git_commit(file: Path) -> str | None:
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(file.parent), *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", check=True, timeout=20
+        )
         return done.stdout.strip()
 
     try:

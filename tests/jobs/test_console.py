@@ -1,0 +1,83 @@
+"""What is printed, wherever it is printed to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs import console
+
+from .program import PROGRAM
+
+TEXT = "狗 – naïve → ε"
+PRINTS = f"""
+from pathlib import Path
+from jobs import console
+console.use_utf8()
+console.say({TEXT!r})
+console.table("t", ("c",), [({TEXT!r},)])
+console.result({{"text": {TEXT!r}}})
+console.warn({TEXT!r})
+Path("file").write_text({TEXT!r})
+print([path.name for path in Path().glob("*.txt")])
+"""
+
+
+def run(command: list[str | Path], folder: Path, **environment: str) -> tuple[int, str, str]:
+    """Run a program with only some variables, in bytes that have to be UTF-8."""
+    ours = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "PYTHON"))}
+    ours |= {"PYTHONPATH": str(Path(console.__file__).parents[1])}
+    done = subprocess.run(
+        command, capture_output=True, cwd=folder, env=ours | environment, timeout=120
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+@pytest.fixture(scope="module")
+def latin_1(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Variables of a locale whose encoding is ISO-8859-1."""
+    folder = tmp_path_factory.mktemp("locale")
+    if shutil.which("localedef") is None:
+        pytest.skip("localedef is not here")
+    name = folder / "de_DE.ISO-8859-1"
+    made = subprocess.run(
+        ["localedef", "--no-archive", "-i", "de_DE", "-f", "ISO-8859-1", name], capture_output=True
+    )
+    if made.returncode:
+        pytest.skip("no sources of locales (Debian's `locales`)")
+    return {"LOCPATH": str(folder), "LC_ALL": "de_DE.ISO-8859-1"}
+
+
+def test_output_is_utf8_in_a_latin_1_locale(latin_1: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / f"{TEXT}.txt").touch()
+    code, out, err = run([sys.executable, "-c", PRINTS], tmp_path, **latin_1)
+    assert (code, out.count(TEXT)) == (0, 4), err
+    assert TEXT in err
+    assert (tmp_path / "file").read_bytes() == TEXT.encode()
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_the_program_ends_without_a_traceback_whatever_the_encoding(
+    encoding: str, tmp_path: Path
+) -> None:
+    (tmp_path / "lines.txt").write_text(f"{TEXT}\n" * 20, "utf-8")
+    command = [PROGRAM, "import", "text", "lines.txt", "--out", TEXT, "--json"]
+    code, out, err = run(
+        command, tmp_path, LC_ALL="C.UTF-8", PYTHONIOENCODING=encoding, PYTHONUTF8="0"
+    )
+    assert (code, err) == (0, "")
+    assert out.count(TEXT) == 2
+
+
+def test_names_with_markup_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "[red]a[/] :dog: [/b]"
+    console.table(name, ("metric", name), [(name, name)])
+    console.say(name)
+    console.warn(name)
+    printed = capsys.readouterr()
+    assert (printed.out.count(name), printed.err.count(name)) == (5, 1)
