@@ -88,7 +88,8 @@ def _read_text(file: Path) -> Captions:
 
 def _read_table(file: Path) -> Captions:
     captions: defaultdict[str, list[Caption]] = defaultdict(list)
-    rows = csv.DictReader(f"{line}\n" for _, line in lines(file))
+    # To csv, a carriage return would be the end of a row.
+    rows = csv.DictReader(line.replace("\r", " ") + "\n" for _, line in lines(file))
     try:
         absent = [column for column in _COLUMNS if column not in (rows.fieldnames or ())]
         if absent:

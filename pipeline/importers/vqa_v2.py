@@ -34,6 +34,7 @@ from pipeline.location import AnyPath
 
 # The published name of each part that has answers, and the split's name here.
 SPLITS = {"train2014": "train", "val2014": "val"}
+NUM_ANSWERS = 10
 
 _QUESTIONS_FILE = re.compile(r"v2_OpenEnded_mscoco_(?P<part>.+)_questions\.json")
 
@@ -59,6 +60,9 @@ def import_vqa_v2(source: Path, out: AnyPath) -> ImportReport:
             "v2_OpenEnded_mscoco_*_questions.json and v2_mscoco_*_annotations.json"
         )
     notes = [f"{p} left out: its answers are not published" for p in questions if p not in SPLITS]
+    others = sum(len(example.targets) != NUM_ANSWERS for example in read.examples)
+    if others:
+        notes.append(f"{others} questions have another number of answers than {NUM_ANSWERS}")
     if read.num_empty:
         notes.append(f"{read.num_empty} empty answers left out")
     corpus = write_corpus(out, read.items.values(), read.examples)

@@ -34,6 +34,48 @@ def test_one_file_is_enough(lay_out, tmp_path: Path) -> None:
     assert Corpus(tmp_path / "corpus").splits() == ["train"]
 
 
+SENTENCES = [f"film number {n} is a long one" for n in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        ("sentence\tlabel", "{text}\t{label}"),
+        ("Text\tLABEL ", "{text}\t{label}"),
+        ("label\ttext", "{label}\t{text}"),
+        ("class\treview", "{label}\t{text}"),
+        ("id\tsentence\tlabel", "7\t{text}\t{label}"),
+        ("sentiment\tid\tphrase", "{label}\t7\t{text}"),
+    ],
+)
+def test_a_header_says_which_column_is_which(
+    header: str, columns: str, lay_out, tmp_path: Path
+) -> None:
+    rows = [columns.format(text=text, label=n % 2) for n, text in enumerate(SENTENCES)]
+    folder = lay_out({"train.tsv": "\n".join([header, *rows])})
+    import_labelled(folder, tmp_path / "corpus")
+    examples = Corpus(tmp_path / "corpus").examples()
+    assert [(e.source, e.targets) for e in examples] == [
+        (text, (str(n % 2),)) for n, text in enumerate(SENTENCES)
+    ]
+
+
+@pytest.mark.parametrize("num", [4, 30])
+def test_sentences_are_not_taken_for_labels(num: int, lay_out, tmp_path: Path) -> None:
+    rows = [f"{text}\t{n % 2}\n" for n, text in enumerate(SENTENCES[:num])]
+    folder = lay_out({"train.tsv": "".join(rows)})
+    named = rf"train\.tsv: {num} different labels in {num} lines, .*allowed: label TAB text"
+    with pytest.raises(UserError, match=named):
+        import_labelled(folder, tmp_path / "corpus")
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_a_label_for_each_line_is_no_label(lay_out, tmp_path: Path) -> None:
+    rows = [f"{text}\t{text} again\n" for text in SENTENCES]
+    with pytest.raises(UserError, match="30 different labels in 30 lines"):
+        import_labelled(lay_out({"train.tsv": "".join(rows)}), tmp_path / "corpus")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -42,6 +84,7 @@ def test_one_file_is_enough(lay_out, tmp_path: Path) -> None:
         ("\ta film\n", "line 1: .*, expected label TAB text"),
         (f"pos\t{'word ' * 10_000}", "line 1: 10000 words, allowed: 5000"),
         ("label\ttext\n", r"train\.tsv: has no labelled text"),
+        ("sentence\tlabel\na film\tb\tc\n", "line 2: .* expected 2 columns as in the header"),
         (b"pos\tcaf\xe9", "line 1: not UTF-8 at byte 7"),
     ],
 )

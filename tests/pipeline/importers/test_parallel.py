@@ -37,6 +37,19 @@ def test_the_pairs_of_lines_are_the_pairs_of_the_corpus(
     assert [(e.source, e.targets) for e in examples] == [(s, (t,)) for s, t in pairs]
 
 
+# What Python or other programs take for the end of a line.
+NO_ENDS = "a\rb\x0bc\x0cd\x1ce\x1df\x1eg\x85h\u2028i\u2029j"
+
+
+def test_only_a_line_feed_ends_a_line(lay_out, tmp_path: Path) -> None:
+    source = lay_out({"train.en": f"{NO_ENDS}\r\nsecond\n", "train.de": "eins\nzwei\n"})
+    import_parallel_folder(source, tmp_path / "corpus", "en", "de")
+    assert [(e.source, e.targets) for e in Corpus(tmp_path / "corpus").examples()] == [
+        ("a b c d e f g h i j", ("eins",)),
+        ("second", ("zwei",)),
+    ]
+
+
 def test_a_folder_gives_each_pair_as_a_split(lay_out, tmp_path: Path) -> None:
     source = lay_out(
         {

@@ -86,6 +86,7 @@ def test_photographs_questions_and_answers_are_taken_over(lay_out, tmp_path: Pat
     ]
     assert (report.items, report.examples, report.references) == (2, 3, 29)
     assert "1 empty answers left out" in report.notes
+    assert "1 questions have another number of answers than 10" in report.notes
 
 
 def test_the_authors_folders_are_known_and_a_test_without_answers_is_left_out(
