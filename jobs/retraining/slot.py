@@ -7,6 +7,7 @@ been done. The slot is a run of its own, its training a run below that.
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -185,7 +186,8 @@ class _Call:
 
     def _end(self, run: TrackedRun, outcome: str, reasons: tuple[str, ...]) -> Outcome:
         text = "\n".join(reasons)
-        run.tags({slots.OUTCOME: outcome, slots.REASONS: text, "mlflow.note.content": text})
+        shown = html.escape(text, quote=False)
+        run.tags({slots.OUTCOME: outcome, slots.REASONS: text, "mlflow.note.content": shown})
         run.finish()
         told = self._outcome(run.ref, outcome, text)
         self._tell(run.ref, told)

@@ -7,15 +7,14 @@ which finishes it and makes it once.
 from __future__ import annotations
 
 import getpass
-import html
 import json
 import os
-import re
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import UserError
+from training.tracking.pages import as_markdown
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -97,9 +96,7 @@ def _described(model: str, text: str, move: Move) -> str:
         done = f"promoted {where}{place}"
     else:
         done = f"rolled back to {where}" + (f" from version {move.before}" if move.before else "")
-    # As it was typed, not as Markdown or HTML would have it.
-    note = re.sub(r"([\\`*_{}\[\]])", r"\\\1", html.escape(move.note, quote=False))
-    line = f"- {move.at} UTC: {done}, {note}"
+    line = f"- {move.at} UTC: {done}, {as_markdown(move.note)}"
     before = [other for other in told.split("\n") if other.startswith("- ") and other != line]
     lines = [*([own.rstrip(), ""] if own.strip() else []), _HEADING, "", line]
     if len("\n".join(lines)) > _MAX_DESCRIPTION:

@@ -1,8 +1,10 @@
-"""HTML pages that need nothing else: no network, no files beside them."""
+"""HTML pages that need nothing else: no network, no files beside them; and text for MLflow's."""
 
 from __future__ import annotations
 
 import base64
+import html
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +21,11 @@ def template(name: str) -> Template:
         lstrip_blocks=True,
     )
     return environment.get_template(name)
+
+
+def as_markdown(text: str) -> str:
+    """A text that MLflow's page shows as it was typed, not as Markdown or HTML would have it."""
+    return re.sub(r"([\\`*_{}\[\]])", r"\\\1", html.escape(text, quote=False))
 
 
 def inlined(pictures: Mapping[str, bytes]) -> dict[str, str]:

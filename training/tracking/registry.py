@@ -20,6 +20,7 @@ from training.tracking.moves import (
     now,
     version_of,
 )
+from training.tracking.pages import as_markdown
 from training.tracking.store import (
     RunRef,
     absolute,
@@ -191,7 +192,8 @@ def _register(client: MlflowClient, run: RunRef, model: str | None) -> tuple[str
     if ours:
         return name, str(max(ours))
     source = f"{found.info.artifact_uri}/{MODEL_ARTIFACT}"
-    made = client.create_model_version(name, source, run.run_id, description=f"Run {run.name}")
+    described = f"Run {as_markdown(run.name)}"
+    made = client.create_model_version(name, source, run.run_id, description=described)
     return name, str(made.version)
 
 

@@ -29,7 +29,8 @@ class Row:
         return [float(found[metric]) for found in scores if metric in found]
 
     def text(self, metric: str) -> str:
-        """The mean over the seeds, with the least and the most of them."""
+        """The mean over the seeds, with the least and the most of them, and over how many if some
+        lack the metric."""
         values = self.values(metric)
         if not values:
             return NOT_MEASURED
@@ -39,6 +40,8 @@ class Row:
         told = f"{mean:.{digits}f}"
         if len(values) > 1:
             told += f" ({min(values):.{digits}f}–{max(values):.{digits}f})"
+        if len(values) < len(self.measured):
+            told += f" of {len(values)}"
         return told
 
 
@@ -86,6 +89,7 @@ class Results:
 
     def to_markdown(self) -> str:
         """For a README."""
-        head, *rows = (" | ".join(cells) for cells in self.cells())
+        bars = [[cell.replace("|", r"\|") for cell in cells] for cells in self.cells()]
+        head, *rows = map(" | ".join, bars)
         rule = " | ".join("---" for _ in self.cells()[0])
         return "".join(f"| {line} |\n" for line in (head, rule, *rows))

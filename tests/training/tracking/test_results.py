@@ -62,6 +62,18 @@ def test_small_figures_have_a_digit_more(tmp_path: Path) -> None:
     assert [row.text("cider"), row.text("meteor")] == ["0.547", "20.35"]
 
 
+def test_a_mean_over_fewer_seeds_than_the_row_has_says_so(tmp_path: Path) -> None:
+    runs = [measured(tmp_path / name, captions(20)) for name in "abc"]
+    for one, scores in zip(runs, ({"cider": 0.5, "bleu_4": 20.0}, {"cider": 0.7}, {}), strict=True):
+        one.record.how["scores"] = scores
+    row = Row("three", {}, tuple(runs))
+    assert row.text("cider") == "0.600 (0.500–0.700) of 2"
+    assert row.text("bleu_4") == "20.00 of 1"
+    assert row.text("meteor") == "–"
+    table = Results("Table", ("cider",), (Row("a | b", {}, ()),)).to_markdown()
+    assert r"| a \| b | 0 | – |" in table
+
+
 def test_twenty_are_shown_and_whose_fault_they_are(tmp_path: Path) -> None:
     told = spoiled(captions(60), 0.4)
     samples = [
