@@ -73,6 +73,7 @@ def compare_runs(
                     }
                     for against in comparison.against_first
                 },
+                "left_out": comparison.left_out,
                 "settings": comparison.settings,
             }
         )
@@ -100,8 +101,8 @@ def _show(comparison: Comparison) -> None:
         ("metric", *comparison.runs),
         [(name, *scores) for name, scores in comparison.scores.items()],
     )
-    if comparison.left_out:
-        console.say(f"not in all of the runs: {', '.join(comparison.left_out)}")
+    for name, why in comparison.left_out.items():
+        console.say(f"not compared: {name}: {why}")
     for against in comparison.against_first:
         console.table(
             f"{against.run} against {first}, with the 95 % interval of a paired bootstrap",

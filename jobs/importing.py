@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ from upath import UPath
 
 from jobs import console
 from jobs.options import Json
+from pipeline.corpus import name_target_language
 from pipeline.errors import UserError, one_line
 from pipeline.importers.coco import import_coco
 from pipeline.importers.easy_vqa import import_easy_vqa
@@ -41,6 +43,9 @@ FROM_FOLDER_AND_JSON = {
     "flickr30k": import_flickr30k,
     "msrvtt": import_msrvtt,
 }
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*")
+# Their targets are sentences of some language.
+WITH_SENTENCES = ("coco", "flickr8k", "flickr30k", "msrvtt", "msvd", "parallel")
 FORMATS = sorted([*FROM_ONE, *FROM_FOLDER_AND_JSON, "easy_vqa", "folder", "parallel", "rendered"])
 
 
@@ -57,7 +62,11 @@ def import_corpus(
         str | None, typer.Option(help="parallel, FOLDER: the ending of the files to read: en.")
     ] = None,
     target_language: Annotated[
-        str | None, typer.Option(help="parallel, FOLDER: the ending of their translations: de.")
+        str | None,
+        typer.Option(
+            help="The language of translations or captions, which says how scores find words in "
+            "them: zh; parallel, FOLDER: also their files' ending."
+        ),
     ] = None,
     num_clips: Annotated[int, typer.Option(help="rendered: how many clips to draw.")] = 400,
     seed: Annotated[int, typer.Option(help="rendered: the same seed draws the same clips.")] = 0,
@@ -113,8 +122,18 @@ def run_import(
     """Call the importer of a format."""
     if format not in FORMATS:
         raise UserError(f"import: {format!r}, allowed: {', '.join(FORMATS)}")
-    if format != "parallel" and languages != (None, None):
-        raise UserError(f"import {format}: takes no --source-language and --target-language")
+    source_language, target_language = languages
+    if format != "parallel" and source_language is not None:
+        raise UserError(f"import {format}: takes no --source-language")
+    if format not in WITH_SENTENCES and target_language is not None:
+        raise UserError(
+            f"import {format}: takes no --target-language, allowed for {', '.join(WITH_SENTENCES)}"
+        )
+    if target_language is not None and not _LANGUAGE.fullmatch(target_language):
+        raise UserError(
+            f"import {format}: --target-language {target_language}, allowed: a code, as en, zh or "
+            "pt_BR"
+        )
     if format != "rendered" and frame_labels:
         raise UserError(f"import {format}: takes no --frame-labels")
     if format == "folder":
@@ -126,7 +145,10 @@ def run_import(
         raise UserError(f"import {format}: {source}, allowed: a path on this machine")
     if format == "rendered":
         return _render(here, out, num_clips, seed, frame_labels)
-    return _import_published(format, here, out, languages)
+    report = _import_published(format, here, out, languages)
+    if target_language is not None:
+        name_target_language(out, target_language)
+    return report
 
 
 def _import_published(
@@ -175,7 +197,7 @@ def _import_parallel(
     source: list[Path], out: AnyPath, languages: tuple[str | None, str | None]
 ) -> ImportReport:
     source_language, target_language = languages
-    if len(source) == 2 and languages == (None, None):
+    if len(source) == 2 and source_language is None:
         return import_parallel_files(source[0], source[1], out)
     if len(source) == 1 and source_language and target_language:
         return import_parallel_folder(source[0], out, source_language, target_language)

@@ -143,6 +143,10 @@ def with_search(command: Callable[..., None]) -> Callable[..., None]:
     return searching
 
 
+MaxSourceTokens = Annotated[
+    int | None,
+    typer.Option(min=1, help="A longer text that is read is cut; default: the recipe's."),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="The last line printed is one JSON object with the result.")
 ]

@@ -20,6 +20,7 @@ from jobs.options import (
     Ensemble,
     Features,
     Json,
+    MaxSourceTokens,
     Run,
     TrackingUri,
     with_search,
@@ -89,6 +90,7 @@ def predict(
     ] = None,
     address: Address = None,
     ensemble: Ensemble = None,
+    max_source_tokens: MaxSourceTokens = None,
     tracking_uri: TrackingUri = None,
     json: Json = False,
     *,
@@ -119,17 +121,18 @@ def predict(
     candidates = read_predictions(rescore, scored=weight > 0) if rescore else []
     uri = tracking_uri or default_tracking_uri()
     runs = tuple(resolve_run(name, uri) for name in (run, *(ensemble or ())))
-    trained = load_together(runs).searching(**search)
+    trained = load_together(runs).searching(**search).reading(max_source_tokens)
     job = None
     if of_corpus:
         data = data_for(trained, corpus, features)
-        job = CorpusJob(runs, search, data, split, question, nbest)
+        job = CorpusJob(runs, search, data, split, question, nbest, max_source_tokens)
     if job and workers is not None and out is not None:
         _predict_corpus(trained, job, out, workers, address, json)
         return
     trained = trained.on_gpu_if_any()
     told: Sequence[Prediction | Failure]
     left_out = 0
+    asked = None
     with console.bar("predicting") as bar:
         if rescore is not None:
             asked = job.ask(trained) if job else ask_of(trained, candidates)
@@ -144,10 +147,20 @@ def predict(
             if explain is not None:
                 told = [_explain(trained, seen, read, explain)]
             else:
-                each = predict_each(trained, seen, read, nbest=nbest, on_progress=bar.update)
-                told = list(each)
+                told = list(
+                    predict_each(
+                        trained,
+                        seen,
+                        read,
+                        nbest=nbest,
+                        on_progress=bar.update,
+                        on_warning=console.warn,
+                    )
+                )
     predictions = [one for one in told if isinstance(one, Prediction)]
     failed = [one for one in told if isinstance(one, Failure)]
+    for warning in asked.warnings if asked else ():
+        console.warn(warning)
     _name_left_out(left_out)
     if failed:
         _name_failures(failed, sum(one.rank == 1 for one in predictions))
@@ -261,6 +274,8 @@ def _predict_corpus(
 
     with cluster(address), console.bar("predicting") as bar:
         report = predict_corpus(trained, job, out, workers, bar.update)
+    for warning in report.warnings:
+        console.warn(warning)
     _name_left_out(report.left_out)
     console.say(
         f"{out}: {report.answered:,} answered in {report.parts} parts, {report.skipped} of them "
@@ -276,9 +291,7 @@ def _inputs(
     """What was asked, with standard input and folders read."""
     from pipeline.files import files_below
 
-    lines: list[bytes] = []
-    if STDIN in files:
-        lines = sys.stdin.buffer.read().removeprefix(codecs.BOM_UTF8).splitlines()
+    lines = _lines(sys.stdin.buffer.read()) if STDIN in files else []
     named = [file for file in files if file != STDIN]
     read = [*texts, *([] if question is None else [question])]
     if not sees:
@@ -289,6 +302,14 @@ def _inputs(
     # An empty line would be this folder.
     listed = [Path(os.fsdecode(line)) for line in lines if line.strip()]
     return [f for file in (*named, *listed) for f in files_below(file)], read
+
+
+def _lines(data: bytes) -> list[bytes]:
+    """The lines of a text without their ends: LF or CRLF, and nothing else, ends a line."""
+    lines = data.removeprefix(codecs.BOM_UTF8).split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    return [line.removesuffix(b"\r") for line in lines]
 
 
 def _check_text(text: str, where: str) -> None:

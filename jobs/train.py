@@ -195,6 +195,8 @@ def as_json(result: TrainingResult) -> dict[str, Any]:
         "run_id": result.run.run_id,
         "name": result.run.name,
         "metrics": result.evaluation.scores.values,
+        "not_measured": result.evaluation.scores.not_measured,
+        "warnings": list(result.evaluation.scores.warnings),
     }
 
 
@@ -207,6 +209,7 @@ def show_result(result: TrainingResult) -> None:
         f"measured on {result.evaluation.num_examples:,}",
         result.evaluation.scores.values,
     )
+    console.caveats(result.evaluation.scores.not_measured, result.evaluation.scores.warnings)
     if result.evaluation.num_left_out:
         console.say(f"{result.evaluation.num_left_out} examples left out: quarantined items")
     console.say(f"\nto look at the run: {open_command(result.run.tracking_uri)}")

@@ -37,18 +37,15 @@ class Watch:
 
     def on_report(self, report: Report) -> None:
         """Move the bar, or say what an epoch brought."""
-        from training.reports import FellBack, StepReport
+        from training.reports import FellBack, StepReport, Warned
 
         if isinstance(report, StepReport):
             note = f"{report.nats_per_token:.3f} nats, {report.tokens_per_s:.0f} tokens/s"
             self._bar.update(report.done, 1.0, f"epoch {report.epoch}, {note}")
         elif isinstance(report, FellBack):
-            console.ERRORS.print(
-                f"WARNING: {'; '.join(report.damages)}; going on from {report.used}",
-                style="bold red",
-                markup=False,
-                soft_wrap=True,
-            )
+            console.warn(f"{'; '.join(report.damages)}; going on from {report.used}")
+        elif isinstance(report, Warned):
+            console.warn(report.text)
         else:
             console.ERRORS.print(_told(report), markup=False, soft_wrap=True)
 

@@ -100,6 +100,9 @@ def clean_text(text: str) -> str:
     return " ".join(text.split())
 
 
+_LANGUAGE = b"target_language"
+
+
 def locate(corpus: UPath | str, item: Item) -> UPath:
     """Where an item's file is: its uri, from the corpus' folder on."""
     return location(item.uri) if is_url(item.uri) else location(corpus) / item.uri
@@ -111,6 +114,10 @@ class Corpus:
     Args:
         path: of the folder, or its URL.
 
+    Attributes:
+        path: as given.
+        target_language: a code as `en`, from `name_target_language`; None where it was not named.
+
     Raises:
         UserError: the folder is not a corpus.
     """
@@ -119,6 +126,7 @@ class Corpus:
         self.path = location(path)
         self._items_file = self.path / "items.parquet"
         self._examples_file = self.path / "examples.parquet"
+        self.target_language: str | None = None
         for file, schema in (
             (self._items_file, ITEM_SCHEMA),
             (self._examples_file, EXAMPLE_SCHEMA),
@@ -135,6 +143,8 @@ class Corpus:
                 raise UserError(f"{file}: not a Parquet file: {error}") from error
             if found.names != schema.names:
                 raise UserError(f"{file}: columns {found.names}, expected {schema.names}")
+            if language := (found.metadata or {}).get(_LANGUAGE):
+                self.target_language = language.decode()
 
     def item_table(self) -> pa.Table:
         """All items in the order they were imported, as columns: a million take 100 MB or so.
@@ -223,6 +233,24 @@ def write_corpus(path: AnyPath | str, items: Iterable[Item], examples: Iterable[
             with file.open("rb") as written:
                 write_whole(folder / f"{file.name}.parquet", partial(_copy, written))
     return Corpus(folder)
+
+
+def name_target_language(path: AnyPath | str, language: str) -> None:
+    """Note in a corpus what language its targets are in; its rows stay as they are.
+
+    Args:
+        path: of the corpus.
+        language: its code.
+    """
+    file = location(path) / "examples.parquet"
+    with tempfile.TemporaryDirectory(prefix="intertitle-") as scratch:
+        noted = Path(scratch) / "examples"
+        schema = EXAMPLE_SCHEMA.with_metadata({_LANGUAGE: language.encode()})
+        with file.open("rb") as opened, pq.ParquetWriter(noted, schema) as writer:
+            for batch in pq.ParquetFile(opened).iter_batches():
+                writer.write_batch(batch.replace_schema_metadata(schema.metadata))
+        with noted.open("rb") as written:
+            write_whole(file, partial(_copy, written))
 
 
 def _copy(source: BinaryIO, target: BinaryIO) -> None:

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from pipeline.errors import UserError
 from training.data.tokenizer import TokenizerKind
+from training.evaluation.tokens import MetricTokenizer
 from training.models.config import ModelConfig, PositiveFloat, PositiveInt, Section, Share
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -159,6 +160,17 @@ class ObjectiveConfig(Section):
     max_share: Share = 0.25
 
 
+class EvaluationConfig(Section):
+    """How sentences are scored.
+
+    Attributes:
+        tokenizer: of the metrics that count words, sacreBLEU's name of it; "auto" follows the
+            corpus' target language. With "13a" captions are measured by the PTB tokenizer.
+    """
+
+    tokenizer: MetricTokenizer = "auto"
+
+
 class Recipe(Section):
     """Everything that determines a training besides its data.
 
@@ -171,6 +183,7 @@ class Recipe(Section):
         optimizer: how the weights move.
         training: how long, and in which portions.
         search: how sentences are found.
+        evaluation: how they are scored.
     """
 
     name: str
@@ -181,6 +194,7 @@ class Recipe(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     training: TrainingConfig = TrainingConfig()
     search: SearchConfig = SearchConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
 
 
 def recipe_names() -> list[str]:
@@ -208,7 +222,10 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
         except UnicodeDecodeError as error:
             raise UserError(f"{name}: not UTF-8 at byte {error.start}") from error
     elif name in recipe_names():
-        text, title = (resources.files("training") / "recipes" / f"{name}.toml").read_text(), name
+        text, title = (
+            (resources.files("training") / "recipes" / f"{name}.toml").read_text("utf-8"),
+            name,
+        )
     else:
         known = ", ".join(recipe_names())
         raise UserError(f"recipe: {name!r}, allowed: {known}, or the path of a .toml file")

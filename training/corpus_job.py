@@ -23,6 +23,7 @@ class CorpusJob:
         split: whose examples are asked about; None: every item, whatever is said of it.
         question: about every item.
         nbest: predictions of each at most.
+        max_source_tokens: a longer source is cut; None: as in the first's recipe.
     """
 
     runs: tuple[RunRef, ...]
@@ -31,10 +32,12 @@ class CorpusJob:
     split: str | None
     question: str | None = None
     nbest: int = 1
+    max_source_tokens: int | None = None
 
     def load(self) -> TrainedModel:
         """The model."""
-        return load_together(self.runs).searching(**self.search)
+        trained = load_together(self.runs).searching(**self.search)
+        return trained.reading(self.max_source_tokens)
 
     def ask(self, trained: TrainedModel) -> Asked:
         """The questions.

@@ -16,16 +16,17 @@ from pipeline.errors import UserError
 from training.check import check_recipe
 from training.checkpoint import Checkpoint
 from training.config import Recipe, parse_recipe
-from training.data.dataset import open_dataset
+from training.data.dataset import Dataset, open_dataset
 from training.data.source import DataSource, check_unchanged, describe_data, lines_of, texts_of
+from training.data.task import Task
 from training.data.vocabularies import Vocabularies, train_vocabularies
 from training.description import inputs_of, params_of
 from training.diagnostics import compare_on_text
-from training.evaluation.evaluate import Evaluation
+from training.evaluation.evaluate import Evaluation, make_scorer
 from training.models.build import build_model, task_of
 from training.models.language_model import LanguageModel
 from training.placement import cpus_per_worker
-from training.reports import EpochReport, FellBack, Report
+from training.reports import EpochReport, FellBack, Report, Warned
 from training.scoring import MODEL_ARTIFACT, load_trained, log_evaluation, measure, sample_row
 from training.tracking.plots import gradient_flow_plot, learning_curves
 from training.tracking.run import RunRef, TrackedRun, download, reopen, resolve_run
@@ -98,10 +99,13 @@ def train(
     # A mistake ends here, before there is a run.
     check_recipe(recipe)
     cpus_per_worker(workers)
-    for split in ("train", "val"):
-        open_dataset(data, split, recipe, task, vocabularies)
+    warnings = _warnings(data, recipe, task, vocabularies)
+    for warning in warnings:
+        on_report(Warned(warning))
     sizes = sizes_of(vocabularies, data)
     all_tags = {**(tags or {}), "recipe": recipe.name}
+    if warnings:
+        all_tags["warnings"] = "; ".join(warnings)
     params = params_of(recipe, sizes, workers)
     begun = None
     if init_from is not None:
@@ -138,6 +142,24 @@ def train(
             run.text("transfer.json", begun.to_json())
         on_start(run.ref)
         return _train(job, run, on_report)
+
+
+def _warnings(
+    data: DataSource, recipe: Recipe, task: Task, vocabularies: Vocabularies
+) -> list[str]:
+    """What a training won't use of its data, and scores of it that will say little.
+
+    Raises:
+        UserError: the data is not what the task needs, or the scores' tokenizer can't be had.
+    """
+    warnings: list[str] = []
+    for split in ("train", "val"):
+        dataset = open_dataset(data, split, recipe, task, vocabularies)
+        if isinstance(dataset, Dataset):
+            warnings += dataset.warnings
+            if split == "val":
+                warnings += make_scorer(dataset, recipe.evaluation.tokenizer).warnings
+    return warnings
 
 
 def _begin_from(

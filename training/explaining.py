@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections.abc import Mapping
@@ -28,6 +29,8 @@ from training.questions import read
 from training.tracking.attention_plot import attention_over_frames, attention_over_text
 from training.trained import TrainedModel
 
+_log = logging.getLogger(__name__)
+
 END = "(end)"
 # What of an example's id is not for the name of a file, and how much of the rest is.
 _NOT_PLAIN, _NAME_LENGTH = re.compile(r"[^A-Za-z0-9.-]+"), 60
@@ -48,6 +51,8 @@ def explain(
         FileError: the file can't be read.
     """
     asked = ask(trained, [] if file is None else [file], [] if text is None else [text])
+    for warning in asked.warnings:
+        _log.warning(warning)
     if not _attends(trained):
         raise UserError(f"--explain: of no use to {trained.recipe.name}, which has no attention")
     batch = asked.questions.with_targets([(0, ())])
@@ -84,7 +89,7 @@ def explain_samples(
         look = looks.get(str(sample.item_key))
         if sees and look is None:
             continue
-        (source,) = read(trained, [sample.source or ""]) or [[]]
+        (source,) = read(trained, [sample.source or ""])[0] or [[]]
         features, frames = (look.features, look.frames) if look else (None, None)
         batch = make_batch([Row(features, source)], sentences=True)
         _, figure = _tell_and_draw(trained, batch, number, search, frames)

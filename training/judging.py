@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from upath import UPath
@@ -12,8 +13,10 @@ from training.data.dataset import Dataset
 from training.evaluation.evaluate import Answer, Evaluation, make_samples, make_scorer
 from training.prediction import ask_split
 from training.predictions import Prediction
-from training.scoring import data_for, load_trained, log_evaluation
+from training.scoring import changed_settings, data_for, load_trained, log_evaluation
 from training.tracking.run import RunRef, reopen
+
+NOT_OF_A_MODEL = "the sentences are from a file, not of a model"
 
 
 def evaluate_predictions(
@@ -24,6 +27,7 @@ def evaluate_predictions(
     split: str,
     corpus: UPath | Path | None = None,
     features: UPath | Path | None = None,
+    tokenizer: str | None = None,
 ) -> Evaluation:
     """Measure predictions by the references of a run's data, and add the scores to the run.
 
@@ -35,6 +39,7 @@ def evaluate_predictions(
         split: of the corpus.
         corpus: None is the one that the run was trained on.
         features: likewise.
+        tokenizer: see `EvaluationConfig`; None is as in the recipe.
 
     Raises:
         UserError: an example without a prediction, a prediction of nothing that there is, no such
@@ -63,9 +68,20 @@ def evaluate_predictions(
             "allowed: one for each"
         )
     answers = [Answer((best[n].text,), best[n].score) for n in range(len(numbers))]
-    scores = make_scorer(dataset).score(answers, quick=False)
+    own = trained.recipe.evaluation.tokenizer
+    scores = make_scorer(dataset, tokenizer or own).score(answers, quick=False)
+    of_the_model = dict.fromkeys(("nats_per_token", "perplexity", "search_errors"), NOT_OF_A_MODEL)
+    scores = replace(scores, not_measured=scores.not_measured | of_the_model)
     samples = tuple(make_samples(dataset, dict(enumerate(answers))))
     evaluation = Evaluation(split, samples, len(samples), len(dataset.left_out), scores)
     with reopen(ref) as run:
-        log_evaluation(run, trained, data, evaluation, trained.recipe.search, predictions=name)
+        log_evaluation(
+            run,
+            trained,
+            data,
+            evaluation,
+            trained.recipe.search,
+            predictions=name,
+            changed=changed_settings(trained, data, tokenizer),
+        )
     return evaluation

@@ -45,12 +45,14 @@ class CorpusReport:
         left_out: whose item is in quarantine.
         parts: all of them.
         skipped: parts that were there.
+        warnings: of texts that were cut.
     """
 
     answered: int
     left_out: int
     parts: int
     skipped: int
+    warnings: tuple[str, ...] = ()
 
 
 def predict_corpus(
@@ -105,7 +107,8 @@ def predict_corpus(
     for file, part in zip(files, parts, strict=True):
         if not _is_whole(file, ids, part):
             raise JobError(f"{file}: does not hold its {len(part)} answers")
-    return CorpusReport(len(ids), len(asked.left_out), len(parts), len(parts) - len(missing))
+    skipped = len(parts) - len(missing)
+    return CorpusReport(len(ids), len(asked.left_out), len(parts), skipped, asked.warnings)
 
 
 class _Worker:
@@ -152,6 +155,7 @@ def _manifest(job: CorpusJob, trained: TrainedModel, num_answers: int) -> dict[s
         "split": job.split,
         "question": job.question,
         "nbest": job.nbest,
+        "max_source_tokens": job.max_source_tokens,
         "num_answers": num_answers,
         "part_answers": PART_ANSWERS,
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from training.predictions import Failure, Prediction
 from training.questions import Inputs, read
 from training.trained import TrainedModel
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -33,11 +36,13 @@ class Asked:
         questions: by number.
         ids: of each: an example's id, an item's key, a file's path, or the text that is read.
         left_out: the ids of what is not asked about, for its item is in quarantine.
+        warnings: of texts that were cut.
     """
 
     questions: Questions
     ids: Sequence[str]
     left_out: Sequence[str] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def ask(trained: TrainedModel, files: Sequence[Path] = (), texts: Sequence[str] = ()) -> Asked:
@@ -55,14 +60,15 @@ def ask(trained: TrainedModel, files: Sequence[Path] = (), texts: Sequence[str] 
     _check_given(trained, "--text or --question", bool(texts), trained.task.reads)
     if files and len(texts) > 1:
         raise UserError(f"--question: {len(texts)} of them, allowed: one about all files")
-    sources = read(trained, texts)
+    sources, warnings = read(trained, texts)
     if not files:
-        return Asked(Inputs(trained, sources), list(texts))
+        return Asked(Inputs(trained, sources), list(texts), warnings=warnings)
     assert trained.data.features is not None
     features = feature_maker(trained.data.features)
     inputs = Inputs(trained, (sources or [[]]) * len(files), lambda n: features(files[n]))
     # A name that is not UTF-8 is told as one that can be written.
-    return Asked(inputs, [str(f).encode("utf-8", "backslashreplace").decode() for f in files])
+    ids = [str(f).encode("utf-8", "backslashreplace").decode() for f in files]
+    return Asked(inputs, ids, warnings=warnings)
 
 
 def _check_given(trained: TrainedModel, what: str, is_given: bool, is_wanted: bool) -> None:
@@ -85,7 +91,8 @@ def ask_split(trained: TrainedModel, data: DataSource, split: str) -> Asked:
     recipe, task = trained.recipe, trained.task
     dataset = open_dataset(trained.wanting(data), split, recipe, task, trained.vocabularies)
     assert isinstance(dataset, Dataset)
-    return Asked(dataset, [example.id for example in dataset.examples], dataset.left_out)
+    ids = [example.id for example in dataset.examples]
+    return Asked(dataset, ids, dataset.left_out, dataset.warnings)
 
 
 def ask_items(trained: TrainedModel, data: DataSource, question: str | None) -> Asked:
@@ -105,9 +112,9 @@ def ask_items(trained: TrainedModel, data: DataSource, question: str | None) -> 
     features = trained.wanting(data).features
     assert features is not None
     items = Items(data.corpus, features)
-    sources = (read(trained, texts) or [[]]) * len(items.keys)
-    inputs = Inputs(trained, sources, items.features, items.num_frames)
-    return Asked(inputs, items.keys, items.left_out)
+    sources, warnings = read(trained, texts)
+    inputs = Inputs(trained, (sources or [[]]) * len(items.keys), items.features, items.num_frames)
+    return Asked(inputs, items.keys, items.left_out, warnings)
 
 
 def predict(
@@ -146,24 +153,39 @@ def predict_each(
     *,
     nbest: int = 1,
     on_progress: Progress = quiet,
+    on_warning: Callable[[str], None] = _log.warning,
 ) -> Iterator[Prediction | Failure]:
     """As `predict`, in the order asked, with a failure in the place of each file that can't be
-    read.
+    read. A text without a token, such as an empty line, has an empty answer.
+
+    Args:
+        trained: see `predict`.
+        files: see `predict`.
+        texts: see `predict`.
+        nbest: see `predict`.
+        on_progress: see `predict`.
+        on_warning: told of texts that were cut.
 
     Raises:
         UserError: as of `ask` and `tell`.
     """
     _check_nbest(trained, nbest)
     asked = ask(trained, files, texts)
+    for warning in asked.warnings:
+        on_warning(warning)
     if trained.task.tells == "stream":
         assert isinstance(trained.model, Generator)
         written = write_texts(trained.model, trained.vocabularies.target, trained.recipe.search)
         yield from (Prediction("", 1, sample.score, sample.hypothesis) for sample in written)
         return
-    if not files:
-        yield from tell(trained, asked, range(len(texts)), nbest, on_progress)
-        return
     assert isinstance(asked.questions, Inputs)
+    if not files:
+        sources = asked.questions.sources
+        numbers = [n for n, ids in enumerate(sources) if ids]
+        answers = _tell_each(trained, asked.questions, numbers, nbest, on_progress)
+        for n, id in enumerate(asked.ids):
+            yield from _predictions(id, answers.get(n, [Answer(("",), 0.0)]))
+        return
     for at in range(0, len(files), ANSWER_BATCH):
         # What a batch of files show is in memory, no more.
         some = range(at, min(at + ANSWER_BATCH, len(files)))

@@ -115,7 +115,7 @@ def read_predictions(path: Path, *, scored: bool) -> list[Prediction]:
     """
     predictions: list[Prediction] = []
     ranks: dict[str, int] = {}
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}: line {number}"

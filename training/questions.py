@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import FileError
 from training.data.batch import Batch, Row, make_batch
+from training.data.cutting import describe_cut
+from training.data.source import as_in_corpus
 from training.data.vocabularies import Vocabularies
 from training.trained import TrainedModel
 
@@ -59,7 +61,15 @@ class Inputs:
         )
 
 
-def read(trained: TrainedModel, texts: Sequence[str]) -> list[list[int]]:
-    """The tokens of some texts as a model reads them; none where it reads nothing."""
+def read(trained: TrainedModel, texts: Sequence[str]) -> tuple[list[list[int]], tuple[str, ...]]:
+    """The tokens of some texts as a model reads them; none where it reads nothing.
+
+    Returns:
+        The tokens, and a warning if some of the texts were cut.
+    """
     source, most = trained.vocabularies.source, trained.recipe.source_tokenizer.max_tokens
-    return [ids[:most] for ids in source.encode_all(list(texts))] if source else []
+    if source is None:
+        return [], ()
+    encoded = source.encode_all([as_in_corpus(text) for text in texts])
+    warnings = describe_cut(encoded, most, "texts", "source_tokenizer")
+    return [ids[:most] for ids in encoded], warnings

@@ -58,4 +58,15 @@ class FellBack:
     damages: tuple[str, ...]
 
 
-Report = StepReport | EpochReport | FellBack
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something of the data is not used as a user may expect.
+
+    Attributes:
+        text: one line.
+    """
+
+    text: str
+
+
+Report = StepReport | EpochReport | FellBack | Warned

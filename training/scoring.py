@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from training.evaluation.evaluate import Evaluation, evaluate
 from training.evaluation.record import write_record
 from training.evaluation.sample import Sample
 from training.evaluation.statistics import combine
+from training.evaluation.tokens import choose_tokenizer
 from training.explaining import explain_samples
 from training.tracking.plots import length_histogram, score_histogram
 from training.tracking.run import RunRef, TrackedRun, download, reopen
@@ -63,6 +64,8 @@ def evaluate_run(
     corpus: UPath | Path | None = None,
     features: UPath | Path | None = None,
     ensemble: Sequence[RunRef] = (),
+    tokenizer: str | None = None,
+    max_source_tokens: int | None = None,
     **search: object,
 ) -> Evaluation:
     """Measure a run's model on a split, and add the scores to the run.
@@ -73,6 +76,8 @@ def evaluate_run(
         corpus: None is the one it was trained on.
         features: likewise.
         ensemble: more runs, whose models tell together with it.
+        tokenizer: of the metrics, see `EvaluationConfig`; None is as in the recipe.
+        max_source_tokens: a longer source is cut; None is as in the recipe.
         search: fields of `SearchConfig`; None is as in the recipe.
 
     Raises:
@@ -80,12 +85,40 @@ def evaluate_run(
             make an ensemble.
     """
     trained = load_together([ref, *ensemble]).on_gpu_if_any()
-    changed = trained.searching(**search).recipe.search
+    searched = trained.searching(**search).recipe.search
     data = data_for(trained, corpus, features)
-    evaluation = measure(trained, data, split, changed)
+    changed = changed_settings(trained, data, tokenizer, max_source_tokens)
+    evaluation = measure(trained.reading(max_source_tokens), data, split, searched, tokenizer)
+    others = [other.run_id for other in ensemble]
     with reopen(ref) as run:
-        log_evaluation(run, trained, data, evaluation, changed, [r.run_id for r in ensemble])
+        log_evaluation(run, trained, data, evaluation, searched, others, changed=changed)
     return evaluation
+
+
+def changed_settings(
+    trained: TrainedModel,
+    data: DataSource,
+    tokenizer: str | None = None,
+    max_source_tokens: int | None = None,
+) -> dict[str, str | int]:
+    """What of an evaluation besides its search is otherwise than the run's recipe has it.
+
+    Raises:
+        UserError: a tokenizer for a model that tells no sentences.
+    """
+    if tokenizer is not None and trained.task.tells != "sentence":
+        raise UserError(
+            f"--tokenizer {tokenizer}: of no use to {trained.recipe.name}: it tells no sentences"
+        )
+    own, language = trained.recipe, data.target_language
+    changed: dict[str, str | int] = {}
+    if tokenizer is not None:
+        chosen = choose_tokenizer(tokenizer, language)
+        if chosen != choose_tokenizer(own.evaluation.tokenizer, language):
+            changed["tokenizer"] = chosen
+    if max_source_tokens and max_source_tokens != own.source_tokenizer.max_tokens:
+        changed["max_source_tokens"] = max_source_tokens
+    return changed
 
 
 def data_for(
@@ -108,12 +141,17 @@ def data_for(
 
 
 def measure(
-    trained: TrainedModel, data: DataSource, split: str, search: SearchConfig
+    trained: TrainedModel,
+    data: DataSource,
+    split: str,
+    search: SearchConfig,
+    tokenizer: str | None = None,
 ) -> Evaluation:
     """Measure a model on a split of some data.
 
     Raises:
-        UserError: no such split, or features of another make than the model's.
+        UserError: no such split, features of another make than the model's, or a tokenizer that
+            can't be had.
     """
     recipe, vocabularies = trained.recipe, trained.vocabularies
     if trained.task.tells == "stream":
@@ -123,7 +161,15 @@ def measure(
         )
         recipe = recipe.model_copy(update={"training": settings})
     dataset = open_dataset(trained.wanting(data), split, recipe, trained.task, vocabularies)
-    return evaluate(trained.model, vocabularies.target, dataset, split, search, recipe.training)
+    return evaluate(
+        trained.model,
+        vocabularies.target,
+        dataset,
+        split,
+        search,
+        recipe.training,
+        tokenizer or recipe.evaluation.tokenizer,
+    )
 
 
 def log_evaluation(
@@ -134,6 +180,7 @@ def log_evaluation(
     search: SearchConfig,
     others: Sequence[str] = (),
     predictions: str | None = None,
+    changed: Mapping[str, str | int] | None = None,
 ) -> None:
     """Add scores, every example and samples to a run under a name of their own.
 
@@ -149,6 +196,7 @@ def log_evaluation(
         search: how sentences were found.
         others: the ids of the other runs of an ensemble.
         predictions: the name of what was measured, where it is not the model's own.
+        changed: see `changed_settings`.
     """
     prefix = EVALUATIONS
     if data.corpus_fingerprint != trained.data.corpus_fingerprint:
@@ -163,10 +211,16 @@ def log_evaluation(
         for field, value in own.items():
             if (given := getattr(search, field)) != value:
                 prefix += f"_{field}_{_plain(str(given))}"
+    for name, setting in (changed or {}).items():
+        prefix += f"_{name}_{setting}"
     if others:
         prefix += f"/ensemble_of_{1 + len(others)}"
     stamp = f"{prefix}/{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
     scores = evaluation.scores
+    tokenizer = choose_tokenizer(
+        str((changed or {}).get("tokenizer", trained.recipe.evaluation.tokenizer)),
+        data.target_language,
+    )
     run.metrics({f"{prefix}/{name}": v for name, v in scores.values.items()}, trained.step)
     how = {
         "split": evaluation.split,
@@ -176,9 +230,19 @@ def log_evaluation(
         "search": search.model_dump(),
         "ensemble": [run.run_id, *others],
         **({} if predictions is None else {"predictions": predictions}),
+        "changed": dict(changed or {}),
+        "tokenizer": tokenizer,
         "scores": scores.values,
         "signatures": scores.signatures,
+        "not_measured": scores.not_measured,
+        "warnings": list(scores.warnings),
     }
+    notes = {
+        "not_measured": "; ".join(f"{name}: {why}" for name, why in scores.not_measured.items()),
+        "warnings": "; ".join(scores.warnings),
+    }
+    if any(notes.values()):
+        run.tags({f"{prefix}/{name}": note for name, note in notes.items() if note})
     with tempfile.TemporaryDirectory() as folder:
         write_record(Path(folder), evaluation, how)
         if predictions is None:
@@ -191,7 +255,7 @@ def log_evaluation(
         return
     hypotheses = [sample.hypothesis for sample in evaluation.samples]
     references = [sample.references for sample in evaluation.samples]
-    run.figure(f"{stamp}/lengths", length_histogram(hypotheses, references))
+    run.figure(f"{stamp}/lengths", length_histogram(hypotheses, references, tokenizer))
     each = {
         name: combine(name, scores.statistics[name]).tolist()
         for name in DRAWN

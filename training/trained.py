@@ -12,7 +12,7 @@ from safetensors.torch import load
 
 from pipeline.errors import UserError
 from training.checkpoint import read_folder, save_tensors, write_folder
-from training.config import Recipe, change_search, parse_recipe
+from training.config import Recipe, change_recipe, change_search, parse_recipe
 from training.data.source import DataSource
 from training.data.task import Task
 from training.data.vocabularies import Vocabularies
@@ -57,6 +57,23 @@ class TrainedModel:
             UserError: a value is not allowed.
         """
         return replace(self, recipe=change_search(self.recipe, changes))
+
+    def reading(self, max_tokens: int | None) -> TrainedModel:
+        """The same, reading so many tokens of a source at most; None is as it was.
+
+        Raises:
+            UserError: the model reads no source, or the number is not allowed.
+        """
+        if max_tokens is None:
+            return self
+        if not self.task.reads:
+            raise UserError(
+                f"--max-source-tokens {max_tokens}: of no use to {self.recipe.name}, which reads "
+                "no text"
+            )
+        setting = f"source_tokenizer.max_tokens={max_tokens}"
+        recipe = change_recipe(self.recipe, [setting], "--max-source-tokens")
+        return replace(self, recipe=recipe)
 
     def on_gpu_if_any(self) -> TrainedModel:
         """The same, its model moved to this process's GPU if it has one."""

@@ -70,7 +70,7 @@ class Validator:
         scored: tuple[dict[str, float], tuple[Sample, ...]] | None = None
         if self._ranks.rank == 0:
             answers = {n: answer for part in parts for n, answer in part.items()}
-            self._scorer = self._scorer or make_scorer(dataset)
+            self._scorer = self._scorer or make_scorer(dataset, self._recipe.evaluation.tokenizer)
             scores = self._scorer.score([answers[n] for n in sorted(answers)], quick=True)
             scored = (scores.values, _some(make_samples(dataset, answers)))
         scored = self._ranks.from_first(scored)

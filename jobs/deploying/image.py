@@ -7,7 +7,7 @@ from jobs.deploying.settings import DATA, ENVIRONMENT, PYTHON_VERSION, USER_ID
 
 # All that an image is built from.
 SOURCES = ("pyproject.toml", "README.md", "infra/constraints.txt", "pipeline", "training", "jobs")
-_EXTRAS = "s3,server,timm"
+_EXTRAS = "flores,ja,ko,s3,server,timm"
 
 
 def dockerfile() -> str:

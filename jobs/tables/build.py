@@ -15,7 +15,7 @@ from jobs.importing import run_import
 from jobs.precompute import run_precompute
 from jobs.tables.config import RescoringConfig, RowConfig, TableConfig
 from jobs.watch import watching
-from pipeline.corpus import Corpus, write_corpus
+from pipeline.corpus import Corpus, name_target_language, write_corpus
 from pipeline.errors import UserError
 from pipeline.location import location
 from pipeline.precompute import PrecomputeOptions
@@ -264,6 +264,8 @@ def _keep_few(path: Path, num_train: int) -> None:
     left = count()
     kept = [e for e in corpus.examples() if e.split != "train" or next(left) < num_train]
     write_corpus(path, list(corpus.items()), kept)
+    if corpus.target_language is not None:
+        name_target_language(path, corpus.target_language)
 
 
 def _name(config: RescoringConfig) -> str:

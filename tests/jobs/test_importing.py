@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.corpus import Corpus
+from training.data.source import describe_data
 
 
 def test_clips_are_drawn_and_counted_in_the_last_line(intertitle, tmp_path: Path) -> None:
@@ -62,6 +63,23 @@ def test_two_aligned_files_or_a_folder_with_its_languages(intertitle, tmp_path: 
         assert (example.source, example.targets) == ("ein Hund", ("a dog",))
 
 
+def test_the_language_of_the_targets_is_kept(intertitle, tmp_path: Path) -> None:
+    source = put(tmp_path / "text", train_en="a dog\n", train_zh="狗\n")
+    pair = [source / "train.en", source / "train.zh"]
+    for arguments, language in (
+        (pair, None),
+        ([*pair, "--target-language", "zh"], "zh"),
+        ([source, "--source-language", "en", "--target-language", "zh"], "zh"),
+        ([*pair, "--target-language", "zh_CN"], "zh_CN"),
+    ):
+        ended = intertitle("import", "parallel", *arguments, "--out", tmp_path / "out")
+        assert (ended.code, ended.err) == (0, "")
+        corpus = Corpus(tmp_path / "out")
+        assert corpus.target_language == language
+        assert [(e.source, e.targets) for e in corpus.examples()] == [("a dog", ("狗",))]
+        assert describe_data(corpus.path, None, "nothing").target_language == language
+
+
 def test_json_files_after_the_folder_are_read_instead_of_its_own(
     intertitle, tmp_path: Path
 ) -> None:
@@ -101,7 +119,16 @@ LANGUAGES = "--source-language and --target-language"
             f"import parallel: takes SOURCE_FILE TARGET_FILE, or FOLDER with {LANGUAGES}; "
             "got somewhere",
         ),
-        (["text", "a.txt", "--source-language", "en"], f"import text: takes no {LANGUAGES}"),
+        (["text", "a.txt", "--source-language", "en"], "import text: takes no --source-language"),
+        (
+            ["text", "a.txt", "--target-language", "en"],
+            "import text: takes no --target-language, allowed for coco, flickr8k, flickr30k, "
+            "msrvtt, msvd, parallel",
+        ),
+        (
+            ["msvd", "a", "--target-language", "Chinese"],
+            "import msvd: --target-language Chinese, allowed: a code, as en, zh or pt_BR",
+        ),
         (["easy_vqa", "--frame-labels"], "import easy_vqa: takes no --frame-labels"),
         (
             ["coco2", "somewhere"],

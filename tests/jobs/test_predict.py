@@ -131,6 +131,50 @@ def test_sentences_come_from_flags_and_from_standard_input(
     assert asked("translator", "-", stdin="\n".join(SENTENCES)) == expected
 
 
+def test_a_line_is_a_line_whatever_it_holds(asked: Run, models: dict[str, TrainedModel]) -> None:
+    first, second, *_ = SENTENCES
+    # All of these but the line feed are blanks inside a line.
+    ends = "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
+    odd = "".join(f"{word}{end}" for word, end in zip(first.split(), ends, strict=False))
+    lines = [f"{odd}\r", "", " ", second, "\x85"]
+    expected = texts_told(models["translator"], [first, second])
+    told = asked("translator", "-", stdin="\n".join(lines))
+    assert told == [expected[0], "", "", expected[1], ""]
+    assert asked("translator", "-", stdin="\n") == [""]
+    (line,) = asked("translator", "-", "--nbest", 2, stdin="\n")
+    assert json.loads(line) == {"id": "", "rank": 1, "score": 0.0, "text": ""}
+
+
+def test_a_text_that_is_cut_is_told(
+    intertitle: Run, uri: str, models: dict[str, TrainedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = models["translator"].recipe.source_tokenizer.max_tokens
+    long = " ".join(["ein roter Ball"] * limit)
+    texts = [*SENTENCES, long, f"{long} rennt"]
+
+    def tell(*flags: object) -> tuple[list[str], str]:
+        monkeypatch.setattr("sys.stdin", typed("\n".join(texts).encode()))
+        ended = intertitle("predict", "translator", "-", *flags, "--tracking-uri", uri)
+        assert ended.code == 0, ended.err
+        return ended.out.split("\n"), ended.err
+
+    cut, warned = tell()
+    assert f"2 of 6 texts are longer than {limit} tokens and were cut" in warned
+    assert (
+        f"the longest has {3 * limit + 1}: source_tokenizer.max_tokens, or --max-source" in warned
+    )
+    whole, silent = tell("--max-source-tokens", 3 * limit + 1)
+    assert "tokens and were cut" not in silent
+    assert cut[4] == cut[5]
+    assert cut[:4] == whole[:4]
+    trained = models["translator"].reading(3 * limit + 1)
+    assert whole[4:6] == texts_told(trained, texts[4:])
+    ended = intertitle(
+        "predict", "captioner", "a.mp4", "--max-source-tokens", 9, "--tracking-uri", uri
+    )
+    assert (ended.code, "--max-source-tokens 9: of no use to s2vt" in ended.err) == (2, True)
+
+
 def test_the_search_is_as_the_flags_say(asked: Run, models: dict[str, TrainedModel]) -> None:
     trained = models["translator"]
     (text,) = asked("translator", "-", "--beam", 1, "--min-tokens", 5, stdin="nichts\n")
@@ -270,7 +314,14 @@ def test_a_split_is_answered_by_workers_and_only_what_is_missing(
     Path("parts/part-00001.parquet").unlink()
     Path("parts/part-00002.parquet").write_bytes(before["part-00002.parquet"][:-9])
     told = json.loads(asked(*many, "--json")[-1])
-    assert told == {"out": "parts", "answered": 4, "left_out": 0, "parts": 4, "skipped": 2}
+    assert told == {
+        "out": "parts",
+        "answered": 4,
+        "left_out": 0,
+        "parts": 4,
+        "skipped": 2,
+        "warnings": [],
+    }
     assert {file.name: file.read_bytes() for file in Path("parts").iterdir()} == before
     assert "4 of them skipped" in asked(*many)[0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from training import explaining
 from training.data.source import DataSource, describe_data, texts_of
 from training.data.vocabularies import train_vocabularies
 from training.models.build import build_model, task_of
-from training.scoring import NUM_EXPLAINED, log_evaluation, measure
+from training.scoring import NUM_EXPLAINED, changed_settings, log_evaluation, measure
 from training.tracking.attention_plot import attention_over_text
+from training.tracking.compare import find_newest
 from training.tracking.run import TrackedRun
 from training.trained import TrainedModel, sizes_of
 
@@ -82,6 +84,36 @@ def test_where_a_model_looked_is_drawn_of_some_samples_of_its_own(
     assert len(set(told)) > 1
     assert evaluate("seq2seq_forward")[1] == []
     assert evaluate("seq2seq_attention", "somebody's")[1] == []
+
+
+def test_what_is_not_measured_and_what_is_cut_is_told(pairs: DataSource, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    trained = translator("seq2seq_forward", pairs)
+    search = trained.searching(prefix="a ball").recipe.search
+    changed = changed_settings(trained, pairs, "zh", 2)
+    assert changed == {"tokenizer": "zh", "max_source_tokens": 2}
+    assert changed_settings(trained, pairs, "13a", 60) == {}
+    assert changed_settings(trained, replace(pairs, target_language="zh"), "auto") == {}
+    evaluation = measure(trained.reading(2), pairs, "val", search, "zh")
+    with TrackedRun.start(uri, "scoring", "run") as run:
+        log_evaluation(run, trained, pairs, evaluation, search, changed=changed)
+    client = MlflowClient(uri)
+    name = "eval/val/beam_3_prefix_a-ball_tokenizer_zh_max_source_tokens_2"
+    found = client.get_run(run.run_id).data
+    assert {metric.rpartition("/")[0] for metric in found.metrics} == {name}
+    assert found.tags[f"{name}/not_measured"].startswith("search_errors: only a beam looks for")
+    assert found.tags[f"{name}/warnings"].startswith("40 of 40 sources of 'val' are longer than 2")
+
+    assert find_newest(run.ref, "val", search=search) is None
+    newest = find_newest(run.ref, "val")
+    assert newest is not None
+    how = newest.record.how
+    assert how["changed"] == changed
+    assert how["tokenizer"] == "zh"
+    assert set(how["not_measured"]) == {"search_errors"} and len(how["warnings"]) == 1
+    assert "|tok:zh|" in how["signatures"]["sacrebleu"]
 
 
 def test_the_name_of_an_evaluation_says_what_of_its_search_is_otherwise(

@@ -13,6 +13,7 @@ from pipeline.errors import UserError
 from pipeline.store import FeatureStore
 from training.config import Recipe, TrainingConfig
 from training.data.batch import Batch, Row, make_batch
+from training.data.cutting import describe_cut
 from training.data.sampler import BatchSampler, Sampler, StreamSampler
 from training.data.source import DataSource, FeatureSource, lines_of, source_of, targets_of
 from training.data.stream import StreamDataset
@@ -64,6 +65,8 @@ class Dataset:
         vocabularies: as given.
         examples: that have features, in the corpus' order.
         left_out: the ids of examples whose item is in quarantine.
+        target_language: of the sentences, if the corpus names it.
+        warnings: of texts that were cut.
         lengths: frames, source and target tokens of each row, [rows].
 
     Raises:
@@ -80,6 +83,9 @@ class Dataset:
         max_target: int,
     ) -> None:
         self.task, self.vocabularies = task, vocabularies
+        self.target_language = source.target_language
+        self.warnings: tuple[str, ...] = ()
+        self._split = split
         examples = Corpus(source.corpus).examples(split)
         self._store = _open_store(source.features) if source.features else None
         kept = [_can_be_seen(example, self._store, source.corpus) for example in examples]
@@ -91,7 +97,11 @@ class Dataset:
         if task.reads:
             assert vocabularies.source is not None
             texts = [source_of(example, source.corpus) for example in self.examples]
-            self._sources = [ids[:max_source] for ids in vocabularies.source.encode_all(texts)]
+            encoded = vocabularies.source.encode_all(texts)
+            self.warnings += describe_cut(
+                encoded, max_source, f"sources of {split!r}", "source_tokenizer"
+            )
+            self._sources = [ids[:max_source] for ids in encoded]
         self._frames = [self._num_frames(example) for example in self.examples]
         rows = [
             (owner, ids)
@@ -121,6 +131,9 @@ class Dataset:
         ]
         encoded = tokenizer.encode_all([target for _, target in owners])
         if self.task.tells != "label_per_frame":
+            self.warnings += describe_cut(
+                encoded, max_target, f"targets of {self._split!r}", "tokenizer"
+            )
             for (owner, _), ids in zip(owners, encoded, strict=True):
                 yield owner, ids[:max_target]
             return

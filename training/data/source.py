@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.corpus import EXAMPLE_SCHEMA, Corpus, Example, items_of
+from pipeline.corpus import EXAMPLE_SCHEMA, Corpus, Example, clean_text, items_of
 from pipeline.decode import DecodeError
 from pipeline.errors import FileError, UserError
 from pipeline.files import features_of_file, frames_for, source_of_file
@@ -57,11 +57,13 @@ class DataSource:
         corpus: the folder.
         corpus_fingerprint: of every row of it.
         features: of its items; None for a task on text alone.
+        target_language: of its targets, as `en`; None where the corpus does not name it.
     """
 
     corpus: str
     corpus_fingerprint: str
     features: FeatureSource | None = None
+    target_language: str | None = None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DataSource:
@@ -87,7 +89,8 @@ def describe_data(corpus: AnyPath | str, features: AnyPath | str | None, sees: S
         raise UserError(f"--features: missing; this recipe sees {sees} features")
     seen = None if features is None else _describe_features(features, sees)
     source = Corpus(corpus)
-    return DataSource(str(source.path.absolute()), source.fingerprint(), seen)
+    path = str(source.path.absolute())
+    return DataSource(path, source.fingerprint(), seen, source.target_language)
 
 
 def _describe_features(features: AnyPath | str, sees: Sees) -> FeatureSource:
@@ -286,6 +289,11 @@ def targets_of(example: Example, task: Task) -> tuple[str, ...]:
     if task.tells == "label":
         return (Counter(example.targets).most_common(1)[0][0],)
     return example.targets
+
+
+def as_in_corpus(text: str) -> str:
+    """A text cleaned as those of a corpus are: on one line, with single spaces."""
+    return clean_text(text)
 
 
 def source_of(example: Example, corpus: AnyPath | str) -> str:

@@ -8,7 +8,9 @@ from pipeline.errors import UserError
 from training.evaluation.metrics import Scores, check_number, check_references, weighted
 
 NUM_VQA_ANSWERS = 10
-"""How many people answered each question of VQA; its accuracy is defined for no other number."""
+"""How many people answered each question of VQA."""
+ENOUGH_VQA_ANSWERS = 4
+"""With fewer, VQA's accuracy of the answer that all of them give is below 1."""
 
 # What the official code of VQA does to an answer, with what it does by mistake, because published
 # figures have it: vqaEval.py of https://github.com/GT-Vision-Lab/VQA as of a013f00, 2021.
@@ -39,22 +41,16 @@ _APOSTROPHES = {
 
 
 def vqa_accuracy(answers: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
-    """The accuracy, from 0 to 1, of each of B answers against those of ten people.
+    """The accuracy, from 0 to 1, of each of B answers against those of N people, ten in VQA.
 
-    Antol et al., "VQA: Visual Question Answering", 2015: the mean, over the ten ways to leave one
-    person out, of min(1, how many of the other nine agree / 3). As in the official code, texts are
-    normalized only where the ten are not all the same.
+    Antol et al., "VQA: Visual Question Answering", 2015: the mean, over the N ways to leave one
+    person out, of min(1, how many of the others agree / 3). As in the official code, texts are
+    normalized only where the N are not all the same, and N may be any number.
 
     Raises:
-        UserError: another number of answers than of examples, or an example without ten references.
+        UserError: another number of answers than of examples.
     """
     check_number(answers, references)
-    for index, group in enumerate(references):
-        if len(group) != NUM_VQA_ANSWERS:
-            raise UserError(
-                f"references: example {index} has {len(group)}; "
-                f"VQA's accuracy needs {NUM_VQA_ANSWERS}"
-            )
     return [
         _accuracy_of_one(answer, group) for answer, group in zip(answers, references, strict=True)
     ]
@@ -64,8 +60,10 @@ def _accuracy_of_one(answer: str, references: Sequence[str]) -> float:
     answer, *references = (_on_one_line(text) for text in (answer, *references))
     if len(set(references)) > 1:
         answer, *references = (_normalize(text) for text in (answer, *references))
-    # What the mean over the ten comes to for 0, 1, 2, 3 and more who agree: 0, 0.3, 0.6, 0.9, 1.
-    return min(1.0, 3 * references.count(answer) / NUM_VQA_ANSWERS)
+    num, agree = len(references), references.count(answer)
+    # Who is left out agrees, or does not. Of ten: 0, 0.3, 0.6, 0.9, 1 where 0, 1, 2, 3, more do.
+    thirds = agree * min(3, agree - 1) + (num - agree) * min(3, agree)
+    return thirds / (3 * num)
 
 
 def _on_one_line(text: str) -> str:
@@ -89,7 +87,7 @@ class AnswerScorer:
     | name | what it is |
     | --- | --- |
     | `accuracy` | the share that equals the commonest reference, letter by letter |
-    | `vqa_accuracy` | `vqa_accuracy`; only where every example has ten references |
+    | `vqa_accuracy` | `vqa_accuracy`; where any example has several references |
     """
 
     def __init__(self, references: Sequence[Sequence[str]]) -> None:
@@ -114,11 +112,25 @@ class AnswerScorer:
         equal = [one == other for one, other in zip(hypotheses, self._commonest, strict=True)]
         statistics = {"accuracy": weighted(100.0 * one for one in equal)}
         signatures = {"accuracy": f"accuracy|ref:majority|nrefs:{self._nrefs}"}
-        if self._nrefs == NUM_VQA_ANSWERS:
+        warnings: tuple[str, ...] = ()
+        if self._nrefs != 1:
             found = vqa_accuracy(hypotheses, self._references)
             statistics["vqa_accuracy"] = weighted(100 * one for one in found)
             signatures["vqa_accuracy"] = f"vqa_accuracy|nrefs:{self._nrefs}|norm:vqaEval-a013f00"
-        return Scores.of(signatures, statistics)
+            warnings = self._warn_few()
+        return Scores.of(signatures, statistics, warnings=warnings)
+
+    def _warn_few(self) -> tuple[str, ...]:
+        sizes = [len(group) for group in self._references]
+        other = sum(size != NUM_VQA_ANSWERS for size in sizes)
+        few = sum(size < ENOUGH_VQA_ANSWERS for size in sizes)
+        if not other:
+            return ()
+        worth = f"; {few:,} have fewer than {ENOUGH_VQA_ANSWERS}, whose best answer is below 100"
+        return (
+            f"vqa_accuracy: {other:,} of {len(sizes):,} questions have another number of answers "
+            f"than VQA's {NUM_VQA_ANSWERS}{worth if few else ''}",
+        )
 
 
 class LabelScorer:

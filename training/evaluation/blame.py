@@ -14,6 +14,10 @@ from training.data.tokenizer import UNK_ID
 
 # A sentence that was found scores a little otherwise when it is read whole.
 ROUNDING = 1e-4
+NO_SEARCH_ERRORS = (
+    "only a beam looks for the likeliest sentence: not drawing, nor a beam with a consensus, a "
+    "coverage penalty, min_tokens, no_repeat_ngram or a prefix"
+)
 
 
 def reference_scores(

@@ -18,7 +18,7 @@ from training.data.task import Task
 from training.data.tokenizer import EOS_ID, SPECIAL, Tokenizer
 from training.data.vocabularies import Vocabularies
 from training.evaluation.answers import AnswerScorer, LabelScorer
-from training.evaluation.blame import reference_scores, search_errors
+from training.evaluation.blame import NO_SEARCH_ERRORS, reference_scores, search_errors
 from training.evaluation.finding import find, write_on
 from training.evaluation.likelihood import by_example, surprise
 from training.evaluation.metrics import (
@@ -30,6 +30,7 @@ from training.evaluation.metrics import (
     weighted,
 )
 from training.evaluation.sample import Sample
+from training.evaluation.tokens import AUTO, choose_tokenizer
 from training.models.generator import Generator, Model
 
 # Examples answered at once: K times as many rows go through the network together.
@@ -168,24 +169,43 @@ def _name(model: Model, batch: Batch, tokenizer: Tokenizer, num: int) -> list[li
 class Scorer(Protocol):
     """Scores the answers to a fixed set of examples."""
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Of scores that will say little, whatever the answers."""
+        ...
+
     def score(self, answers: Sequence[Answer], *, quick: bool) -> Scores:
         """All that there is to say, or what is quickly said."""
         ...
 
 
-def make_scorer(dataset: Dataset) -> Scorer:
-    """The scorer of a task, for all examples of a split."""
+def make_scorer(dataset: Dataset, tokenizer: str = AUTO) -> Scorer:
+    """The scorer of a task, for all examples of a split.
+
+    Args:
+        dataset: the split.
+        tokenizer: see `EvaluationConfig`.
+
+    Raises:
+        UserError: the tokenizer can't be had.
+    """
     references = [example.targets for example in dataset.examples]
     if dataset.task.tells == "sentence":
-        return _Sentences(references, dataset.task)
+        language = dataset.target_language
+        scorer = CaptionScorer(references, choose_tokenizer(tokenizer, language), language)
+        return _Sentences(scorer, dataset.task)
     return _Labels(references, dataset.task)
 
 
 class _Sentences:
-    def __init__(self, references: Sequence[Sequence[str]], task: Task) -> None:
-        self._scorer = CaptionScorer(references)
+    def __init__(self, scorer: CaptionScorer, task: Task) -> None:
+        self._scorer = scorer
         # A translation is measured as such: coco-caption's metrics would read it as English.
         self._is_translation = task.reads
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return self._scorer.warnings
 
     def score(self, answers: Sequence[Answer], *, quick: bool) -> Scores:
         texts = [answer.texts[0] for answer in answers]
@@ -198,6 +218,7 @@ class _Labels:
     def __init__(self, references: Sequence[Sequence[str]], task: Task) -> None:
         self._one_a_frame = task.tells == "label_per_frame"
         self._scorer: Any = (LabelScorer if self._one_a_frame else AnswerScorer)(references)
+        self.warnings: tuple[str, ...] = ()
 
     def score(self, answers: Sequence[Answer], *, quick: bool) -> Scores:
         del quick  # all of it is
@@ -250,6 +271,7 @@ def evaluate(
     split: str,
     search: SearchConfig,
     settings: TrainingConfig,
+    metric_tokenizer: str = AUTO,
 ) -> Evaluation:
     """Answer a whole split, and score the answers; of running text, the surprise alone."""
     batches = make_sampler(dataset, settings).epoch(0)
@@ -261,13 +283,18 @@ def evaluate(
         read = tuple(Sample(f"window {n}", None, None, "", (), 0.0) for n in windows)
         texts = tuple(write_texts(model, tokenizer, search))
         return Evaluation(split, read, int(told[:, 1].sum()), 0, surprised, texts)
+    scorer = make_scorer(dataset, metric_tokenizer)
     answers = answer_examples(model, dataset, range(len(dataset.examples)), search)
-    scores = make_scorer(dataset).score(answers, quick=False)
+    scores = scorer.score(answers, quick=False)
     scores = scores.beside(_surprise_scores(by_example(told, dataset), tokenizer))
     samples = make_samples(dataset, dict(enumerate(answers)))
     if dataset.task.tells == "sentence":
         likeliest = reference_scores(told, dataset, search)
-        if likeliest is not None:
+        if likeliest is None:
+            scores = replace(
+                scores, not_measured=scores.not_measured | {"search_errors": NO_SEARCH_ERRORS}
+            )
+        else:
             missed = search_errors(likeliest, [answer.score for answer in answers])
             scores = scores.beside(
                 Scores.of({"search_errors": "search_errors"}, {"search_errors": weighted(missed)})
@@ -276,6 +303,7 @@ def evaluate(
                 replace(sample, reference_score=score if np.isfinite(score) else None)
                 for sample, score in zip(samples, likeliest.tolist(), strict=True)
             ]
+    scores = replace(scores, warnings=dataset.warnings + scores.warnings)
     return Evaluation(split, tuple(samples), len(samples), len(dataset.left_out), scores)
 
 

@@ -1,12 +1,12 @@
 """How good sentences are, by the reference libraries: coco-caption's metrics and sacreBLEU.
 
 All but sacreBLEU see the text as coco-caption does, through the PTB tokenizer, and equal
-pycocoevalcap's own pipeline. BLEU, METEOR and ROUGE-L run from 0 to 100, CIDEr as its authors print
-it.
+pycocoevalcap's own pipeline, unless the language needs another tokenizer. BLEU, METEOR and ROUGE-L
+run from 0 to 100, CIDEr as its authors print it.
 """
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -22,6 +22,13 @@ from pipeline.errors import UserError
 from training.evaluation.java import METEOR, ptb_tokenize
 from training.evaluation.reward import MAX_N, SIGMA, CiderReward
 from training.evaluation.statistics import score_of
+from training.evaluation.tokens import (
+    DEFAULT,
+    open_tokenizer,
+    warn_unsplit,
+    why_no_meteor,
+    words_for_captions,
+)
 
 BLEU_METRICS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")
 QUICK_METRICS = (*BLEU_METRICS, "rouge_l", "cider")
@@ -29,6 +36,9 @@ QUICK_METRICS = (*BLEU_METRICS, "rouge_l", "cider")
 ALL_METRICS = (*BLEU_METRICS, "sacrebleu", "meteor", "rouge_l", "cider", "exact_match")
 TRANSLATION_METRICS = ("sacrebleu", "exact_match")
 """Those that do not read the text as English, and start no Java."""
+
+NUM_LOOKED_AT = 10_000
+"""References that a tokenizer is tried on, at most."""
 
 _PUNCTUATION = re.compile(r"[^\w\s]|_")
 
@@ -41,17 +51,27 @@ class Scores:
         values: a score for each metric, over the whole set.
         signatures: how exactly each was computed; scores compare where these are equal.
         statistics: what each value is made of, [B, S]; see `training.evaluation.statistics`.
+        not_measured: why, for each metric of the task that has no value.
+        warnings: of values that say less than they seem to.
     """
 
     values: dict[str, float]
     signatures: dict[str, str]
     statistics: dict[str, NDArray[np.float64]] = field(compare=False)
+    not_measured: dict[str, str] = field(default_factory=dict, compare=False)
+    warnings: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
-    def of(cls, signatures: dict[str, str], statistics: dict[str, NDArray[np.float64]]) -> "Scores":
+    def of(
+        cls,
+        signatures: dict[str, str],
+        statistics: dict[str, NDArray[np.float64]],
+        not_measured: Mapping[str, str] | None = None,
+        warnings: tuple[str, ...] = (),
+    ) -> "Scores":
         """The scores that some statistics come to."""
         values = {name: score_of(name, rows) for name, rows in statistics.items()}
-        return cls(values, signatures, statistics)
+        return cls(values, signatures, statistics, dict(not_measured or {}), warnings)
 
     def beside(self, other: "Scores") -> "Scores":
         """These and others of the same answers."""
@@ -59,6 +79,8 @@ class Scores:
             self.values | other.values,
             self.signatures | other.signatures,
             self.statistics | other.statistics,
+            self.not_measured | other.not_measured,
+            self.warnings + other.warnings,
         )
 
 
@@ -104,20 +126,37 @@ class CaptionScorer:
     | name | paper |
     | --- | --- |
     | `bleu_1` … `bleu_4` | Papineni et al., "BLEU", 2002; of the corpus, closest reference length |
-    | `sacrebleu` | Post, "A Call for Clarity in Reporting BLEU Scores", 2018; raw text, 13a |
+    | `sacrebleu` | Post, "A Call for Clarity in Reporting BLEU Scores", 2018; of the raw text |
     | `meteor` | Denkowski and Lavie, "Meteor Universal", 2014; version 1.5 |
     | `rouge_l` | Lin, "ROUGE", 2004; beta 1.2, best precision and best recall over references |
     | `cider` | Vedantam et al., "CIDEr", 2015; document frequencies of these references |
     | `exact_match` | the share that equals a reference in small letters without punctuation |
+
+    METEOR is measured of English alone. With a tokenizer other than the default, all but
+    `exact_match` count its tokens, coco-caption's metrics in small letters without punctuation.
     """
 
-    def __init__(self, references: Sequence[Sequence[str]]) -> None:
-        """Takes, for each of B examples, one reference or more.
+    def __init__(
+        self,
+        references: Sequence[Sequence[str]],
+        tokenizer: str = DEFAULT,
+        language: str | None = None,
+    ) -> None:
+        """Prepares the references.
+
+        Args:
+            references: for each of B examples, one or more.
+            tokenizer: a name of `training.evaluation.tokens.TOKENIZERS`.
+            language: of the references, as `en`; None where it is not known.
 
         Raises:
-            UserError: there is no example, or one without a reference or with an empty one.
+            UserError: there is no example, or one without a reference or with an empty one, or the
+                tokenizer can't be had.
         """
         check_references(references)
+        if tokenizer != DEFAULT:
+            open_tokenizer(tokenizer)
+        self._tokenizer, self._language = tokenizer, language
         self._references = [list(group) for group in references]
         sizes = {len(group) for group in references}
         self._nrefs = str(sizes.pop()) if len(sizes) == 1 else "var"
@@ -125,7 +164,8 @@ class CaptionScorer:
     def score(self, hypotheses: Sequence[str], metrics: Collection[str] = ALL_METRICS) -> Scores:
         """Scores B hypotheses, each against its own references. An empty hypothesis is legal.
 
-        CIDEr of a single example is 0: what is in every document says nothing.
+        CIDEr of a single example is 0: what is in every document says nothing. METEOR may be not
+        measured, with the reason.
 
         Raises:
             UserError: an unknown metric, another number of hypotheses than of examples, or, for
@@ -137,12 +177,16 @@ class CaptionScorer:
             raise UserError(f"metrics: unknown {sorted(unknown)}; allowed are {list(ALL_METRICS)}")
         check_number(hypotheses, self._references)
         measured: dict[str, _Measured] = {}
+        not_measured = {}
+        if "meteor" in wanted and (why := why_no_meteor(self._tokenizer, self._language)):
+            not_measured["meteor"] = why
+            wanted.remove("meteor")
         if "sacrebleu" in wanted:
             measured["sacrebleu"] = self._sacrebleu(hypotheses)
         if "exact_match" in wanted:
             measured["exact_match"] = self._exact_match(hypotheses)
         if wanted - set(TRANSLATION_METRICS):
-            tokens = ptb_tokenize(hypotheses)
+            tokens = self._tokenize(hypotheses)
             if wanted & set(BLEU_METRICS):
                 measured |= self._bleu(tokens)
             if "meteor" in wanted:
@@ -155,7 +199,15 @@ class CaptionScorer:
         return Scores.of(
             {name: one.signature for name, one in asked.items()},
             {name: one.statistics for name, one in asked.items()},
+            not_measured,
+            self.warnings if wanted - {"exact_match"} else (),
         )
+
+    def _tokenize(self, sentences: Sequence[str]) -> list[str]:
+        """The sentences as coco-caption's metrics see them: words joined by blanks."""
+        if self._tokenizer == DEFAULT:
+            return ptb_tokenize(sentences)
+        return list(map(words_for_captions(self._tokenizer), sentences))
 
     def _bleu(self, tokens: list[str]) -> dict[str, _Measured]:
         scorer = self._bleu_references.copy()  # shares the counted references
@@ -215,8 +267,14 @@ class CaptionScorer:
     @cached_property
     def _tokens(self) -> list[list[str]]:
         """The references as coco-caption sees them, tokenized in one run."""
-        tokens = iter(ptb_tokenize([text for group in self._references for text in group]))
+        tokens = iter(self._tokenize([text for group in self._references for text in group]))
         return [list(islice(tokens, len(group))) for group in self._references]
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """Says that the tokenizer does not find the references' words, if so."""
+        texts = (text for group in self._references for text in group)
+        return warn_unsplit(islice(texts, NUM_LOOKED_AT), self._tokenizer)
 
     @cached_property
     def _plain_references(self) -> list[set[str]]:
@@ -247,12 +305,15 @@ class CaptionScorer:
         from sacrebleu.metrics import BLEU  # half a second
 
         # sacreBLEU wants streams of references, None where an example has fewer than others.
-        return BLEU(references=list(zip_longest(*self._references)))
+        return BLEU(tokenize=self._tokenizer, references=list(zip_longest(*self._references)))
 
     def _signature(self, *parts: str) -> str:
         """Names a computation in the manner of sacreBLEU."""
         source = f"pycocoevalcap:{version('pycocoevalcap')}"
-        return "|".join([*parts, f"nrefs:{self._nrefs}", "tok:ptb-3.4.1-nopunct", source])
+        tokens = "ptb-3.4.1-nopunct"
+        if self._tokenizer != DEFAULT:
+            tokens = f"{open_tokenizer(self._tokenizer).signature()}-lower-nopunct"
+        return "|".join([*parts, f"nrefs:{self._nrefs}", f"tok:{tokens}", source])
 
 
 def weighted(

@@ -88,7 +88,7 @@ class Comparison:
         scores: of each run by metric.
         signatures: how each metric was computed.
         settings: what differs in parameters, data or search; None where a run has no such thing.
-        left_out: metrics that not all of the runs have.
+        left_out: metrics that not all of the runs have, each with why.
         example_metric: what examples are said to be better or worse by.
         against_first: of each run but the first.
     """
@@ -100,7 +100,7 @@ class Comparison:
     scores: dict[str, tuple[float, ...]]
     signatures: dict[str, str]
     settings: dict[str, tuple[str | None, ...]]
-    left_out: tuple[str, ...]
+    left_out: dict[str, str]
     example_metric: str
     against_first: tuple[AgainstFirst, ...]
 
@@ -156,6 +156,8 @@ def find_newest(
             and how.get("predictions") == predictions
             and corpus in (None, how["data"]["corpus_fingerprint"])
             and search in (None, SearchConfig.model_validate(how["search"]))
+            # Where something particular is asked for, other settings are the recipe's.
+            and (search is None is predictions or not how.get("changed"))
         ):
             return Measured(run, params(run), record)
     return None
@@ -205,7 +207,11 @@ def compare(runs: Sequence[Measured], metrics: Collection[str] = ()) -> Comparis
             labels[1:], differences(statistics), others, orders[1:], each[1:], strict=True
         )
     ]
-    seen = {name for one in runs for name in one.record.statistics}
+    seen = {
+        name
+        for one in runs
+        for name in (*one.record.statistics, *one.record.how.get("not_measured", {}))
+    }
     return Comparison(
         split=split,
         corpus=str(first.record.how["data"]["corpus"]),
@@ -214,7 +220,7 @@ def compare(runs: Sequence[Measured], metrics: Collection[str] = ()) -> Comparis
         scores={name: tuple(score_of(name, rows[name]) for rows in statistics) for name in names},
         signatures={name: str(first.record.how["signatures"][name]) for name in names},
         settings=_differing([_settings(one) for one in runs]),
-        left_out=() if metrics else tuple(sorted(seen - set(names))),
+        left_out={} if metrics else {name: _why(runs, name) for name in sorted(seen - set(names))},
         example_metric=by,
         against_first=tuple(against),
     )
@@ -243,8 +249,21 @@ def _metrics(runs: Sequence[Measured], wanted: Collection[str]) -> list[str]:
     """The metrics that all runs have, as far as they are wanted."""
     common = [n for n in runs[0].record.statistics if all(n in r.record.statistics for r in runs)]
     if unknown := [name for name in wanted if name not in common]:
-        raise UserError(f"--metric {unknown[0]}: not in all of the runs; they have {common}")
+        why = _why(runs, unknown[0])
+        raise UserError(
+            f"--metric {unknown[0]}: not in all of the runs ({why}); they have {common}"
+        )
     return [name for name in common if not wanted or name in wanted]
+
+
+def _why(runs: Sequence[Measured], metric: str) -> str:
+    """Which runs lack a metric, with what their evaluations say of it."""
+    lacking = [
+        (label, one.record.how.get("not_measured", {}).get(metric))
+        for label, one in zip(_labels(runs), runs, strict=True)
+        if metric not in one.record.statistics
+    ]
+    return "; ".join(f"{label}: {why}" if why else f"{label} lacks it" for label, why in lacking)
 
 
 def _check_signatures(first: Measured, other: Measured, names: list[str], split: str) -> None:
@@ -253,7 +272,7 @@ def _check_signatures(first: Measured, other: Measured, names: list[str], split:
         if mine[name] != theirs[name]:
             raise UserError(
                 f"run {other.run.name}: {name} was computed otherwise than in {first.run.name}: "
-                f"{theirs[name]!r} and {mine[name]!r}; {_how_to_measure(other.run, split)}; "
+                f"{theirs[name]!r} and {mine[name]!r}; {_how_to_measure(other.run, split, first)}; "
                 "--metric compares the others alone"
             )
 
@@ -319,5 +338,7 @@ def _some(ids: Sequence[str]) -> str:
     return f"{len(ids)} ({', '.join(ids[:_NUM_NAMED])}{more})"
 
 
-def _how_to_measure(run: RunRef, split: str) -> str:
-    return f"`intertitle evaluate {run.name} --split {split}` measures it anew"
+def _how_to_measure(run: RunRef, split: str, like: Measured | None = None) -> str:
+    changed = like.record.how.get("changed", {}) if like else {}
+    flags = "".join(f" --{name.replace('_', '-')} {value}" for name, value in changed.items())
+    return f"`intertitle evaluate {run.name} --split {split}{flags}` measures it anew"

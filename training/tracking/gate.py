@@ -11,6 +11,7 @@ from pydantic import Field
 from training.evaluation.record import Record
 from training.evaluation.resample import Difference
 from training.evaluation.statistics import SMALLER_IS_BETTER
+from training.evaluation.tokens import DEFAULT, num_words
 from training.models.config import Section, Share
 from training.tracking.compare import Measured, compare
 
@@ -107,8 +108,9 @@ def _looks_sane(record: Record, gate: GateConfig) -> list[tuple[bool, str]]:
     # Labels are few, and people's as few.
     distinct, wanted = len(set(answers)), len({refs[0] for refs in record.references})
     needed = int(np.ceil(gate.min_distinct * min(num, wanted)))
-    words = float(np.mean([len(answer.split()) for answer in answers]))
-    usual = float(np.mean([len(r.split()) for refs in record.references for r in refs]))
+    tokenizer = record.how.get("tokenizer", DEFAULT)
+    words = float(np.mean([num_words(answer, tokenizer) for answer in answers]))
+    usual = float(np.mean([num_words(r, tokenizer) for refs in record.references for r in refs]))
     low, high = (share * usual for share in gate.length_ratio)
     return [
         (empty <= gate.max_empty * num, f"{empty} of {num} answers are empty"),

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+
+from training.evaluation.tokens import DEFAULT, num_words
 
 _LOSS = "nats_per_token"
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")  # told apart by the colour-blind too
@@ -62,14 +64,21 @@ def learning_curves(
 
 
 def length_histogram(
-    hypotheses: Sequence[str], references: Sequence[str | Sequence[str]]
+    hypotheses: Sequence[str],
+    references: Sequence[str | Sequence[str]],
+    tokenizer: str = DEFAULT,
 ) -> Figure:
     """How many words the model says in a sentence, against how many people say.
 
     Both are shares of their own number of sentences: an example may have several references.
+
+    Args:
+        hypotheses: of the model.
+        references: of people.
+        tokenizer: that counts the words, see `training.evaluation.tokens`.
     """
     people = [text for refs in references for text in ([refs] if isinstance(refs, str) else refs)]
-    said, wanted = _num_words(hypotheses), _num_words(people)
+    said, wanted = ([num_words(t, tokenizer) for t in texts] for texts in (hypotheses, people))
     longest = max([*said, *wanted, 1])
     # A bar a word, until there are too many to tell apart; edges lie between whole numbers.
     width = max(1, -(-longest // 40))
@@ -174,7 +183,3 @@ def _panel(split: str, metric: str) -> tuple[str, str]:
 
 def _label(panel: str) -> str:
     return "Nats per token" if panel == _LOSS else _NAMES.get(panel, panel.replace("_", " "))
-
-
-def _num_words(texts: Iterable[str]) -> list[int]:
-    return [len(text.split()) for text in texts]

@@ -28,6 +28,8 @@ from ..conftest import (
     write_features,
 )
 
+READS = Task("nothing", reads=True, tells="sentence")
+
 
 def test_a_row_is_one_target_with_the_features_of_its_item(
     things: DataSource, words: Vocabularies
@@ -67,6 +69,26 @@ def test_a_long_target_is_cut_and_still_ends(things: DataSource, words: Vocabula
     batch = dataset.batch(range(len(dataset)))
     assert set(batch.num_targets.tolist()) == {3}
     assert set(batch.targets[:, 2].tolist()) == {EOS_ID}
+
+
+def test_texts_that_are_cut_are_counted(
+    things: DataSource, words: Vocabularies, tmp_path: Path
+) -> None:
+    num = sum(len(one.targets) for one in coloured_things(60) if one.split == "train")
+    assert split_of(things, "train", words, 5).warnings == ()
+    assert split_of(things, "train", words, 2).warnings == (
+        f"{num} of {num} targets of 'train' are longer than 2 tokens and were cut, the longest has "
+        "5: tokenizer.max_tokens allows more",
+    )
+    sources = ["a b c d", "a b", "a"]
+    write_corpus(tmp_path, [], [Example(s, "val", None, s, ("a",)) for s in sources])
+    known = Vocabularies(
+        Tokenizer.captions(["a"], min_count=1), Tokenizer.captions(sources, min_count=1)
+    )
+    data = describe_data(tmp_path, None, "nothing")
+    (warning,) = Dataset(data, "val", READS, known, 2, 2).warnings
+    assert warning.startswith("1 of 3 sources of 'val' are longer than 2 tokens")
+    assert "source_tokenizer.max_tokens, or --max-source-tokens" in warning
 
 
 def test_quarantined_items_are_left_out_and_counted(tmp_path: Path, words: Vocabularies) -> None:

@@ -173,6 +173,16 @@ def test_some_metrics_alone_can_be_compared(first: RunRef) -> None:
     signatures = record.how["signatures"] | {"sacrebleu": "lower"}
     with pytest.raises(UserError, match=r"--metric exact_match: not in all .* \['sacrebleu'\]"):
         compare([measured, changed(measured, statistics=without)], ["exact_match"])
-    assert compare([measured, changed(measured, statistics=without)]).left_out == ("exact_match",)
+    assert compare([measured, changed(measured, statistics=without)]).left_out == {
+        "exact_match": "other lacks it"
+    }
+    told = changed(
+        measured, statistics=without, how=record.how | {"not_measured": {"exact_match": "why"}}
+    )
+    with pytest.raises(UserError, match=r"exact_match: not in all of the runs \(other: why\)"):
+        compare([measured, told], ["exact_match"])
+    mine = changed(measured, how=record.how | {"changed": {"tokenizer": "zh"}})
     other = changed(measured, how=record.how | {"signatures": signatures})
+    with pytest.raises(UserError, match="evaluate other --split val --tokenizer zh` measures it"):
+        compare([mine, other])
     assert tuple(compare([measured, other], ["exact_match"]).scores) == ("exact_match",)
