@@ -89,7 +89,7 @@ def import_corpus(
     easy_vqa                  the Python package easy-vqa
     parallel SOURCE TARGET    two aligned files
     parallel FOLDER           pairs like train.en train.de; name both languages
-    labelled FOLDER|FILE      train.tsv, val.tsv: label TAB text
+    labelled FOLDER|FILE      label TAB text, or as a header says: sentence TAB label
     text FOLDER|FILE          a line is an example, for a language model
     folder FOLDER|URL         any videos and images, without captions
     rendered                  clips that the program draws
