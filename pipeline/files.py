@@ -17,8 +17,8 @@ from pipeline.errors import FileError, UserError
 from pipeline.fingerprint import make_fingerprint
 from pipeline.limits import Limits
 from pipeline.sampling import Sampling, parse_sampling
+from pipeline.sandbox import examine
 from pipeline.source import Source
-from pipeline.work import decode_source
 
 
 def kind_of(path: Path) -> Kind:
@@ -104,7 +104,7 @@ def frames_for(features_json: str, source: Source) -> NDArray[np.uint8]:
 
 
 def _frames(source: Source, sampling: Sampling, size: int) -> NDArray[np.uint8]:
-    item, pixels = decode_source(source, sampling, size, Limits())
+    item, pixels = examine(source, sampling, size, Limits())
     if item.rejection:
         message = item.rejection.message.replace(str(source.path), source.item.key)
         raise FileError(item.rejection.error, message)

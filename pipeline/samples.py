@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus, Item, items_of
-from pipeline.decode import DecodeError, decode
 from pipeline.errors import UserError
+from pipeline.limits import Limits
 from pipeline.sampling import parse_sampling
+from pipeline.sandbox import examine
 from pipeline.snapshot import ItemRecord, Snapshot, records_of
-from pipeline.source import Source, opened
+from pipeline.source import Source
 
 MAX_FRAMES = 8
 MAX_CAPTIONS = 2
@@ -107,17 +108,17 @@ def _sample(
     if item is None:
         problem = "not in this corpus"
     else:
-        try:
-            with opened(Source(item, corpus)) as (path, state):
-                if state.sha256 != record.sha256:
-                    problem = "file has changed"
-                else:
-                    frames = decode(path, item, parse_sampling(snapshot.fingerprint.sampling), size)
-                    num = min(MAX_FRAMES, len(frames.times_s))
-                    shown = np.linspace(0, len(frames.times_s) - 1, num).round().astype(int)
-                    pixels, times_s = frames.pixels[shown], frames.times_s[shown]
-        except DecodeError as error:
-            problem = "file is gone" if error.error == "missing" else f"file is {error.error}"
+        sampling = parse_sampling(snapshot.fingerprint.sampling)
+        decoded, frames = examine(Source(item, corpus), sampling, size, Limits())
+        if decoded.state is not None and decoded.state.sha256 not in (None, record.sha256):
+            problem = "file has changed"
+        elif decoded.rejection:
+            error = decoded.rejection.error
+            problem = "file is gone" if error == "missing" else f"file is {error}"
+        else:
+            num = min(MAX_FRAMES, len(frames))
+            shown = np.linspace(0, len(frames) - 1, num).round().astype(int)
+            pixels, times_s = frames[shown], decoded.times_s[shown]
     return Sample(
         key=record.key,
         pixels=pixels,

@@ -1,47 +1,78 @@
-"""A process of its own for an item that may have ended one: time and memory are watched from
-outside.
+"""Decoding where it can do no harm: in processes that are watched, and that have nothing to lose.
 
-    python -m pipeline.sandbox FOLDER
-
-reads FOLDER/request.json and leaves state.json, result.json and frames.npy there. Whatever the item
-does to that process, the one that started it lives to say what it was.
+Whatever an item does to its process, this one lives to say what it was. A process that has imported
+all modules (`pipeline.confined`) is started once and makes a child for each request; the child has
+no secret of this process' environment, and neither the network nor any file but its own.
 """
 
 from __future__ import annotations
 
-import ctypes
-import faulthandler
+import atexit
 import json
+import logging
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.corpus import Item
+from pipeline import failpoints
+from pipeline.confined import DEFECT
+from pipeline.confinement import bare_environment
+from pipeline.decode import DecodeError
 from pipeline.errors import one_line
 from pipeline.limits import Limits
-from pipeline.sampling import Sampling, parse_sampling
-from pipeline.source import FileState, Source
-from pipeline.work import DecodedItem, Rejection, decode_source, rejected
+from pipeline.location import is_local
+from pipeline.sampling import Sampling
+from pipeline.source import FileState, Source, opened
+from pipeline.work import DecodedItem, Rejection, rejected
 
+_LOG = logging.getLogger(__name__)
 _LOOK_S = 0.02
 _TRIES = 3
-_PR_SET_PDEATHSIG = 1
 # A machine that can't start Python in this time is at fault, not the item.
 _START_S = 120.0
+_MESSAGE_BYTES = 64
+
+Decoded = tuple[list[DecodedItem], NDArray[np.uint8]]
+
+
+def decode_confined(
+    sources: Sequence[Source], sampling: Sampling, size: int, limits: Limits
+) -> Decoded:
+    """Decode items in one process; where it dies, each in a process of its own.
+
+    Returns:
+        As of `pipeline.work.decode_chunk`.
+
+    Raises:
+        RuntimeError: the process failed otherwise, which is a defect of the program.
+    """
+    try:
+        return _request(sources, sampling, size, limits, watched=False)
+    except _ChildError:
+        parts = [examine(source, sampling, size, limits) for source in sources]
+    none = np.zeros((0, size, size, 3), np.uint8)
+    return [item for item, _ in parts], np.concatenate([none, *(frames for _, frames in parts)])
 
 
 def examine(
     source: Source, sampling: Sampling, size: int, limits: Limits
 ) -> tuple[DecodedItem, NDArray[np.uint8]]:
-    """What `decode_source` does, where it can do no harm.
+    """Decode an item in a process of its own, which is watched.
 
     An item that costs too much is rejected as "timeout" or "memory", one that crashes its process
     as "crashed". Where somebody else kills the process, again and again, it is "killed".
@@ -50,66 +81,208 @@ def examine(
         RuntimeError: the process failed otherwise, which is a defect of the program.
     """
     for _ in range(_TRIES):
-        item, frames = _examine_once(source, sampling, size, limits)
-        if item.rejection is None or item.rejection.error != "killed":
+        try:
+            (item,), frames = _request([source], sampling, size, limits, watched=True)
+            return item, frames
+        except _ChildError as error:
+            end = error
+        if end.error != "killed":
             break
-    return item, frames
+    rejection = Rejection("decode", end.error, one_line(f"{source.path}: {end.what}"))
+    return rejected(source, rejection, end.state), np.zeros((0, size, size, 3), np.uint8)
 
 
-def _examine_once(
-    source: Source, sampling: Sampling, size: int, limits: Limits
-) -> tuple[DecodedItem, NDArray[np.uint8]]:
-    with tempfile.TemporaryDirectory(prefix="intertitle-") as name:
-        folder = Path(name)
+class _ChildError(Exception):
+    """The process of a request that ended before its time.
+
+    Attributes:
+        error: the class of failure.
+        what: happened.
+        state: of the file of a watched item, if it came so far as to read it.
+    """
+
+    def __init__(self, error: str, what: str, state: FileState | None = None) -> None:
+        super().__init__(error, what)
+        self.error, self.what, self.state = error, what, state
+
+
+def _request(
+    sources: Sequence[Source], sampling: Sampling, size: int, limits: Limits, watched: bool
+) -> Decoded:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="intertitle-")))
+        files = [_fetch(source, limits, stack) for source in sources]
+        here = [file for file in files if isinstance(file, _File)]
         request = {
-            "item": asdict(source.item),
-            "corpus": source.corpus,
+            "sources": [
+                {
+                    "item": asdict(file.source.item),
+                    "corpus": file.source.corpus,
+                    "copy": file.state and asdict(file.state),
+                }
+                for file in here
+            ],
             "sampling": str(sampling),
             "size": size,
             "limits": asdict(limits),
+            "watched": watched,
+            "environment": failpoints.variables(),
+            "current_folder": str(Path.cwd()),
         }
         (folder / "request.json").write_text(json.dumps(request))
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": name}
-        command = [sys.executable, "-m", "pipeline.sandbox", name]
-        with (
-            (folder / "stderr").open("wb") as errors,
-            subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors
-            ) as child,
-        ):
+        found: list[DecodedItem] = []
+        frames = np.zeros((0, size, size, 3), np.uint8)
+        if here:
+            descriptors = [file.descriptor for file in here if file.descriptor is not None]
+            seconds = limits.seconds * (1 if watched else 1 + len(here))
+            memory_mb = limits.memory_mb if watched else None
+            _SANDBOX.run(folder, descriptors, seconds, memory_mb)
+            found, frames = _result([file.source for file in here], folder)
+        decoded = iter(found)
+        return [next(decoded) if isinstance(f, _File) else f for f in files], frames
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """An item whose file is on this machine.
+
+    Attributes:
+        source: the item.
+        descriptor: of a copy of a remote file; None of a local one, which is opened by its path.
+        state: of the copy.
+    """
+
+    source: Source
+    descriptor: int | None = None
+    state: FileState | None = None
+
+
+def _fetch(source: Source, limits: Limits, stack: ExitStack) -> _File | DecodedItem:
+    """Get a remote file here, by what this process may do and its decoder may not."""
+    if is_local(source.path):
+        return _File(source)
+    # Its thread goes on where it takes too long; nothing waits for it.
+    pool = ThreadPoolExecutor(1)
+    fetching = pool.submit(stack.enter_context, opened(source))
+    try:
+        copy, state = fetching.result(limits.seconds)
+    except TimeoutError:
+        message = one_line(f"{source.path}: fetching takes more than {limits.seconds:g} s")
+        return DecodedItem(source, None, np.zeros(0), None, Rejection("decode", "timeout", message))
+    except DecodeError as error:
+        message = one_line(error.message)
+        return rejected(source, Rejection("decode", error.error, message))
+    finally:
+        pool.shutdown(wait=False)
+    return _File(source, stack.enter_context(copy.open("rb")).fileno(), state)
+
+
+class _Sandbox:
+    """The process that makes a child for each request; started when it is needed."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: socket.socket | None = None
+        self._one_at_a_time = threading.Lock()
+
+    def run(
+        self, folder: Path, descriptors: Sequence[int], seconds: float, memory_mb: int | None
+    ) -> None:
+        """Run one request to its end.
+
+        Args:
+            folder: of the request.
+            descriptors: of files for it.
+            seconds: that it may take from its beginning on.
+            memory_mb: that it may take more than it begins with, in MiB.
+
+        Raises:
+            _ChildError: its process did not end well.
+            RuntimeError: it failed with an error of Python, or can't be started.
+        """
+        with self._one_at_a_time:
+            channel = self._start()
             try:
-                fate = _watch(child, folder, limits)
-            finally:
-                child.kill()
-        if fate is not None:
-            error, what = fate
-            rejection = Rejection("decode", error, one_line(f"{source.path}: {what}"))
-            state = _state(folder / "state.json")
-            return rejected(source, rejection, state), np.zeros((0, size, size, 3), np.uint8)
-        if child.returncode:
+                socket.send_fds(channel, [os.fsencode(folder)], list(descriptors))
+                code = self._watch(channel, folder, seconds, memory_mb)
+            except (_LostError, OSError) as error:
+                self.stop()
+                raise _ChildError("killed", _KILLED) from error
+        state = _state(folder / "state.json")
+        if code in (-signal.SIGKILL, -signal.SIGTERM):
+            raise _ChildError("killed", _KILLED, state)
+        if code < 0:
+            died_of = signal.Signals(-code).name
+            raise _ChildError("crashed", f"the decoder died of {died_of}", state)
+        if code == DEFECT:
             raise RuntimeError((folder / "stderr").read_text("utf-8", "replace").strip())
-        return _result(source, folder)
+        if code:
+            raise _ChildError("crashed", f"the decoder ended with {code}", state)
 
+    def stop(self) -> None:
+        """End the process; there is none left of it or of its child."""
+        if self._process is not None and self._channel is not None:
+            self._channel.close()
+            self._process.kill()
+            self._process.wait()
+        self._process = self._channel = None
 
-def _watch(child: subprocess.Popen[bytes], folder: Path, limits: Limits) -> tuple[str, str] | None:
-    """Wait for the process to end, or end it: (class, message), or None if it went well."""
-    began, deadline, memory = False, time.monotonic() + _START_S, sys.maxsize
-    while child.poll() is None:
-        if not began and (folder / "started").exists():
-            began, deadline = True, time.monotonic() + limits.seconds
-            memory = _resident_bytes(child.pid) + limits.memory_mb * 2**20
-        if time.monotonic() > deadline:
-            if not began:
+    def _start(self) -> socket.socket:
+        if self._channel is not None and self._process is not None:
+            if self._process.poll() is None:
+                return self._channel
+            self.stop()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pipeline.confined", str(theirs.fileno())],
+                env=bare_environment(os.environ),
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+        self._channel = ours
+        return ours
+
+    def _watch(
+        self, channel: socket.socket, folder: Path, seconds: float, memory_mb: int | None
+    ) -> int:
+        """Wait for a child to end, or end it; its exit code, or a signal's number below zero."""
+        pid, began = None, False
+        deadline, memory = time.monotonic() + _START_S, sys.maxsize
+        while True:
+            if select.select([channel], [], [], _LOOK_S)[0]:
+                told = channel.recv(_MESSAGE_BYTES)
+                if not told:
+                    raise _LostError
+                if pid is not None:
+                    return os.waitstatus_to_exitcode(int(told))
+                pid = int(told)
+            if pid is not None and not began and (folder / "started").exists():
+                began, deadline = True, time.monotonic() + seconds
+                if memory_mb is not None:
+                    memory = _resident_bytes(pid) + memory_mb * 2**20
+            if time.monotonic() > deadline:
+                fate = ("timeout", f"decoding takes more than {seconds:g} s")
+            elif pid is not None and _resident_bytes(pid) > memory:
+                fate = ("memory", f"decoding takes more than {memory_mb} MiB")
+            else:
+                continue
+            if pid is None or not began:
+                self.stop()
                 raise RuntimeError(f"a process took more than {_START_S:g} s to start")
-            return "timeout", f"decoding takes more than {limits.seconds:g} s"
-        if _resident_bytes(child.pid) > memory:
-            return "memory", f"decoding takes more than {limits.memory_mb} MiB"
-        time.sleep(_LOOK_S)
-    if child.returncode in (-signal.SIGKILL, -signal.SIGTERM):
-        return "killed", "something killed the decoder, such as a machine without memory"
-    if child.returncode < 0:
-        return "crashed", f"the decoder died of {signal.Signals(-child.returncode).name}"
-    return None
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            channel.recv(_MESSAGE_BYTES)
+            raise _ChildError(*fate, _state(folder / "state.json"))
+
+
+class _LostError(Exception):
+    """The process that makes the children is gone."""
+
+
+_KILLED = "something killed the decoder, such as a machine without memory"
+_SANDBOX = _Sandbox()
+atexit.register(_SANDBOX.stop)
 
 
 def _state(file: Path) -> FileState | None:
@@ -126,43 +299,34 @@ def _resident_bytes(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _result(source: Source, folder: Path) -> tuple[DecodedItem, NDArray[np.uint8]]:
-    found = json.loads((folder / "result.json").read_text())
-    item = DecodedItem(
+_said_gaps = False
+
+
+def _result(sources: Sequence[Source], folder: Path) -> Decoded:
+    found: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    _say_gaps(found["gaps"])
+    items = [_item(*pair) for pair in zip(sources, found["items"], strict=True)]
+    return items, np.load(folder / "frames.npy", allow_pickle=False)
+
+
+def _item(source: Source, found: dict[str, Any]) -> DecodedItem:
+    rejection = Rejection(**found["rejection"]) if found["rejection"] else None
+    if rejection:
+        # What was fetched has another name there, which tells a person nothing.
+        message = rejection.message.replace(one_line(found["path"]), one_line(str(source.path)))
+        rejection = replace(rejection, message=message)
+    return DecodedItem(
         source,
         FileState(**found["state"]) if found["state"] else None,
         np.array(found["times_s"], np.float64),
         found["degraded"],
-        Rejection(**found["rejection"]) if found["rejection"] else None,
+        rejection,
     )
-    return item, np.load(folder / "frames.npy", allow_pickle=False)
 
 
-def main(folder: Path) -> None:
-    """What the process does."""
-    request = json.loads((folder / "request.json").read_text())
-    source = Source(Item(**request["item"]), request["corpus"])
-    limits = Limits(**request["limits"])
-    # Whoever watches may die; this process must not outlive that.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    faulthandler.dump_traceback_later(2 * limits.seconds + _START_S, exit=True)
-    (folder / "started").touch()
-
-    def tell_state(state: FileState) -> None:
-        (folder / "state.json").write_text(json.dumps(asdict(state)))
-
-    item, pixels = decode_source(
-        source, parse_sampling(request["sampling"]), request["size"], limits, tell_state
-    )
-    np.save(folder / "frames.npy", pixels, allow_pickle=False)
-    result = {
-        "state": asdict(item.state) if item.state else None,
-        "times_s": item.times_s.tolist(),
-        "degraded": item.degraded,
-        "rejection": asdict(item.rejection) if item.rejection else None,
-    }
-    (folder / "result.json").write_text(json.dumps(result))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+def _say_gaps(gaps: Sequence[str]) -> None:
+    """Log, once, what this machine can't keep from decoders."""
+    global _said_gaps
+    if gaps and not _said_gaps:
+        _said_gaps = True
+        _LOG.warning("decoders are not kept from: %s", "; ".join(gaps))

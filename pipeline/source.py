@@ -23,10 +23,12 @@ class Source:
     Attributes:
         item: what is to be decoded.
         corpus: path or URL of the corpus, which a relative uri starts from.
+        copy: the state of the file, where `item` names a copy that was fetched; None otherwise.
     """
 
     item: Item
     corpus: str
+    copy: FileState | None = None
 
     @property
     def path(self) -> UPath:
@@ -69,6 +71,9 @@ def opened(source: Source) -> Iterator[tuple[Path, FileState]]:
             its folder, or can't be read. Class "unavailable" is the network's fault.
     """
     path = source.path
+    if source.copy is not None:
+        yield path, source.copy
+        return
     if not is_url(source.item.uri) and ".." in PurePosixPath(source.item.uri).parts:
         raise DecodeError("refused", f"{path}: leads out of the corpus")
     if is_local(path):

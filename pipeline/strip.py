@@ -7,9 +7,11 @@ import io
 import numpy as np
 from matplotlib.image import imsave
 
-from pipeline.decode import decode
+from pipeline.decode import DecodeError, Frames
+from pipeline.limits import Limits
 from pipeline.sampling import Uniform
-from pipeline.source import Source, opened
+from pipeline.sandbox import examine
+from pipeline.source import Source
 
 _QUALITY = 80
 _GAP = 2  # white pixels between frames
@@ -27,10 +29,11 @@ def picture_strip(source: Source, num_frames: int, height: int) -> bytes:
     Raises:
         DecodeError: the item can't be read.
     """
-    with opened(source) as (path, _):
-        # decord cannot make some small squares, 96 among them.
-        frames = decode(path, source.item, Uniform(num_frames), 2 * height)
-    large = frames.pixels[~frames.repeats]
+    # decord cannot make some small squares, 96 among them.
+    item, pixels = examine(source, Uniform(num_frames), 2 * height, Limits())
+    if item.rejection:
+        raise DecodeError(item.rejection.error, item.rejection.message)
+    large = pixels[~Frames(pixels, item.times_s).repeats]
     small = large.reshape(len(large), height, 2, height, 2, 3).mean((2, 4)).astype(np.uint8)
     gaps = ((0, 0), (0, 0), (0, _GAP), (0, 0))
     strip = np.pad(small, gaps, constant_values=255).swapaxes(0, 1).reshape(height, -1, 3)

@@ -1,12 +1,11 @@
 """Shards in the making: decode tasks, backbones and writers kept busy, frames in memory kept few.
 
-A chunk of items is decoded whole. Where its process dies, or would have needed too much memory,
-each of its items is examined in a process of its own. What a dying node takes along is made again.
+A chunk of items is decoded whole. Where Ray's worker dies, each of its items is examined in a task
+of its own. What a dying node takes along is made again.
 """
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,10 +23,10 @@ from pipeline.plan import ShardPlan
 from pipeline.precompute.options import PrecomputeOptions
 from pipeline.precompute.workers import Workers
 from pipeline.sampling import Sampling, Uniform
-from pipeline.sandbox import examine
+from pipeline.sandbox import decode_confined, examine
 from pipeline.shards import ShardFile
 from pipeline.source import Source
-from pipeline.work import DecodedItem, decode_chunk, write_features
+from pipeline.work import DecodedItem, write_features
 
 Made = tuple[ShardPlan, list[DecodedItem], ShardFile]
 
@@ -35,18 +34,8 @@ Made = tuple[ShardPlan, list[DecodedItem], ShardFile]
 _MAX_LOSSES = 3
 
 
-def _decode_or_die(
-    sources: tuple[Source, ...], sampling: Sampling, size: int, limits: Limits
-) -> tuple[list[DecodedItem], NDArray[np.uint8]]:
-    """`decode_chunk`; a process that ran short of memory once is not used again."""
-    try:
-        return decode_chunk(sources, sampling, size, limits)
-    except MemoryError:
-        os._exit(1)
-
-
 # Retries of a chunk are this module's: Ray would try one that ends its process again, whole.
-_decode_chunk = ray.remote(num_cpus=1, num_returns=2, max_retries=0)(_decode_or_die)
+_decode_chunk = ray.remote(num_cpus=1, num_returns=2, max_retries=0)(decode_confined)
 _write_features = ray.remote(num_cpus=0, num_returns=2)(write_features)
 _examine = ray.remote(num_cpus=1, num_returns=2)(examine)
 
