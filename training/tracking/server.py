@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 ADMIN_PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"
 STORE = "MLFLOW_BACKEND_STORE_URI"
+# Of jobs: what MLflow's own client reads.
+ACCOUNT, ACCOUNT_PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 _SECRET_KEY = "MLFLOW_FLASK_SERVER_SECRET_KEY"
+_ADMIN = "admin"
 
 _MIN_PASSWORD = 12  # MLflow's own rule for every account
 _LOOPBACK = ("localhost", "127.0.0.1")
@@ -73,7 +76,8 @@ def serve(settings: ServerSettings) -> None:
         UserError: a setting is unsafe, or the database does not answer.
         JobError: the server ended by itself.
     """
-    _check_password(os.environ.get(ADMIN_PASSWORD, ""))
+    _check_password(ADMIN_PASSWORD)
+    _check_account()
     names = _allowed_hosts(settings)
     url = database_url(settings.store)
     _check_database(url)
@@ -95,6 +99,10 @@ def serve(settings: ServerSettings) -> None:
         environment.setdefault(_SECRET_KEY, secrets.token_hex(32))
         if url.password:
             environment["PGPASSWORD"] = str(url.password)
+        if os.environ.get(ACCOUNT):
+            program = [sys.executable, "-m", "training.tracking.account"]
+            if subprocess.run(program, env=environment, check=False).returncode:
+                raise JobError(f"{ACCOUNT}: MLflow makes no account")
         command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth"]
         where = ["--host", settings.host, "--port", str(settings.port)]
         with subprocess.Popen([*command, *where], env=environment) as server:
@@ -106,12 +114,25 @@ def serve(settings: ServerSettings) -> None:
     raise JobError(f"MLflow's server ended with {code}")
 
 
-def _check_password(password: str) -> None:
+def _check_password(variable: str) -> None:
+    password = os.environ.get(variable, "")
     allowed = f"allowed: {_MIN_PASSWORD} characters or more, not beginning with 'password'"
     if not password:
-        raise UserError(f"{ADMIN_PASSWORD}: not set, {allowed}")
+        raise UserError(f"{variable}: not set, {allowed}")
     if len(password) < _MIN_PASSWORD or password.lower().startswith("password"):
-        raise UserError(f"{ADMIN_PASSWORD}: too short or a known default, {allowed}")
+        raise UserError(f"{variable}: too short or a known default, {allowed}")
+
+
+def _check_account() -> None:
+    """What a job has, all of its code has: that is no place for the admin's password."""
+    name = os.environ.get(ACCOUNT)
+    if not name:
+        return
+    if name == _ADMIN:
+        raise UserError(f"{ACCOUNT}: {name!r}, allowed: a name of an account for jobs alone")
+    _check_password(ACCOUNT_PASSWORD)
+    if os.environ[ACCOUNT_PASSWORD] == os.environ[ADMIN_PASSWORD]:
+        raise UserError(f"{ACCOUNT_PASSWORD}: that of {_ADMIN}, allowed: another")
 
 
 def _allowed_hosts(settings: ServerSettings) -> list[str]:
@@ -178,7 +199,9 @@ def _write_auth_config(folder: Path, store: str) -> Path:
     config["mlflow"] = {
         "default_permission": _DEFAULT_PERMISSION,
         "database_uri": store.replace("%", "%%"),
-        "admin_username": "admin",
+        "admin_username": _ADMIN,
+        # It also restricts where artifacts may be said to be.
+        "authorization_function": "training.tracking.locations:authenticate",
         "auth_cache_ttl_seconds": str(_REMEMBER_S),
     }
     path = folder / "basic_auth.ini"

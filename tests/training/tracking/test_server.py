@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pwd
 import shutil
@@ -18,6 +19,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,10 +27,18 @@ from pipeline.errors import UserError
 from tests.conftest import Ended
 from tests.ports import free_ports
 from training.tracking.run import DataInput, TrackedRun, download, params, resolve_run
-from training.tracking.server import ADMIN_PASSWORD, STORE, ServerSettings, serve
+from training.tracking.server import (
+    ACCOUNT,
+    ACCOUNT_PASSWORD,
+    ADMIN_PASSWORD,
+    STORE,
+    ServerSettings,
+    serve,
+)
 
 ADMIN, DATABASE, SECRET = "correct-horse-battery", "database-secret", "forms-secret-key"
 READER = ("reader", "only-here-to-read")
+JOBS = ("jobs", "what-jobs-log-in-with")
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,7 @@ def server(
     log = tmp_path_factory.mktemp("server") / "log"
     (port,) = free_ports(1)
     secret = {ADMIN_PASSWORD: ADMIN, STORE: store, "MLFLOW_FLASK_SERVER_SECRET_KEY": SECRET}
+    secret |= dict(zip((ACCOUNT, ACCOUNT_PASSWORD), JOBS, strict=True))
     command = [Path(sys.executable).with_name("intertitle"), "tracking", "--port", str(port)]
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -204,6 +215,89 @@ def test_a_new_account_reads_all_and_writes_what_is_its_own(
     assert resolve_run("own", server.uri) == own.ref
 
 
+def test_the_account_of_jobs_trains_and_registers_and_is_no_admin(
+    server: Server, log_in: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from mlflow.server import get_app_client
+
+    log_in(*JOBS)
+    (tmp_path / "weights").write_text("1 2 3")
+    with TrackedRun.start(server.uri, "of jobs", "trained") as run:
+        run.metrics({"val/cider": 0.5}, step=1)
+        run.folder(tmp_path, "model")
+    client = MlflowClient(server.uri, server.uri)
+    client.create_registered_model("of jobs")
+    source = f"{client.get_run(run.run_id).info.artifact_uri}/model"
+    made = client.create_model_version("of jobs", source, run.run_id)
+    client.set_registered_model_alias("of jobs", "champion", made.version)
+    assert not get_app_client("basic-auth", server.uri).get_user(JOBS[0]).is_admin
+    with pytest.raises(MlflowException, match="Permission denied"):
+        get_app_client("basic-auth", server.uri).create_user("other", "a-password-of-theirs")
+
+
+@pytest.mark.parametrize("prefix", ["api", "ajax-api"])
+@pytest.mark.parametrize("user", [("admin", ADMIN), JOBS])
+def test_nobody_says_that_artifacts_are_elsewhere(
+    server: Server, user: tuple[str, str], prefix: str, tmp_path: Path
+) -> None:
+    def asked(path: str, **body: object) -> tuple[int, dict[str, object]]:
+        return ask(server.uri, f"/{prefix}/{path}", user, body)
+
+    (tmp_path / "secret.txt").write_text("of the server")
+    name = f"{user[0]} by {prefix}"
+    elsewhere = [
+        *(tmp_path.as_uri(), str(tmp_path), "s3://other/folder", "s3://bucket/runs/../x"),
+        *("mlflow-artifacts:/../x", "mlflow-artifacts:/a/%2e%2e/%252e%252e/x", "mlflow-artifacts:/"),
+        *("mlflow-artifacts://elsewhere.example.org/x", "mlflow-artifacts:/0/x", "dbfs:/x"),
+    ]
+    for field in ("artifact_location", "artifactLocation"):
+        for place in elsewhere:
+            code, told = asked("2.0/mlflow/experiments/create", name=name, **{field: place})
+            assert code == 400, (place, told)
+    code, told = asked("2.0/mlflow/experiments/create", name=name)
+    assert code == 200
+    mine = told["experiment_id"]
+    code, told = asked("2.0/mlflow/runs/create", experiment_id=mine)
+    run_id = told["run"]["info"]["run_id"]  # type: ignore[index]
+    assert asked("2.0/mlflow/registered-models/create", name=name)[0] == 200
+    for source in ("s3://other/model", tmp_path.as_uri(), f"{tmp_path.as_uri()}#x", "dbfs:/x"):
+        version = {"name": name, "source": source, "run_id": run_id}
+        assert asked("2.0/mlflow/model-versions/create", **version)[0] == 400, source
+    where = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": mine}}
+    trace = {
+        "trace_id": f"tr-{run_id}",
+        "trace_location": where,
+        "request_time": "2026-11-20T00:00:00Z",
+        "state": "OK",
+    }
+    to_disk = {"mlflow.artifactLocation": tmp_path.as_uri()}
+    bad = {"trace_info": {**trace, "tags": to_disk}}
+    assert asked("3.0/mlflow/traces", trace={**bad})[0] >= 400
+    assert asked("3.0/mlflow/traces", trace={"trace_info": trace})[0] == 200
+    tag = {"key": "mlflow.artifactLocation", "value": tmp_path.as_uri()}
+    path = f"/{prefix}/2.0/mlflow/traces/tr-{run_id}/tags"
+    assert ask(server.uri, path, user, tag, "PATCH")[0] == 400
+    assert ask(server.uri, path, user, {**tag, "key": "location"}, "PATCH")[0] == 200
+
+
+def ask(
+    uri: str, path: str, user: tuple[str, str], body: object, method: str = "POST"
+) -> tuple[int, Any]:
+    """A server's status and what it says."""
+    login = b64encode(":".join(user).encode()).decode()
+    headers = {"Authorization": f"Basic {login}", "Content-Type": "application/json"}
+    request = urllib.request.Request(
+        f"{uri}{path}", json.dumps(body).encode(), headers, method=method
+    )
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as refused:
+        return refused.code, refused.read()
+
+
 def test_only_the_names_it_was_given_reach_it(server: Server) -> None:
     page = "http://mlflow.example.org"
     assert status(server.uri) == 200
@@ -218,7 +312,7 @@ def test_no_secret_is_in_an_argument_or_the_log(server: Server) -> None:
     ]
     assert sum(b"mlflow" in command for command in commands) > 1
     written = b"\n".join([*commands, server.log.read_bytes()]).decode(errors="replace")
-    for secret in (ADMIN, DATABASE, SECRET, READER[1], "not-a-secret", "not-the-password"):
+    for secret in (ADMIN, DATABASE, SECRET, READER[1], JOBS[1], "not-a-secret", "not-the-password"):
         assert secret not in written.replace("key,not-a-secret", "")  # rclone's, of the tests
 
 
@@ -237,6 +331,23 @@ def test_a_weak_password_of_the_admin_is_refused(
     if password is not None:
         monkeypatch.setenv(ADMIN_PASSWORD, password)
     with pytest.raises(UserError, match=f"{ADMIN_PASSWORD}: .* allowed: 12 characters"):
+        serve(ServerSettings("postgresql://nobody@127.0.0.1:1/none", "runs"))
+
+
+@pytest.mark.parametrize(
+    ("name", "password", "complaint"),
+    [
+        ("admin", ADMIN, f"{ACCOUNT}: 'admin', allowed: a name of an account for jobs alone"),
+        ("jobs", ADMIN, f"{ACCOUNT_PASSWORD}: that of admin"),
+        ("jobs", "short", f"{ACCOUNT_PASSWORD}: too short"),
+    ],
+)
+def test_jobs_do_not_get_the_password_of_the_admin(
+    monkeypatch: pytest.MonkeyPatch, name: str, password: str, complaint: str
+) -> None:
+    for variable, value in ((ADMIN_PASSWORD, ADMIN), (ACCOUNT, name), (ACCOUNT_PASSWORD, password)):
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(UserError, match=complaint):
         serve(ServerSettings("postgresql://nobody@127.0.0.1:1/none", "runs"))
 
 
