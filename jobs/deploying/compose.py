@@ -122,6 +122,8 @@ def _tracking(settings: Settings) -> Tree:
             "PGPASSWORD": _required(_DATABASE_PASSWORD),
             "MLFLOW_ARTIFACTS_DESTINATION": f"s3://{name}/artifacts",
             ADMIN_PASSWORD: _required(ADMIN_PASSWORD),
+            # An account that it makes for the nodes.
+            **{name: _required(name) for name in TRACKING_ACCOUNT},
             **_object_store(),
         },
         "networks": [_NODES, _STORES],

@@ -88,7 +88,12 @@ def _job(settings: Settings, command: list[str]) -> Tree:
         "rayClusterSpec": _cluster(replace(settings, workers=workers)),
         # Hands the job in and follows it; one of our pods, so that the network lets it.
         "submitterPodTemplate": template(
-            settings, {"name": "submitter"}, _SMALL, on_spot=False, restartPolicy="Never"
+            settings,
+            {"name": "submitter"},
+            _SMALL,
+            on_spot=False,
+            runs_jobs=False,
+            restartPolicy="Never",
         ),
     }
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.deploying.settings import DATA, GRACE_S, USER_ID, Settings, Size
+from jobs.deploying.settings import (
+    DATA,
+    GRACE_S,
+    JOB_VARIABLES,
+    OPTIONAL_JOB_VARIABLES,
+    USER_ID,
+    Settings,
+    Size,
+)
 
 Tree = dict[str, Any]
 
@@ -22,7 +30,14 @@ def labels(settings: Settings) -> Tree:
     return {PART_OF: settings.name}
 
 
-def template(settings: Settings, container: Tree, size: Size, on_spot: bool, **spec: Any) -> Tree:
+def template(
+    settings: Settings,
+    container: Tree,
+    size: Size,
+    on_spot: bool,
+    runs_jobs: bool = True,
+    **spec: Any,
+) -> Tree:
     """A pod of one container.
 
     Args:
@@ -30,6 +45,7 @@ def template(settings: Settings, container: Tree, size: Size, on_spot: bool, **s
         container: its name, and what only this one has.
         size: what it may use; it is placed where there is as much.
         on_spot: whether on a machine that may be taken away.
+        runs_jobs: whether it needs what a job reads.
         spec: more of the pod.
     """
     return {
@@ -45,7 +61,7 @@ def template(settings: Settings, container: Tree, size: Size, on_spot: bool, **s
                 "fsGroup": USER_ID,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "containers": [_container(settings, container, size)],
+            "containers": [_container(settings, container, size, runs_jobs)],
             "volumes": [
                 {
                     "name": "data",
@@ -65,13 +81,30 @@ def resources(size: Size) -> Tree:
     return {"requests": amount, "limits": dict(amount)}
 
 
-def _container(settings: Settings, container: Tree, size: Size) -> Tree:
+def _variables(settings: Settings) -> list[Tree]:
+    """By name: a Secret may have more in it, such as the admin's password."""
+    return [
+        {
+            "name": name,
+            "valueFrom": {
+                "secretKeyRef": {
+                    "name": settings.name,
+                    "key": name,
+                    **({"optional": True} if name in OPTIONAL_JOB_VARIABLES else {}),
+                }
+            },
+        }
+        for name in (*JOB_VARIABLES, *OPTIONAL_JOB_VARIABLES)
+    ]
+
+
+def _container(settings: Settings, container: Tree, size: Size, runs_jobs: bool) -> Tree:
     return {
         **container,
         "image": settings.image,
         "workingDir": DATA,
         # Where things are, and who may reach them; see README.md.
-        "envFrom": [{"secretRef": {"name": settings.name}}],
+        **({"env": _variables(settings)} if runs_jobs else {}),
         "resources": resources(size),
         "securityContext": {
             "allowPrivilegeEscalation": False,

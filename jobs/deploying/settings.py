@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 from jobs.cluster import RAY_ENVIRONMENT, RAY_SYSTEM_CONFIG
 from jobs.submission import STOP_WAIT_S
+from training.tracking.server import ACCOUNT, ACCOUNT_PASSWORD
 
 # What is installed; the constraints hold Ray to one version.
 RAY_VERSION = version("ray")
@@ -23,7 +24,12 @@ USER_ID = 1000
 
 TOKEN = "RAY_AUTH_TOKEN"
 OBJECT_STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-TRACKING_ACCOUNT = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+# Of jobs: the server makes this account, which is no admin's.
+TRACKING_ACCOUNT = (ACCOUNT, ACCOUNT_PASSWORD)
+# What a job reads: where MLflow is, the account for it, and keys of the object store that data is
+# in. Nothing else of a Secret reaches a pod.
+JOB_VARIABLES = ("MLFLOW_TRACKING_URI", *TRACKING_ACCOUNT)
+OPTIONAL_JOB_VARIABLES = (*OBJECT_STORE_KEYS, "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_REGION")
 # Of every container, so that none runs without a token.
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",

@@ -14,6 +14,7 @@ import pytest
 
 from jobs.deploying.compose import make_bucket
 from tests.infra.written import read
+from training.tracking.server import ACCOUNT, ACCOUNT_PASSWORD, ADMIN_PASSWORD
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,10 @@ def test_only_the_server_reaches_its_stores_and_has_their_keys(compose: Any) -> 
     for name in ("head", "worker", "gpu-worker"):
         told = services[name]["environment"]
         assert not [key for key in told if key.startswith(("AWS_", "PG", "POSTGRES"))]
+        # Its account is that which the server makes, not the admin's.
+        assert ADMIN_PASSWORD not in told and ADMIN_PASSWORD not in str(told)
+        for variable in (ACCOUNT, ACCOUNT_PASSWORD):
+            assert told[variable] == services["tracking"]["environment"][variable]
 
 
 def test_a_gpu_is_asked_for_where_one_is_used(compose: Any) -> None:

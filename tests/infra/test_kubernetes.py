@@ -10,8 +10,10 @@ import pytest
 
 from jobs.cluster import JOB_SERVER_PORT
 from jobs.deploying.kubernetes import CLIENT
+from jobs.deploying.settings import JOB_VARIABLES, OPTIONAL_JOB_VARIABLES
 from pipeline.errors import SIGTERM_EXIT_CODE
 from tests.infra.written import pods, read, trees
+from training.tracking.server import ADMIN_PASSWORD
 
 # Older schemas ask for fields that a rule of failures may lack; the newest that there are.
 VERSIONS = ("1.29", "1.37")
@@ -95,9 +97,19 @@ def test_a_machine_that_is_taken_away_is_no_failure_and_a_mistake_is_not_tried_a
     assert job["template"]["spec"]["restartPolicy"] == "Never"
 
 
-def test_secrets_are_named_and_not_written() -> None:
+def test_secrets_are_named_and_a_job_gets_those_that_it_reads() -> None:
+    found = {}
     for tree in trees().values():
         for pod in pods(tree):
             for container in pod["containers"]:
-                assert container["envFrom"] == [{"secretRef": {"name": "intertitle"}}]
-                assert "env" not in container
+                # All of a Secret would be MLflow's admin's password too, where it is in there.
+                assert "envFrom" not in container
+                found[container["name"]] = container.get("env", [])
+    assert found.pop("submitter") == []
+    for variables in found.values():
+        assert {one["name"] for one in variables} == {*JOB_VARIABLES, *OPTIONAL_JOB_VARIABLES}
+        for one in variables:
+            wanted = one["valueFrom"]["secretKeyRef"]
+            assert wanted.pop("optional", False) is (one["name"] in OPTIONAL_JOB_VARIABLES)
+            assert wanted == {"name": "intertitle", "key": one["name"]}
+    assert ADMIN_PASSWORD not in {*JOB_VARIABLES, *OPTIONAL_JOB_VARIABLES}
