@@ -7,7 +7,7 @@ import os
 import secrets
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
@@ -75,20 +75,43 @@ def _connect(address: str | None) -> None:
     import ray
 
     try:
-        ray.init(
-            address=address or "local",
-            # Ray adds to it.
-            _system_config=None if address else dict(RAY_SYSTEM_CONFIG),
-            include_dashboard=None if address else False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        with _on_loopback() if _is_loopback(address) else nullcontext():
+            ray.init(
+                address=address or "local",
+                # Ray adds to it.
+                _system_config=None if address else dict(RAY_SYSTEM_CONFIG),
+                include_dashboard=None if address else False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     except Exception as error:
         # Ray has no class for this: it raises `Exception` itself where a node is slow to start.
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if address is None:
             raise JobError(f"Ray does not start on this machine: {line}") from error
         raise UserError(f"address: {address!r}: {line}") from error
+
+
+def _is_loopback(address: str | None) -> bool:
+    """Whether only this machine reaches a Ray: its own, or what `intertitle cluster up` started."""
+    from jobs.local_cluster import LOOPBACK_HOST, clusters
+
+    return address is None or any(
+        each.address == address and each.host == LOOPBACK_HOST for each in clusters()
+    )
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """A block in which Ray takes 127.0.0.1 for this machine's address, and listens there alone."""
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def check_token() -> None:

@@ -9,7 +9,7 @@ import typer
 
 from jobs import console
 from jobs.cluster import HEAD_PORT, JOB_SERVER_PORT
-from jobs.local_cluster import LocalCluster, clusters, start, stop
+from jobs.local_cluster import LOOPBACK_HOST, LocalCluster, clusters, start, stop
 from jobs.options import Json
 from pipeline.errors import UserError
 
@@ -26,9 +26,18 @@ def up(
     dashboard_port: Annotated[
         int, typer.Option(min=1024, max=65535, help="Of the job server and Ray's page.")
     ] = JOB_SERVER_PORT,
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS", help="Of this machine, that its nodes listen on."
+        ),
+    ] = LOOPBACK_HOST,
     json: Json = False,
 ) -> None:
     """Start a head and workers, processes of this machine that only this machine reaches.
+
+    With --host they listen on another address of this machine, and what they say is not encrypted;
+    some of it, such as figures of the machine, they tell without a token.
 
     They ask for the token in RAY_AUTH_TOKEN, in the file that RAY_AUTH_TOKEN_PATH names, or in
     ~/.ray/auth_token, which is made where there is none. Jobs have the environment of this
@@ -36,7 +45,7 @@ def up(
     """
     cpus = cpus_per_node or max(1, (os.cpu_count() or 1) // (1 + workers))
     with console.ERRORS.status("starting Ray"):
-        cluster = start(workers, cpus, port, dashboard_port)
+        cluster = start(workers, cpus, port, dashboard_port, host)
     _tell(cluster)
     if json:
         console.result(_as_json(cluster))

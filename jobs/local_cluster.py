@@ -6,6 +6,7 @@ logs, and Ray's files. Other Rays of the machine have other folders, and are nev
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -24,12 +25,13 @@ import psutil
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from jobs.cluster import RAY_ENVIRONMENT, RAY_SYSTEM_CONFIG, make_token
+from jobs.loopback_node import LOOPBACK
 from pipeline.errors import JobError, UserError
 
 # On two busy cores a head has needed eighty.
 START_TIMEOUT_S = 180
 STOP_TIMEOUT_S = 15.0
-HOST = "127.0.0.1"
+LOOPBACK_HOST = "127.0.0.1"
 _RECORD = "cluster.json"
 
 
@@ -76,6 +78,7 @@ class LocalCluster:
         port: of its head.
         dashboard_port: of its job server.
         cpus_per_node: as Ray counts them.
+        host: the address of this machine that its nodes listen on.
         nodes: the head first.
     """
 
@@ -83,17 +86,18 @@ class LocalCluster:
     port: int
     dashboard_port: int
     cpus_per_node: int
+    host: str = LOOPBACK_HOST
     nodes: tuple[Node, ...] = ()
 
     @property
     def address(self) -> str:
         """For `--address` of `precompute` and `train`."""
-        return f"{HOST}:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def job_server(self) -> str:
         """For `--address` of `submit` and `jobs`."""
-        return f"http://{HOST}:{self.dashboard_port}"
+        return f"http://{self.host}:{self.dashboard_port}"
 
     @property
     def num_alive(self) -> int:
@@ -111,28 +115,37 @@ def clusters() -> list[LocalCluster]:
     return sorted((each for each in found if each.processes()), key=lambda each: each.port)
 
 
-def start(workers: int, cpus_per_node: int, port: int, dashboard_port: int) -> LocalCluster:
+def start(
+    workers: int,
+    cpus_per_node: int,
+    port: int,
+    dashboard_port: int,
+    host: str = LOOPBACK_HOST,
+) -> LocalCluster:
     """Start a head and workers; return when the job server answers and all have joined.
 
+    Args:
+        workers: nodes beside the head.
+        cpus_per_node: as Ray counts them.
+        port: of the head.
+        dashboard_port: of the job server.
+        host: an address of this machine; all that the nodes listen on is there.
+
     Raises:
-        UserError: a port is in use.
+        UserError: a port is in use, or the address is not this machine's.
         JobError: Ray does not start; what had started is stopped.
     """
     make_token()
     folder = _home() / str(port)
-    for option, wanted in (("--port", port), ("--dashboard-port", dashboard_port)):
-        if _is_open(wanted):
-            ours = any(wanted in (each.port, each.dashboard_port) for each in clusters())
-            which = "a cluster that `intertitle cluster up` started" if ours else "another program"
-            raise UserError(f"{option}: {wanted} is in use by {which}, allowed: a free port")
     if folder.exists() and not _read(folder).processes():
         shutil.rmtree(folder)
-    return _start(LocalCluster(folder, port, dashboard_port, cpus_per_node), workers)
+    return _start(LocalCluster(folder, port, dashboard_port, cpus_per_node, host), workers)
 
 
 # Ray gives a node up that takes half a minute to start, as it may beside other work.
 @retry(retry=retry_if_exception_type(JobError), stop=stop_after_attempt(3), reraise=True)
 def _start(cluster: LocalCluster, workers: int) -> LocalCluster:
+    _check_ports(cluster)
     try:
         cluster.folder.mkdir(mode=0o700)
     except FileExistsError as error:
@@ -147,13 +160,13 @@ def _start(cluster: LocalCluster, workers: int) -> LocalCluster:
         head = [
             *("--head", f"--port={cluster.port}", f"--temp-dir={cluster.folder}"),
             *("--include-dashboard=true", f"--dashboard-port={cluster.dashboard_port}"),
-            *(f"--dashboard-host={HOST}", "--disable-usage-stats"),
+            *(f"--dashboard-host={cluster.host}", "--disable-usage-stats"),
             f"--system-config={json.dumps(RAY_SYSTEM_CONFIG)}",
             # Ray's own choice is the same for every head, and one that is taken ends the node.
             f"--ray-client-server-port={_free_port()}",
         ]
         started = _start_node(cluster, head)
-        _wait(started, lambda: _is_open(cluster.dashboard_port))
+        _wait(started, lambda: _is_open(cluster.host, cluster.dashboard_port))
         for _ in range(workers):
             # The head has the machine's GPUs, and its log monitor reads the logs of all.
             worker = [f"--address={cluster.address}", "--num-gpus=0", "--include-log-monitor=false"]
@@ -190,10 +203,14 @@ def _start_node(cluster: LocalCluster, options: list[str]) -> LocalCluster:
     }
     # Of another cluster.
     environment.pop("RAY_ADDRESS", None)
+    program = [str(scripts / "ray"), "start"]
+    if cluster.host == LOOPBACK_HOST:
+        environment |= LOOPBACK
+        program = [sys.executable, "-P", "-m", "jobs.loopback_node"]
     with _log(cluster, len(cluster.nodes)).open("wb") as log:
         process = subprocess.Popen(
             [
-                *(str(scripts / "ray"), "start", "--block", *options),
+                *(*program, "--block", f"--node-ip-address={cluster.host}", *options),
                 f"--num-cpus={cluster.cpus_per_node}",
                 # Ray's own choice of it is the same for every node of a machine.
                 "--dashboard-agent-listen-port=0",
@@ -276,13 +293,31 @@ def _runs(process: psutil.Process) -> bool:
     return False
 
 
-def _is_open(port: int) -> bool:
+def _check_ports(cluster: LocalCluster) -> None:
+    """Ray itself would try for minutes where another program has a port."""
+    for option, port in (("--port", cluster.port), ("--dashboard-port", cluster.dashboard_port)):
+        with socket.socket() as probe:
+            # As servers do: what is left of a connection is in nobody's way.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((cluster.host, port))
+                continue
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    reason = f"{cluster.host}: {error.strerror}"
+                    raise UserError(f"--host: {reason}, allowed: an address of here") from error
+        ours = any(port in (each.port, each.dashboard_port) for each in clusters())
+        which = "a cluster that `intertitle cluster up` started" if ours else "another program"
+        raise UserError(f"{option}: {port} is in use by {which}, allowed: a free port")
+
+
+def _is_open(host: str, port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
-        return probe.connect_ex((HOST, port)) == 0
+        return probe.connect_ex((host, port)) == 0
 
 
 def _free_port() -> int:
     with socket.socket() as free:
-        free.bind((HOST, 0))
+        free.bind((LOOPBACK_HOST, 0))
         return int(free.getsockname()[1])
