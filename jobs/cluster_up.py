@@ -28,9 +28,7 @@ def up(
     ] = JOB_SERVER_PORT,
     host: Annotated[
         str,
-        typer.Option(
-            metavar="ADDRESS", help="Of this machine, that its nodes listen on."
-        ),
+        typer.Option(metavar="ADDRESS", help="Of this machine, that its nodes listen on."),
     ] = LOOPBACK_HOST,
     json: Json = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Annotated, cast
@@ -12,6 +13,7 @@ from upath import UPath
 from jobs import console
 from jobs.cluster import cluster
 from jobs.options import Address, Json
+from pipeline import hosts
 from pipeline.corpus import Corpus
 from pipeline.errors import UserError, one_line
 from pipeline.limits import Limits
@@ -79,12 +81,24 @@ def precompute_features(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what is in quarantine.")
     ] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SCHEME://HOST",
+            help="To which URLs of items may lead beside the corpus' own; may be repeated. More in "
+            f"{hosts.VARIABLE}.",
+        ),
+    ] = None,
     address: Address = None,
     json: Json = False,
 ) -> None:
     """Extract frames and compute their features; a rerun does only what is new or changed."""
     from pipeline.precompute import PrecomputeOptions
 
+    if allow_host:
+        os.environ[hosts.VARIABLE] = ",".join(
+            (*hosts.parse_hosts(allow_host), *hosts.allowed_hosts())
+        )
     options = PrecomputeOptions(
         backbone=backbone,
         sampling=_sampling(frames, fps, every),

@@ -19,16 +19,22 @@ import jobs
 import pipeline
 import training
 from jobs.attempt import JOB_VARIABLE
+from pipeline import hosts
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 # What is sent of this environment: where things are. Passwords are the cluster's own business.
-SETTINGS = ("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "AWS_REGION")
+SETTINGS = ("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "AWS_REGION", hosts.VARIABLE)
 # Ray kills a job so long after it was told to stop; a training keeps a checkpoint first.
 STOP_WAIT_S = 30
 _PACKAGES = (pipeline, training, jobs)
+# Files beside the modules that belong to the project, as pyproject.toml declares them.
+PACKAGE_DATA = {
+    "training": ("recipes/*.toml", "tracking/*.jinja", "tracking/*.css"),
+    "jobs": ("tables/*.toml",),
+}
 _SLOT = re.compile(r"[\w.:+-]{1,64}", re.ASCII)
 _URL_PASSWORD = re.compile(r"//[^/@\s]*:[^/@\s]+@")
 _SECRET = re.compile(r"PASSWORD|SECRET|TOKEN(?!_PATH)|CREDENTIAL|API_KEY")
@@ -110,8 +116,10 @@ def send(client: JobSubmissionClient, submission: Submission, attempt_id: str) -
         packed = Path(folder)
         for package in _PACKAGES:
             home = Path(next(iter(package.__path__)))
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(home, packed / home.name, ignore=ignored)
+            for file in _files_of(home):
+                target = packed / home.name / file.relative_to(home)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, target)
         for place, file in submission.files.items():
             (packed / place).parent.mkdir(parents=True)
             shutil.copyfile(file, packed / place)
@@ -120,6 +128,13 @@ def send(client: JobSubmissionClient, submission: Submission, attempt_id: str) -
             submission_id=attempt_id,
             runtime_env={"working_dir": folder, "env_vars": dict(submission.environment)},
         )
+
+
+def _files_of(package: Path) -> list[Path]:
+    """The modules of a package and its declared data; whatever else lies there stays here."""
+    patterns = ("**/*.py", *PACKAGE_DATA.get(package.name, ()))
+    found = {path for pattern in patterns for path in package.glob(pattern)}
+    return sorted(path for path in found if path.is_file() and not path.is_symlink())
 
 
 def _title(command: Sequence[str]) -> str:

@@ -111,11 +111,11 @@ def _sources(wanted: Sequence[dict[str, Any]], descriptors: Sequence[int]) -> li
     copies = iter(descriptors)
     sources = []
     for one in wanted:
-        item, copy = Item(**one["item"]), one["copy"]
-        if copy is not None:
-            item = replace(item, uri=f"/proc/self/fd/{next(copies)}")
-            copy = FileState(**copy)
-        sources.append(Source(item, one["corpus"], copy))
+        source = Source(Item(**one["item"]), one["corpus"])
+        if one["copy"]:
+            copy = replace(source.item, uri=f"/proc/self/fd/{next(copies)}")
+            source = Source(copy, "/", FileState(**one["copy"]))
+        sources.append(source)
     return sources
 
 

@@ -1,9 +1,8 @@
 """What a decoder's process gives up: the network, other files, other programs, other processes.
 
-A decoder is a large C program that reads what strangers made. Landlock (Linux 5.13 and later) leaves
-it the files it is given, its own folder and the libraries; seccomp leaves it no new connection, no
-new program, and no signal to another process. Neither needs privileges, and both work in containers
-with Docker's or Kubernetes' default profile.
+A decoder is a large C program that reads what strangers made. Landlock (Linux 5.13 and later)
+leaves it the files it is given, its own folder and the libraries; seccomp leaves it no new
+connection, no new program, and no signal to another process. Neither needs privileges.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import py_landlock
-from py_landlock import AccessFs, AccessNet, Scope
+from py_landlock import AccessFs
 from py_landlock.abi import get_supported_fs, get_supported_net, get_supported_scope
 from py_landlock.prctl import set_no_new_privs
 

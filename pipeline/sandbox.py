@@ -159,8 +159,11 @@ class _File:
 
 def _fetch(source: Source, limits: Limits, stack: ExitStack) -> _File | DecodedItem:
     """Get a remote file here, by what this process may do and its decoder may not."""
-    if is_local(source.path):
-        return _File(source)
+    try:
+        if is_local(source.path):
+            return _File(source)
+    except DecodeError as error:
+        return rejected(source, Rejection("decode", error.error, one_line(error.message)))
     # Its thread goes on where it takes too long; nothing waits for it.
     pool = ThreadPoolExecutor(1)
     fetching = pool.submit(stack.enter_context, opened(source))

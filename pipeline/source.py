@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from upath import UPath
 
 from pipeline.corpus import Item, locate
 from pipeline.decode import DecodeError
+from pipeline.hosts import allowed_hosts, host_of, is_allowed
 from pipeline.location import downloaded, is_local, is_remote_failure, is_url
 
 
@@ -24,15 +25,24 @@ class Source:
         item: what is to be decoded.
         corpus: path or URL of the corpus, which a relative uri starts from.
         copy: the state of the file, where `item` names a copy that was fetched; None otherwise.
+        hosts: to which URLs may lead beside the corpus' own; by default those that the environment
+            allows where this is made, and so wherever it travels.
     """
 
     item: Item
     corpus: str
     copy: FileState | None = None
+    hosts: tuple[str, ...] = field(default_factory=allowed_hosts)
 
     @property
     def path(self) -> UPath:
-        """Where the file is."""
+        """Where the file is.
+
+        Raises:
+            DecodeError: its URL leads to a host that is not on the list. Even to make a path of
+                some would open a connection.
+        """
+        check_host(self.item, self.corpus, self.hosts)
         return locate(self.corpus, self.item)
 
 
@@ -56,7 +66,7 @@ def stamp(source: Source) -> tuple[int, int] | None:
     try:
         info = source.path.stat()
     except Exception as error:
-        if isinstance(error, OSError) or is_remote_failure(error):
+        if isinstance(error, (OSError, DecodeError)) or is_remote_failure(error):
             return None
         raise
     return info.st_size, _mtime_ns(info)
@@ -72,7 +82,7 @@ def opened(source: Source) -> Iterator[tuple[Path, FileState]]:
     """
     path = source.path
     if source.copy is not None:
-        yield path, source.copy
+        yield Path(str(path)), source.copy
         return
     if not is_url(source.item.uri) and ".." in PurePosixPath(source.item.uri).parts:
         raise DecodeError("refused", f"{path}: leads out of the corpus")
@@ -92,6 +102,21 @@ def opened(source: Source) -> Iterator[tuple[Path, FileState]]:
         if isinstance(error, OSError) or is_remote_failure(error):
             raise DecodeError("unavailable", f"{path}: {error}") from error
         raise
+
+
+def check_host(item: Item, corpus: str, hosts: Sequence[str]) -> None:
+    """Make sure that an item's URL leads to where its corpus is, or to a host on a list.
+
+    Raises:
+        DecodeError: it does not.
+    """
+    uri = item.uri
+    if not is_url(uri) or is_allowed(uri, corpus, hosts):
+        return
+    raise DecodeError(
+        "refused",
+        f"{host_of(uri)}: not on the list of hosts, allowed: the corpus' own, or --allow-host",
+    )
 
 
 def state_of(source: Source) -> FileState | None:

@@ -12,13 +12,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import numpy as np
 import ray
-from numpy.typing import NDArray
 from upath import UPath
 
 from pipeline.backbone import BATCH, BackboneSpec
-from pipeline.limits import Limits
 from pipeline.plan import ShardPlan
 from pipeline.precompute.options import PrecomputeOptions
 from pipeline.precompute.workers import Workers

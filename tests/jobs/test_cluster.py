@@ -6,6 +6,8 @@ import json
 import os
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 from jobs.cluster import cluster
 from pipeline.errors import UserError
 
+from ..hosts import network
 from ..ports import free_ports
 from .program import Person, somebody
 
@@ -66,6 +69,65 @@ def test_a_token_is_made_once_and_for_its_user_alone(
     assert list(kept.parent.iterdir()) == [kept]
     assert len(token) == 64 and person.token == token
     assert person.run("cluster", "status").stdout == "no cluster is up\n"
+
+
+def test_a_port_that_is_bound_and_not_listened_on_is_told_at_once(person: Person) -> None:
+    port, page = free_ports(2)
+    with socket.socket() as taken:
+        # Nobody answers there, and Ray would try for minutes.
+        taken.bind(("127.0.0.1", page))
+        ended = person.run("cluster", "up", "--port", port, "--dashboard-port", page)
+    assert ended.returncode == 2
+    assert f"--dashboard-port: {page} is in use by another program" in ended.stderr
+
+
+def test_an_address_of_another_machine_is_a_mistake(person: Person) -> None:
+    ended = person.run("cluster", "up", "--host", "192.0.2.1")
+    assert ended.returncode == 2
+    assert "--host: 192.0.2.1: Cannot assign requested address, allowed: " in ended.stderr
+
+
+# Addresses that any process listens on but those of the loopback interface.
+LISTENERS = """
+import psutil
+from jobs.cluster import cluster
+
+with cluster(ADDRESS):
+    import ray
+    assert ray.get(ray.remote(lambda: 1).remote()) == 1
+    listening = [c.laddr.ip for c in psutil.net_connections("tcp") if c.status == "LISTEN"]
+assert len(listening) > 5
+print({ip for ip in listening if not ip.removeprefix("::ffff:").startswith("127.")})
+"""
+
+
+@pytest.mark.chaos
+def test_nobody_else_reaches_a_ray_of_this_machine(person: Person) -> None:
+    port, page = free_ports(2)
+    with network(1) as (host,):
+
+        def run(*command: str | int) -> str:
+            ended = subprocess.run(
+                [*host.within, *map(str, command)],
+                env={**os.environ, "HOME": str(person.home), "TMPDIR": str(person.home)},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert ended.returncode == 0, ended.stderr
+            return ended.stdout.strip().splitlines()[-1]
+
+        program = Path(sys.executable).with_name("intertitle")
+        assert run(sys.executable, "-c", LISTENERS.replace("ADDRESS", "None")) == "set()"
+        try:
+            run(program, "cluster", "up", "--port", port, "--dashboard-port", page)
+            there = LISTENERS.replace("ADDRESS", repr(f"127.0.0.1:{port}"))
+            assert run(sys.executable, "-c", there) == "set()"
+            job = "import ray; ray.init(); print(ray.nodes()[0]['NodeManagerAddress'])"
+            address = f"http://127.0.0.1:{page}"
+            assert run(program, "submit", "--address", address, "--", "python", "-c", job)
+        finally:
+            run(program, "cluster", "down", "--port", port)
 
 
 @pytest.mark.chaos

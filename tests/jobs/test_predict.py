@@ -14,9 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
+from pipeline import failpoints
 from pipeline.backbone import backbone_spec
 from pipeline.corpus import Example, Item, write_corpus
 from pipeline.fingerprint import make_fingerprint
+from pipeline.limits import Limits
 from pipeline.sampling import Uniform
 from training import predicting_corpus
 from training.data.source import DataSource, FeatureSource, describe_data, texts_of
@@ -502,6 +504,28 @@ def test_files_that_cannot_be_read_are_named_and_the_others_answered(look: Run) 
     assert count == "5 files: 2 answered, 3 failed"
     ended = look("captioner", "red.png", "--json")
     assert (ended.code, json.loads(ended.out.splitlines()[-1])["failed"]) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("action", "error"), [("hang", "timeout"), ("crash", "crashed"), ("swell", "memory")]
+)
+def test_a_file_that_ends_its_decoder_costs_itself_alone(
+    look: Run, action: str, error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = 1 if action == "hang" else 60
+    monkeypatch.setattr("pipeline.files.Limits", lambda **_: Limits(seconds, memory_mb=200))
+    monkeypatch.setenv(failpoints.VARIABLE, f"decode@bad.png={action}")
+    Path("bad.png").write_bytes(Path("red.png").read_bytes())
+    ended = look("captioner", "red.png", "bad.png", "blue.png", "--json")
+    told = json.loads(ended.out.splitlines()[-1])
+    assert ended.code == 3
+    assert [one["input"] for one in told["results"]] == ["red.png", "blue.png"]
+    assert [(one["input"], one["error"]) for one in told["failed"]] == [("bad.png", error)]
+    failed, count = ended.err.splitlines()[-2:]
+    assert failed.startswith(f"failed: {error}: bad.png: ")
+    assert count == "3 files: 2 answered, 1 failed"
+    alone = look("captioner", "bad.png", "--explain", "a.png")
+    assert alone.code == 2 and alone.err.splitlines()[-1].startswith("intertitle: bad.png: ")
 
 
 def test_a_file_whose_name_is_not_utf_8_is_told_and_written(look: Run) -> None:

@@ -8,18 +8,20 @@ import shlex
 import socket
 import threading
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
 from jobs.cluster import RAY_SYSTEM_CONFIG
-from jobs.submission import describe
+from jobs.submission import PACKAGE_DATA, describe, send
 from pipeline.errors import UserError
 
 from ..ports import free_ports
@@ -326,3 +328,34 @@ def test_what_may_not_be_sent_is_told_and_not_shown(
         describe(command, slot)
     assert str(error.value).startswith(told)
     assert "secret@" not in str(error.value) and PASSWORD not in str(error.value)
+
+
+def test_what_merely_lies_in_the_folders_is_not_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "training"
+    for name in ("__init__.py", "recipes/a.toml", "loop.py", "data/__init__.py"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text("")
+    for name in (".env", "recipes/.env", "keys.toml", "data/key.pem", "loop.py.orig", "data/a.npy"):
+        (package / name).write_text("secret")
+    (package / "link.py").symlink_to(tmp_path)
+    monkeypatch.setattr("jobs.submission._PACKAGES", [SimpleNamespace(__path__=[str(package)])])
+    sent: list[str] = []
+
+    class Client:
+        def submit_job(self, runtime_env: dict[str, str], **_: object) -> None:
+            folder = Path(runtime_env["working_dir"])
+            sent.extend(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+    send(Client(), describe(["true"]), "job")  # type: ignore[arg-type]
+    assert sorted(sent) == [
+        *("training/__init__.py", "training/data/__init__.py"),
+        *("training/loop.py", "training/recipes/a.toml"),
+    ]
+
+
+def test_data_of_the_packages_is_what_the_project_declares() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
+    declared = project["tool"]["setuptools"]["package-data"]
+    assert {name: list(patterns) for name, patterns in PACKAGE_DATA.items()} == declared

@@ -9,14 +9,17 @@ import signal
 from collections.abc import Callable, Iterator
 from errno import EIO
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from upath import UPath
 
 from pipeline.corpus import Item
 from pipeline.decode import DecodeError
+from pipeline.errors import UserError
+from pipeline.hosts import VARIABLE, parse_hosts
 from pipeline.location import location
-from pipeline.source import Source, file_state, opened, state_of, unread_state
+from pipeline.source import Source, file_state, opened, stamp, state_of, unread_state
 
 
 @pytest.fixture
@@ -156,6 +159,7 @@ def test_a_server_that_does_not_answer_is_not_the_items_fault(
     object_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv(VARIABLE, "s3://other")
     item = Item("a", "s3://other/a.mp4", "video")
     UPath("s3://other", use_listings_cache=False).fs.clear_instance_cache()
     try:
@@ -164,3 +168,54 @@ def test_a_server_that_does_not_answer_is_not_the_items_fault(
     finally:
         UPath("s3://other", use_listings_cache=False).fs.clear_instance_cache()
     assert refused.value.error == "unavailable"
+
+
+@pytest.mark.parametrize(
+    ("uri", "corpus", "allowed", "is_opened"),
+    [
+        ("http://169.254.169.254/latest/meta-data", "/corpus", "", False),
+        ("http://169.254.169.254/latest/meta-data", "s3://mine/corpus", "", False),
+        ("s3://yours/a.mp4", "s3://mine/corpus", "", False),
+        ("s3://mine/a.mp4", "s3://mine/corpus", "", True),
+        ("file://simplecache::http://169.254.169.254/a.mp4", "/corpus", "", False),
+        ("a.mp4", "s3://mine/corpus", "", True),
+        ("s3://yours/a.mp4", "/corpus", "s3://yours, https://example.org/", True),
+        ("s3://yours-too/a.mp4", "/corpus", "s3://yours", False),
+        ("https://example.org/a.mp4", "/corpus", "s3://yours,https://example.org/", True),
+        ("http://example.org/a.mp4", "/corpus", "https://example.org", False),
+        ("https://example.org:8443/a.mp4", "/corpus", "https://example.org", False),
+        ("https://example.org@169.254.169.254/a.mp4", "/corpus", "https://example.org", False),
+        ("zip://a.mp4::https://example.org/a.zip", "/corpus", "https://example.org", False),
+    ],
+)
+def test_a_url_leads_to_where_the_corpus_is_or_to_a_host_on_the_list(
+    uri: str, corpus: str, allowed: str, is_opened: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def get(path: UPath) -> NoReturn:
+        asked.append(str(path))
+        raise FileNotFoundError
+
+    monkeypatch.setattr(UPath, "stat", get)
+    for scheme in ("https", "http", "s3", "zip"):
+        monkeypatch.setattr(type(UPath(f"{scheme}://a/b")), "stat", get)
+    monkeypatch.setenv(VARIABLE, allowed)
+    found = Source(Item("a", uri, "video"), corpus)
+    # Wherever it travels.
+    monkeypatch.delenv(VARIABLE)
+    with pytest.raises(DecodeError) as failed, opened(found):
+        pass
+    assert failed.value.error == ("missing" if is_opened else "refused")
+    assert stamp(found) is None
+    assert bool(asked) == is_opened
+    if not is_opened:
+        assert "--allow-host" in failed.value.message
+
+
+@pytest.mark.parametrize(
+    "name", ["example.org", "s3://", "https://me:secret@example.org", "s3://a/b"]
+)
+def test_an_entry_of_the_list_is_a_host(name: str) -> None:
+    with pytest.raises(UserError, match=r"--allow-host: .*, allowed: SCHEME://HOST"):
+        parse_hosts([name])

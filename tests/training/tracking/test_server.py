@@ -249,7 +249,11 @@ def test_nobody_says_that_artifacts_are_elsewhere(
     name = f"{user[0]} by {prefix}"
     elsewhere = [
         *(tmp_path.as_uri(), str(tmp_path), "s3://other/folder", "s3://bucket/runs/../x"),
-        *("mlflow-artifacts:/../x", "mlflow-artifacts:/a/%2e%2e/%252e%252e/x", "mlflow-artifacts:/"),
+        *(
+            "mlflow-artifacts:/../x",
+            "mlflow-artifacts:/a/%2e%2e/%252e%252e/x",
+            "mlflow-artifacts:/",
+        ),
         *("mlflow-artifacts://elsewhere.example.org/x", "mlflow-artifacts:/0/x", "dbfs:/x"),
     ]
     for field in ("artifact_location", "artifactLocation"):
