@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from pipeline.contact_sheet import contact_sheet, wrap
+from pipeline import failpoints
 from pipeline.corpus import Corpus, Example, Item, write_corpus
 from pipeline.decode import decode
 from pipeline.errors import UserError
@@ -113,6 +114,16 @@ def test_an_item_that_cannot_be_shown_says_why(clips: Path, tmp_path: Path) -> N
     }
     assert [len(s.pixels) for s in samples] == [2, 0, 0, 0]
     draw(*samples)
+
+
+def test_an_item_that_crashes_its_decoder_is_not_shown(
+    clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = Corpus(clips)
+    bad = corpus.items()[3].key
+    monkeypatch.setenv(failpoints.VARIABLE, f"decode@{bad}=crash")
+    samples = list(sample_items(make_snapshot(corpus, 8), corpus, num_items=4))
+    assert [sample.problem for sample in samples] == ["file is crashed", None, None, None]
 
 
 def test_a_question_stands_before_its_answer(clips: Path, tmp_path: Path) -> None:

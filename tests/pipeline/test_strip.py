@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline import failpoints
 from pipeline.corpus import Corpus, Item
 from pipeline.decode import DecodeError
 from pipeline.source import Source
@@ -31,3 +32,11 @@ def test_an_item_that_is_damaged_has_no_picture(tmp_path: Path) -> None:
     (tmp_path / "film.mp4").write_bytes(b"no film")
     with pytest.raises(DecodeError):
         picture_strip(Source(Item("film", "film.mp4", "video"), str(tmp_path)), 4, 96)
+
+
+def test_an_item_that_crashes_its_decoder_has_no_picture(
+    clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(failpoints.VARIABLE, "decode=crash")
+    with pytest.raises(DecodeError, match="died of SIGSEGV"):
+        picture_strip(Source(Corpus(clips).items()[0], str(clips)), 4, 96)
