@@ -13,8 +13,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from pipeline.contact_sheet import contact_sheet, wrap
 from pipeline import failpoints
+from pipeline.contact_sheet import contact_sheet, wrap
 from pipeline.corpus import Corpus, Example, Item, write_corpus
 from pipeline.decode import decode
 from pipeline.errors import UserError
