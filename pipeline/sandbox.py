@@ -47,6 +47,7 @@ def examine(
     as "crashed". Where somebody else kills the process, again and again, it is "killed".
 
     Raises:
+        OSError: no process could be started; the machine is at fault.
         RuntimeError: the process failed otherwise, which is a defect of the program.
     """
     for _ in range(_TRIES):
@@ -85,6 +86,10 @@ def _examine_once(
             error, what = fate
             rejection = Rejection("decode", error, one_line(f"{source.path}: {what}"))
             state = _state(folder / "state.json")
+            if error == "timeout" and state is None:
+                # It did not even come to decoding: a disk or a network hangs.
+                what = f"reading the file takes more than {limits.seconds:g} s"
+                rejection = Rejection("decode", "unavailable", one_line(f"{source.path}: {what}"))
             return rejected(source, rejection, state), np.zeros((0, size, size, 3), np.uint8)
         if child.returncode:
             raise RuntimeError((folder / "stderr").read_text("utf-8", "replace").strip())
@@ -100,7 +105,7 @@ def _watch(child: subprocess.Popen[bytes], folder: Path, limits: Limits) -> tupl
             memory = _resident_bytes(child.pid) + limits.memory_mb * 2**20
         if time.monotonic() > deadline:
             if not began:
-                raise RuntimeError(f"a process took more than {_START_S:g} s to start")
+                raise TimeoutError(f"a process took more than {_START_S:g} s to start")
             return "timeout", f"decoding takes more than {limits.seconds:g} s"
         if _resident_bytes(child.pid) > memory:
             return "memory", f"decoding takes more than {limits.memory_mb} MiB"
@@ -151,9 +156,14 @@ def main(folder: Path) -> None:
     def tell_state(state: FileState) -> None:
         (folder / "state.json").write_text(json.dumps(asdict(state)))
 
-    item, pixels = decode_source(
-        source, parse_sampling(request["sampling"]), request["size"], limits, tell_state
-    )
+    sampling, size = parse_sampling(request["sampling"]), request["size"]
+    try:
+        item, pixels = decode_source(source, sampling, size, limits, tell_state)
+    except MemoryError:
+        # It asked for more at once than any machine has.
+        line = one_line(f"{source.path}: decoding takes more memory than there is")
+        item = rejected(source, Rejection("decode", "memory", line), _state(folder / "state.json"))
+        pixels = np.zeros((0, size, size, 3), np.uint8)
     np.save(folder / "frames.npy", pixels, allow_pickle=False)
     result = {
         "state": asdict(item.state) if item.state else None,
