@@ -24,14 +24,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline import failpoints
 from pipeline.confinement import confine
 from pipeline.corpus import Item
+from pipeline.errors import one_line
 from pipeline.limits import Limits
-from pipeline.sampling import parse_sampling
+from pipeline.sampling import Sampling, parse_sampling
 from pipeline.source import FileState, Source
-from pipeline.work import DecodedItem, decode_chunk, decode_source
+from pipeline.work import DecodedItem, Rejection, decode_chunk, decode_source, rejected
 
 # Of a child that ended with an error of Python: a defect of the program.
 DEFECT = 70
@@ -95,15 +97,33 @@ def _answer(folder: Path, request: dict[str, Any], descriptors: Sequence[int]) -
     if request["watched"]:
         # Whoever watches may stop doing so.
         faulthandler.dump_traceback_later(2 * limits.seconds, exit=True)
-        item, frames = decode_source(
-            sources[0], sampling, size, limits, lambda state: _write_state(folder, state)
-        )
+        item, frames = _decode_watched(sources[0], sampling, size, limits, folder)
         items = [item]
     else:
         items, frames = decode_chunk(sources, sampling, size, limits)
     np.save(folder / "frames.npy", frames, allow_pickle=False)
     result = {"gaps": gaps, "items": [_as_json(item) for item in items]}
     (folder / "result.json").write_text(json.dumps(result))
+
+
+def _decode_watched(
+    source: Source, sampling: Sampling, size: int, limits: Limits, folder: Path
+) -> tuple[DecodedItem, NDArray[np.uint8]]:
+    """Decode an item, and leave the state of its file in the folder before that."""
+    states: list[FileState] = []
+
+    def keep(state: FileState) -> None:
+        states.append(state)
+        (folder / "state.json").write_text(json.dumps(asdict(state)))
+
+    try:
+        return decode_source(source, sampling, size, limits, keep)
+    except MemoryError:
+        # It asked for more at once than any machine has.
+        line = one_line(f"{source.path}: decoding takes more memory than there is")
+        rejection = Rejection("decode", "memory", line)
+        item = rejected(source, rejection, states[-1] if states else None)
+        return item, np.zeros((0, size, size, 3), np.uint8)
 
 
 def _sources(wanted: Sequence[dict[str, Any]], descriptors: Sequence[int]) -> list[Source]:
@@ -117,10 +137,6 @@ def _sources(wanted: Sequence[dict[str, Any]], descriptors: Sequence[int]) -> li
             source = Source(copy, "/", FileState(**one["copy"]))
         sources.append(source)
     return sources
-
-
-def _write_state(folder: Path, state: FileState) -> None:
-    (folder / "state.json").write_text(json.dumps(asdict(state)))
 
 
 def _as_json(item: DecodedItem) -> dict[str, Any]:

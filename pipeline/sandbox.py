@@ -59,6 +59,7 @@ def decode_confined(
         As of `pipeline.work.decode_chunk`.
 
     Raises:
+        OSError: no process could be started; the machine is at fault.
         RuntimeError: the process failed otherwise, which is a defect of the program.
     """
     try:
@@ -78,6 +79,7 @@ def examine(
     as "crashed". Where somebody else kills the process, again and again, it is "killed".
 
     Raises:
+        OSError: no process could be started; the machine is at fault.
         RuntimeError: the process failed otherwise, which is a defect of the program.
     """
     for _ in range(_TRIES):
@@ -88,7 +90,11 @@ def examine(
             end = error
         if end.error != "killed":
             break
-    rejection = Rejection("decode", end.error, one_line(f"{source.path}: {end.what}"))
+    error, what = end.error, end.what
+    if error == "timeout" and end.state is None:
+        # It did not even come to decoding: a disk or a network hangs.
+        error, what = "unavailable", f"reading the file takes more than {limits.seconds:g} s"
+    rejection = Rejection("decode", error, one_line(f"{source.path}: {what}"))
     return rejected(source, rejection, end.state), np.zeros((0, size, size, 3), np.uint8)
 
 
@@ -171,7 +177,8 @@ def _fetch(source: Source, limits: Limits, stack: ExitStack) -> _File | DecodedI
         copy, state = fetching.result(limits.seconds)
     except TimeoutError:
         message = one_line(f"{source.path}: fetching takes more than {limits.seconds:g} s")
-        return DecodedItem(source, None, np.zeros(0), None, Rejection("decode", "timeout", message))
+        rejection = Rejection("decode", "unavailable", message)
+        return DecodedItem(source, None, np.zeros(0), None, rejection)
     except DecodeError as error:
         message = one_line(error.message)
         return rejected(source, Rejection("decode", error.error, message))
@@ -272,7 +279,7 @@ class _Sandbox:
                 continue
             if pid is None or not began:
                 self.stop()
-                raise RuntimeError(f"a process took more than {_START_S:g} s to start")
+                raise TimeoutError(f"a process took more than {_START_S:g} s to start")
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             channel.recv(_MESSAGE_BYTES)

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +64,14 @@ def test_what_an_item_does_to_its_process_is_named(
     assert item.rejection is not None and item.rejection.error == error
     assert message in item.rejection.message and str(FILM) in item.rejection.message
     assert item.state is not None and frames.shape == (0, 64, 64, 3)
+
+
+@pytest.fixture
+def fresh_sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A sandbox process that imports its modules in this test, and another one after it."""
+    sandbox._SANDBOX.stop()
+    yield
+    sandbox._SANDBOX.stop()
 
 
 def test_a_crash_costs_its_item_and_not_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +174,52 @@ def test_what_a_machine_cannot_keep_from_decoders_is_said_once(
     assert caplog.messages == ["decoders are not kept from: the network (no seccomp)"]
 
 
-def test_a_defect_of_the_program_is_no_fault_of_the_item(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_that_nobody_foresaw_is_the_items_with_its_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv(VARIABLE, "decode@bikes=nonsense")
-    with pytest.raises(RuntimeError, match="nonsense"):
+    item, frames = examine(SOURCE, Uniform(4), 64, LIMITS)
+    (other,), _ = decode_chunk([SOURCE], Uniform(4), 64, LIMITS)
+    for found in (item, other):
+        assert found.rejection is not None and found.rejection.error == "internal"
+        assert "ValueError" in found.rejection.message and "nonsense" in found.rejection.message
+        assert "Traceback" in str(found.rejection.traceback)
+        assert found.state is not None and found.state.sha256
+    assert not len(frames)
+
+
+@pytest.mark.usefixtures("fresh_sandbox")
+def test_a_file_that_hangs_before_it_is_read_is_the_machines_fault(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As on a network's disk: the process is killed while it still waits for the file."""
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / "sitecustomize.py").write_text(
+        "import hashlib, time\nhashlib.file_digest = lambda *_: time.sleep(100)\n"
+    )
+    monkeypatch.setattr("sys.path", [str(tmp_path / "slow"), *sys.path])
+    item, _ = examine(SOURCE, Uniform(4), 64, Limits(seconds=1))
+    assert item.rejection is not None and item.rejection.error == "unavailable"
+    assert "reading the file takes more than 1 s" in item.rejection.message
+
+
+@pytest.mark.usefixtures("fresh_sandbox")
+def test_more_memory_than_any_machine_has_is_the_items_fault(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import hashlib\nhashlib.file_digest = lambda *_: bytearray(2**62)\n"
+    )
+    monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])
+    item, _ = examine(SOURCE, Uniform(4), 64, LIMITS)
+    assert item.rejection is not None and item.rejection.error == "memory"
+
+
+@pytest.mark.usefixtures("fresh_sandbox")
+def test_a_defect_outside_of_the_items_work_is_no_fault_of_the_item(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['av'] = None\n")
+    monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])
+    with pytest.raises(RuntimeError, match="import of av halted"):
         examine(SOURCE, Uniform(4), 64, LIMITS)
