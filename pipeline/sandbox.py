@@ -46,6 +46,8 @@ _TRIES = 3
 # A machine that can't start Python in this time is at fault, not the item.
 _START_S = 120.0
 _MESSAGE_BYTES = 64
+# It ends by itself where nobody asks any more; one that waits for its child is killed.
+_END_S = 0.2
 
 Decoded = tuple[list[DecodedItem], NDArray[np.uint8]]
 
@@ -90,11 +92,11 @@ def examine(
             end = error
         if end.error != "killed":
             break
-    error, what = end.error, end.what
-    if error == "timeout" and end.state is None:
+    kind, what = end.error, end.what
+    if kind == "timeout" and end.state is None:
         # It did not even come to decoding: a disk or a network hangs.
-        error, what = "unavailable", f"reading the file takes more than {limits.seconds:g} s"
-    rejection = Rejection("decode", error, one_line(f"{source.path}: {what}"))
+        kind, what = "unavailable", f"reading the file takes more than {limits.seconds:g} s"
+    rejection = Rejection("decode", kind, one_line(f"{source.path}: {what}"))
     return rejected(source, rejection, end.state), np.zeros((0, size, size, 3), np.uint8)
 
 
@@ -216,7 +218,10 @@ class _Sandbox:
                 socket.send_fds(channel, [os.fsencode(folder)], list(descriptors))
                 code = self._watch(channel, folder, seconds, memory_mb)
             except (_LostError, OSError) as error:
-                self.stop()
+                code = self.stop()
+                if code > 0:
+                    # An error of Python, which is on this process' stderr.
+                    raise RuntimeError(f"the process that decodes ended with {code}") from error
                 raise _ChildError("killed", _KILLED) from error
         state = _state(folder / "state.json")
         if code in (-signal.SIGKILL, -signal.SIGTERM):
@@ -229,13 +234,21 @@ class _Sandbox:
         if code:
             raise _ChildError("crashed", f"the decoder ended with {code}", state)
 
-    def stop(self) -> None:
-        """End the process; there is none left of it or of its child."""
+    def stop(self) -> int:
+        """End the process; none is left of it or of its child.
+
+        Returns:
+            Its exit code, or the number of the signal that ended it below zero; 0 without one.
+        """
+        code = 0
         if self._process is not None and self._channel is not None:
             self._channel.close()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_END_S)
             self._process.kill()
-            self._process.wait()
+            code = self._process.wait()
         self._process = self._channel = None
+        return code
 
     def _start(self) -> socket.socket:
         if self._channel is not None and self._process is not None:
