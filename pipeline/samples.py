@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -112,7 +113,14 @@ def _sample(
                 if state.sha256 != record.sha256:
                     problem = "file has changed"
                 else:
-                    frames = decode(path, item, parse_sampling(snapshot.fingerprint.sampling), size)
+                    # What is stored was within the limits that were set then.
+                    frames = decode(
+                        path,
+                        item,
+                        parse_sampling(snapshot.fingerprint.sampling),
+                        size,
+                        max_pixels=sys.maxsize,
+                    )
                     num = min(MAX_FRAMES, len(frames.times_s))
                     shown = np.linspace(0, len(frames.times_s) - 1, num).round().astype(int)
                     pixels, times_s = frames.pixels[shown], frames.times_s[shown]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import numpy as np
 from matplotlib.image import imsave
@@ -29,7 +30,7 @@ def picture_strip(source: Source, num_frames: int, height: int) -> bytes:
     """
     with opened(source) as (path, _):
         # decord cannot make some small squares, 96 among them.
-        frames = decode(path, source.item, Uniform(num_frames), 2 * height)
+        frames = decode(path, source.item, Uniform(num_frames), 2 * height, max_pixels=sys.maxsize)
     large = frames.pixels[~frames.repeats]
     small = large.reshape(len(large), height, 2, height, 2, 3).mean((2, 4)).astype(np.uint8)
     gaps = ((0, 0), (0, 0), (0, _GAP), (0, 0))
