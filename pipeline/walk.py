@@ -38,7 +38,7 @@ class Walk:
         hidden: number of files left out because their name or that of a folder above them begins
             with a dot, or programs keep their own files there.
         links: number of links left out that lead out of the folder, or to a folder.
-        repeated: number of followed links left out that lead to a folder which was walked already.
+        repeated: number of folders left out because a followed link led to them again.
         unreadable: number of folders left out because they can't be listed.
     """
 
@@ -63,7 +63,7 @@ class Walk:
         counts = {
             "hidden files left out": self.hidden,
             "links left out: --follow-links follows them": self.links,
-            "links left out: they lead to folders that are taken already": self.repeated,
+            "folders left out: links lead to them again": self.repeated,
             "folders left out: they can't be read": self.unreadable,
         }
         return [f"{count} {what}" for what, count in counts.items() if count]
@@ -91,11 +91,7 @@ def walk(folder: Path, follow_links: bool = False) -> Walk:
     linked = _walk_tree(folder, "", root, follow_links, seen, found)
     while linked:
         name, target = linked.pop(0)
-        info = target.stat()
-        if (info.st_dev, info.st_ino) in seen:
-            found.repeated += 1
-        else:
-            linked += _walk_tree(target, f"{name}/", root, follow_links, seen, found)
+        linked += _walk_tree(target, f"{name}/", root, follow_links, seen, found)
     found.files.sort(key=lambda file: file.name)
     found.broken.sort()
     return found
@@ -118,6 +114,10 @@ def _walk_tree(
     for place, folders, files in os.walk(folder, onerror=count_unreadable):
         folders.sort()
         info = Path(place).stat()
+        if (info.st_dev, info.st_ino) in seen:
+            found.repeated += 1
+            folders.clear()
+            continue
         seen.add((info.st_dev, info.st_ino))
         for name in sorted([*folders, *files]):
             path = Path(place) / name

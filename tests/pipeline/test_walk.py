@@ -40,6 +40,14 @@ def test_links_in_a_circle_end(tmp_path: Path) -> None:
     assert walk(folder).links == 3
 
 
+def test_a_link_to_a_folder_above_adds_what_is_beside_it_alone(tmp_path: Path) -> None:
+    put(tmp_path, "photos/a.jpg", "b.jpg")
+    (tmp_path / "photos" / "up").symlink_to(tmp_path)
+    found = walk(tmp_path / "photos", follow_links=True)
+    assert [file.name for file in found.files] == ["a.jpg", "up/b.jpg"]
+    assert found.repeated == 1
+
+
 def test_links_that_all_lead_to_each_other_are_walked_once(tmp_path: Path) -> None:
     names = [f"{n:02}" for n in range(30)]
     put(tmp_path, *(f"elsewhere/{name}/a.jpg" for name in names))
