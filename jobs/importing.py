@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from upath import UPath
 
 from jobs import console
-from jobs.options import Json
+from jobs.options import AnimationsAsImages, FollowLinks, Json
 from pipeline.corpus import name_target_language
 from pipeline.errors import UserError, one_line
 from pipeline.importers.coco import import_coco
@@ -29,10 +30,11 @@ from pipeline.importers.text import import_text
 from pipeline.importers.vqa_v2 import import_vqa_v2
 from pipeline.location import AnyPath, is_local, location
 
+P = TypeVar("P", bound=AnyPath)
+
 # SOURCE is one path.
 FROM_ONE = {
     "labelled": import_labelled,
-    "msvd": import_msvd,
     "text": import_text,
     "vqa_v2": import_vqa_v2,
 }
@@ -41,12 +43,13 @@ FROM_FOLDER_AND_JSON = {
     "coco": import_coco,
     "flickr8k": import_flickr8k,
     "flickr30k": import_flickr30k,
-    "msrvtt": import_msrvtt,
 }
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*")
 # Their targets are sentences of some language.
 WITH_SENTENCES = ("coco", "flickr8k", "flickr30k", "msrvtt", "msvd", "parallel")
-FORMATS = sorted([*FROM_ONE, *FROM_FOLDER_AND_JSON, "easy_vqa", "folder", "parallel", "rendered"])
+# A folder is searched at any depth.
+SEARCHED = ("folder", "msrvtt", "msvd")
+FORMATS = sorted([*FROM_ONE, *FROM_FOLDER_AND_JSON, *SEARCHED, "easy_vqa", "parallel", "rendered"])
 
 
 def import_corpus(
@@ -74,6 +77,8 @@ def import_corpus(
         bool,
         typer.Option("--frame-labels", help="rendered: a label for each frame, no captions."),
     ] = False,
+    follow_links: FollowLinks = False,
+    animations_as_images: AnimationsAsImages = False,
     json: Json = False,
 ) -> None:
     """Make a corpus of a published data set, of any folder, or of clips drawn by the program.
@@ -95,7 +100,17 @@ def import_corpus(
     rendered                  clips that the program draws
     """
     languages = (source_language, target_language)
-    report = run_import(format, source or [], out, num_clips, seed, languages, frame_labels)
+    report = run_import(
+        format,
+        source or [],
+        out,
+        num_clips,
+        seed,
+        languages,
+        frame_labels,
+        follow_links,
+        animations_as_images,
+    )
     for note in report.notes:
         console.say(note)
     for name in report.missing[:20]:
@@ -118,6 +133,8 @@ def run_import(
     seed: int = 0,
     languages: tuple[str | None, str | None] = (None, None),
     frame_labels: bool = False,
+    follow_links: bool = False,
+    animations_as_images: bool = False,
 ) -> ImportReport:
     """Call the importer of a format."""
     if format not in FORMATS:
@@ -136,16 +153,28 @@ def run_import(
         )
     if format != "rendered" and frame_labels:
         raise UserError(f"import {format}: takes no --frame-labels")
+    if format not in SEARCHED and follow_links:
+        raise UserError(f"import {format}: takes no --follow-links")
+    if format != "folder" and animations_as_images:
+        raise UserError(f"import {format}: takes no --animations-as-images")
     if format == "folder":
-        if len(source) != 1:
-            raise UserError(f"import folder: takes one SOURCE, got {len(source)}")
-        return import_folder(source[0], out)
+        return import_folder(
+            _only(format, source),
+            out,
+            follow_links=follow_links,
+            animations_as_images=animations_as_images,
+        )
     here = [path for path in source if is_local(path)]
     if len(here) != len(source):
         raise UserError(f"import {format}: {source}, allowed: a path on this machine")
     if format == "rendered":
         return _render(here, out, num_clips, seed, frame_labels)
-    report = _import_published(format, here, out, languages)
+    if format == "msvd":
+        report = import_msvd(_only(format, here), out, follow_links)
+    elif format == "msrvtt":
+        report = import_msrvtt(_folder(format, here), out, here[1:], follow_links)
+    else:
+        report = _import_published(format, here, out, languages)
     if target_language is not None:
         name_target_language(out, target_language)
     return report
@@ -160,15 +189,23 @@ def _import_published(
     if format == "parallel":
         return _import_parallel(source, out, languages)
     if format in FROM_ONE:
-        if len(source) != 1:
-            raise UserError(f"import {format}: takes one SOURCE, got {len(source)}")
-        return FROM_ONE[format](source[0], out)
+        return FROM_ONE[format](_only(format, source), out)
     if format in FROM_FOLDER_AND_JSON:
-        if not source:
-            raise UserError(f"import {format}: takes a SOURCE folder, got none")
-        return FROM_FOLDER_AND_JSON[format](source[0], out, source[1:])
+        return FROM_FOLDER_AND_JSON[format](_folder(format, source), out, source[1:])
     _take_no_source(format, source)
     return import_easy_vqa(out)
+
+
+def _only(format: str, source: Sequence[P]) -> P:
+    if len(source) != 1:
+        raise UserError(f"import {format}: takes one SOURCE, got {len(source)}")
+    return source[0]
+
+
+def _folder(format: str, source: Sequence[Path]) -> Path:
+    if not source:
+        raise UserError(f"import {format}: takes a SOURCE folder, got none")
+    return source[0]
 
 
 def _render(

@@ -147,6 +147,19 @@ MaxSourceTokens = Annotated[
     int | None,
     typer.Option(min=1, help="A longer text that is read is cut; default: the recipe's."),
 ]
+FollowLinks = Annotated[
+    bool,
+    typer.Option(
+        "--follow-links", help="In folders, follow links to folders and those that lead out."
+    ),
+]
+AnimationsAsImages = Annotated[
+    bool,
+    typer.Option(
+        "--animations-as-images",
+        help="Of an animated GIF, WebP, PNG or AVIF take the first picture; default: a video.",
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="The last line printed is one JSON object with the result.")
 ]

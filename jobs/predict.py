@@ -16,20 +16,23 @@ from upath import UPath
 from jobs import console
 from jobs.options import (
     Address,
+    AnimationsAsImages,
     Corpus,
     Ensemble,
     Features,
+    FollowLinks,
     Json,
     MaxSourceTokens,
     Run,
     TrackingUri,
     with_search,
 )
-from jobs.precompute import EXIT_TOO_MANY_FAILED
+from jobs.precompute import EXIT_TOO_MANY_FAILED, LIMITS
 from pipeline.errors import UserError, is_text, one_line
 
 if TYPE_CHECKING:
     from training.corpus_job import CorpusJob
+    from training.data.source import Reading
     from training.predictions import Failure, Prediction
     from training.trained import TrainedModel
 
@@ -78,6 +81,11 @@ def predict(
         Path | None,
         typer.Option(help="Draw where it looked for each word of one input: .png, .pdf or .svg."),
     ] = None,
+    follow_links: FollowLinks = False,
+    animations_as_images: AnimationsAsImages = False,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Of a picture or frame.")
+    ] = LIMITS.max_pixels,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -101,6 +109,7 @@ def predict(
     With --corpus and --features, and without --split, it is asked about every item of the corpus.
     """
     from training.corpus_job import CorpusJob
+    from training.data.source import Reading
     from training.prediction import ask_of, predict_each, rank_anew, tell
     from training.predictions import (
         Failure,
@@ -119,6 +128,7 @@ def predict(
     if out is not None and workers is None:
         check_out(out, nbest if rescore is None else 2)
     candidates = read_predictions(rescore, scored=weight > 0) if rescore else []
+    reading = Reading(max_pixels, animations_as_images)
     uri = tracking_uri or default_tracking_uri()
     runs = tuple(resolve_run(name, uri) for name in (run, *(ensemble or ())))
     trained = load_together(runs).searching(**search).reading(max_source_tokens)
@@ -135,7 +145,7 @@ def predict(
     asked = None
     with console.bar("predicting") as bar:
         if rescore is not None:
-            asked = job.ask(trained) if job else ask_of(trained, candidates)
+            asked = job.ask(trained) if job else ask_of(trained, candidates, reading)
             left_out = len({*asked.left_out} & {candidate.id for candidate in candidates})
             told = rank_anew(trained, asked, candidates, weight)
         elif job:
@@ -143,15 +153,17 @@ def predict(
             left_out = len(asked.left_out)
             told = tell(trained, asked, range(len(asked.ids)), nbest, bar.update)
         else:
-            seen, read = _inputs(files or [], text or [], question, trained.task.sees != "nothing")
+            sees = trained.task.sees != "nothing"
+            seen, read = _inputs(files or [], text or [], question, sees, follow_links)
             if explain is not None:
-                told = [_explain(trained, seen, read, explain)]
+                told = [_explain(trained, seen, read, explain, reading)]
             else:
                 told = list(
                     predict_each(
                         trained,
                         seen,
                         read,
+                        reading=reading,
                         nbest=nbest,
                         on_progress=bar.update,
                         on_warning=console.warn,
@@ -250,13 +262,17 @@ def _check_in_vain(
 
 
 def _explain(
-    trained: TrainedModel, files: Sequence[Path], texts: Sequence[str], out: Path
+    trained: TrainedModel,
+    files: Sequence[Path],
+    texts: Sequence[str],
+    out: Path,
+    reading: Reading,
 ) -> Prediction:
     from training.explaining import explain, save
 
     if len(files) > 1 or len(texts) > 1:
         raise UserError(f"--explain: {max(len(files), len(texts))} inputs, allowed: one")
-    told, figure = explain(trained, next(iter(files), None), next(iter(texts), None))
+    told, figure = explain(trained, next(iter(files), None), next(iter(texts), None), reading)
     save(figure, out)
     return told
 
@@ -286,7 +302,11 @@ def _predict_corpus(
 
 
 def _inputs(
-    files: Sequence[Path], texts: Sequence[str], question: str | None, sees: bool
+    files: Sequence[Path],
+    texts: Sequence[str],
+    question: str | None,
+    sees: bool,
+    follow_links: bool,
 ) -> tuple[list[Path], list[str]]:
     """What was asked, with standard input and folders read."""
     from pipeline.files import files_below
@@ -301,7 +321,13 @@ def _inputs(
         return named, [*read, *told]
     # An empty line would be this folder.
     listed = [Path(os.fsdecode(line)) for line in lines if line.strip()]
-    return [f for file in (*named, *listed) for f in files_below(file)], read
+    below: list[Path] = []
+    for file in (*named, *listed):
+        found, left_out = files_below(file, follow_links)
+        below += found
+        for note in left_out:
+            console.ERRORS.print(one_line(note), markup=False, soft_wrap=True)
+    return below, read
 
 
 def _lines(data: bytes) -> list[bytes]:

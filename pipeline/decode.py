@@ -1,4 +1,4 @@
-"""A file becomes frames: the only module that knows decord and Pillow."""
+"""A file becomes frames: the only module that knows decord. `pipeline.images` decodes pictures."""
 
 from __future__ import annotations
 
@@ -9,28 +9,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 import decord
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
 
+from pipeline.animation import decode_animation
 from pipeline.clips import Clip, plan_clips
 from pipeline.containers import ProbeError
 from pipeline.corpus import Item
 from pipeline.faults import is_machine_fault
+from pipeline.images import decode_still
+from pipeline.pictures import ANIMATION_FORMATS, HEAD_BYTES, picture_format
 from pipeline.probe import Track, probe, verify
 from pipeline.remux import remux
 from pipeline.sampling import Sampling, select_frames
 
 decord.logging.set_level(decord.logging.QUIET)
-
-VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"})
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-
-# What Pillow reads by itself: for some other formats it starts other programs.
-IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
 # A square of 224² needs no more; what is larger than this is a mistake or a bomb.
 MAX_PIXELS = 100_000_000
@@ -41,21 +36,19 @@ _MAX_BYTES = 2 << 30
 # How a picture becomes the network's square, as it stands in a store's fingerprint: the whole
 # picture, not its middle, because captions speak of what is at the edges.
 RESIZE = (
-    "whole picture to a square; images: Pillow bicubic, upright; video: decord bicubic, upright"
+    "whole picture to a square; images: Pillow bicubic, upright, on white; "
+    "video: decord bicubic, upright"
 )
 
 # Frames taken from decord at once.
 _BATCH = 64
 
 
-# What the decoders raise over damaged files; Pillow calls some PNG files a SyntaxError.
+# What the decoders raise over damaged files.
 _UNREADABLE = (
     decord.DECORDError,
-    UnidentifiedImageError,
-    Image.DecompressionBombError,
     OSError,
     ValueError,
-    SyntaxError,
     EOFError,
     RuntimeError,
     OverflowError,
@@ -114,7 +107,8 @@ def decode(
 
     Args:
         path: the item's file.
-        item: says whether it is a video or an image, and which segment.
+        item: says whether it is a video or an image, and which segment. An animation is either:
+            as an image it is its first picture.
         sampling: which frames of a video; an image always has one.
         size: height and width wanted, in pixels.
         max_pixels: of a picture in the file, width times height.
@@ -123,9 +117,14 @@ def decode(
         DecodeError: it can't be done.
     """
     try:
-        if item.kind == "image":
-            return _decode_image(path, size, max_pixels)
         with path.open("rb") as file:
+            if item.kind == "image":
+                pixels, degraded = decode_still(file.read(), size, max_pixels)
+                return Frames(pixels[None], np.zeros(1), degraded)
+            head = file.read(HEAD_BYTES)
+            if picture_format(head) in ANIMATION_FORMATS:
+                return _decode_animation(head + file.read(), item, sampling, size, max_pixels)
+            file.seek(0)
             track = probe(file, max_pixels)
             try:
                 return _decode_video(track, item, sampling, size)
@@ -140,48 +139,20 @@ def decode(
         raise DecodeError(fault, f"{path}: {_one_line(error)}") from error
 
 
-def _decode_image(path: Path, size: int, max_pixels: int) -> Frames:
-    degraded = None
-    with path.open("rb") as file:
-        try:
-            image: Image.Image = Image.open(file, formats=IMAGE_FORMATS)
-        except Image.DecompressionBombError as error:
-            raise ProbeError("too_large", _one_line(error)) from error
-        if image.width * image.height > max_pixels:
-            pixels = f"{image.width} x {image.height} pixels"
-            raise ProbeError("too_large", f"{pixels}, allowed: {max_pixels} in all")
-        image.draft("RGB", (size, size))
-        try:
-            image.load()
-        except OSError as error:
-            if image.format != "JPEG":
-                raise
-            image, degraded = _part_of_jpeg(file, size), f"cut short: {_one_line(error)}"
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I;16"):
-            # Pillow would cut 16 bits off at 255 instead of scaling them.
-            upright = upright.point(lambda value: value / 256).convert("L")
-        upright = upright.convert("RGB")
-        if upright.size != (size, size):
-            upright = upright.resize((size, size), Image.Resampling.BICUBIC)
-        return Frames(np.asarray(upright, dtype=np.uint8)[None], np.zeros(1), degraded)
+def _decode_animation(
+    data: bytes, item: Item, sampling: Sampling, size: int, max_pixels: int
+) -> Frames:
+    def choose(starts_s: NDArray[np.float64], end_s: float) -> NDArray[np.int64]:
+        return _choose(starts_s, end_s, item, sampling, size)
+
+    pixels, times_s, degraded = decode_animation(data, choose, size, max_pixels)
+    return Frames(pixels, times_s, degraded)
 
 
-def _part_of_jpeg(file: BinaryIO, size: int) -> Image.Image:
-    """What is there of a photograph that was cut short; the rest is grey.
-
-    Pillow's own switch for this holds for the whole process. A mark of the end does as well.
-    """
-    file.seek(0)
-    image = Image.open(BytesIO(file.read() + b"\xff\xd9"))
-    image.draft("RGB", (size, size))
-    if all(low == high for low, high in np.reshape(image.getextrema(), (-1, 2))):
-        raise ProbeError("unreadable", "cut short before its first pixels")
-    return image
-
-
-def _decode_video(track: Track, item: Item, sampling: Sampling, size: int) -> Frames:
-    starts_s, end_s = track.timeline.starts_s, track.timeline.end_s
+def _choose(
+    starts_s: NDArray[np.float64], end_s: float, item: Item, sampling: Sampling, size: int
+) -> NDArray[np.int64]:
+    """Which frames are wanted of those that begin to be shown at some times."""
     try:
         indices = select_frames(starts_s, end_s, sampling, (item.start_s, item.end_s))
     except ValueError as error:
@@ -191,6 +162,12 @@ def _decode_video(track: Track, item: Item, sampling: Sampling, size: int) -> Fr
     num_bytes = len(indices) * size * size * 3
     if num_bytes > _MAX_BYTES:
         raise ProbeError("too_large", f"{len(indices)} frames: {num_bytes} bytes")
+    return indices
+
+
+def _decode_video(track: Track, item: Item, sampling: Sampling, size: int) -> Frames:
+    starts_s, end_s = track.timeline.starts_s, track.timeline.end_s
+    indices = _choose(starts_s, end_s, item, sampling, size)
     # A repeated frame is decoded once.
     unique, back = np.unique(indices, return_inverse=True)
     pixels = np.empty((len(unique), size, size, 3), np.uint8)

@@ -54,6 +54,8 @@ def location(where: str | AnyPath) -> UPath:
         raise UserError("an empty path, allowed: a folder or an URL")
     if local := _LOCAL_URL.match(str(where)):
         where = str(where)[local.end() :]
+    if str(where).startswith("~"):
+        where = str(_with_home(Path(str(where))))
     try:
         # Listings are not remembered: other machines write there too.
         path = UPath(where, use_listings_cache=False) if is_url(str(where)) else UPath(where)
@@ -62,6 +64,28 @@ def location(where: str | AnyPath) -> UPath:
     except (ImportError, ValueError, TypeError) as error:
         raise UserError(f"{where}: {error} (s3: pip install 'intertitle[s3]')") from error
     return path
+
+
+def normalized(path: Path) -> Path:
+    """The absolute path that a path names as a person types it, without `.`, `..` and `~`.
+
+    Links stay as they are where that names the same file.
+    """
+    path = _with_home(path)
+    # pathlib has nothing that removes `..` and keeps links.
+    lexical = Path(os.path.abspath(path))  # noqa: PTH100
+    try:
+        # Above a folder that is reached by a link is where that folder lies.
+        same = ".." not in path.parts or lexical.samefile(path)
+    except OSError:
+        same = not path.exists()
+    return lexical if same else path.resolve()
+
+
+def _with_home(path: Path) -> Path:
+    """A path with the home folder in the place of `~`, which a shell leaves in some places."""
+    is_in_home = path.parts[:1] == ("~",) and not os.path.lexists(path)
+    return path.expanduser() if is_in_home else path
 
 
 def is_url(text: str) -> bool:

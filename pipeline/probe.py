@@ -11,8 +11,23 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from numpy.typing import NDArray
 
+from pipeline.metadata import orientation
 from pipeline.packets import VideoStream, scan, video_file
 from pipeline.timeline import Timeline, arrange
+
+# The display matrix that does what an orientation of EXIF says.
+_BY_ORIENTATION = {
+    1: ((1, 0), (0, 1)),
+    2: ((-1, 0), (0, 1)),
+    3: ((-1, 0), (0, -1)),
+    4: ((1, 0), (0, -1)),
+    5: ((0, 1), (1, 0)),
+    6: ((0, 1), (-1, 0)),
+    7: ((0, -1), (-1, 0)),
+    8: ((0, -1), (1, 0)),
+}
+# The orientation by quarter turns to the left.
+_BY_QUARTER_TURNS = (1, 8, 3, 6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +93,23 @@ def _orientation(video: VideoStream, timeline: Timeline, stream: Any) -> NDArray
     for packet in [*video.read(stream, [int(timeline.starts[0])]), None]:
         with suppress(av.FFmpegError):
             for frame in stream.codec_context.decode(packet):
-                if (matrix := frame.side_data.get(SideDataType.DISPLAYMATRIX)) is not None:
-                    # Nine fixed-point numbers, a row of three at a time.
-                    rows = np.frombuffer(bytes(matrix), np.int32).reshape(3, 3)[:2, :2]
-                    return np.rint(rows / 65536).astype(np.int64)
-                break
+                return _display_matrix(frame, packet)
     return np.eye(2, dtype=np.int64)
+
+
+def _display_matrix(frame: Any, packet: Any) -> NDArray[np.int64]:
+    """The display matrix of a picture that came in some packet, or that of one as it is."""
+    try:
+        matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    except ValueError:
+        # PyAV reads no side data of a picture that has some of a kind which it doesn't know, such
+        # as the EXIF of motion JPEG; of a matrix it then tells the angle, without a mirroring.
+        turn = orientation(bytes(packet), "JPEG") if packet else 1
+        if turn == 1:
+            turn = _BY_QUARTER_TURNS[round(frame.rotation / 90) % 4]
+        return np.array(_BY_ORIENTATION[turn], dtype=np.int64)
+    if matrix is None:
+        return np.eye(2, dtype=np.int64)
+    # Nine fixed-point numbers, a row of three at a time.
+    rows = np.frombuffer(bytes(matrix), np.int32).reshape(3, 3)[:2, :2]
+    return np.rint(rows / 65536).astype(np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -109,7 +110,9 @@ def _sample(
         problem = "not in this corpus"
     else:
         sampling = parse_sampling(snapshot.fingerprint.sampling)
-        decoded, frames = examine(Source(item, corpus), sampling, size, Limits())
+        # What is stored was within the limits that were set then.
+        limits = Limits(max_pixels=sys.maxsize)
+        decoded, frames = examine(Source(item, corpus), sampling, size, limits)
         if decoded.state is not None and decoded.state.sha256 not in (None, record.sha256):
             problem = "file has changed"
         elif decoded.rejection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import numpy as np
 from matplotlib.image import imsave
@@ -30,7 +31,8 @@ def picture_strip(source: Source, num_frames: int, height: int) -> bytes:
         DecodeError: the item can't be read.
     """
     # decord cannot make some small squares, 96 among them.
-    item, pixels = examine(source, Uniform(num_frames), 2 * height, Limits())
+    limits = Limits(max_pixels=sys.maxsize)
+    item, pixels = examine(source, Uniform(num_frames), 2 * height, limits)
     if item.rejection:
         raise DecodeError(item.rejection.error, item.rejection.message)
     large = pixels[~Frames(pixels, item.times_s).repeats]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.errors import UserError
 from training.config import SearchConfig
 from training.data.batch import Batch, Row, make_batch
-from training.data.source import DataSource, frames_of, looks_of
+from training.data.source import DEFAULT_READING, DataSource, Reading, frames_of, looks_of
 from training.data.tokenizer import BOS_ID
 from training.evaluation.finding import find
 from training.evaluation.sample import Sample
@@ -37,7 +37,10 @@ _NOT_PLAIN, _NAME_LENGTH = re.compile(r"[^A-Za-z0-9.-]+"), 60
 
 
 def explain(
-    trained: TrainedModel, file: Path | None = None, text: str | None = None
+    trained: TrainedModel,
+    file: Path | None = None,
+    text: str | None = None,
+    reading: Reading = DEFAULT_READING,
 ) -> tuple[Prediction, Figure]:
     """Tell of one input, and draw where the model looked for each word and for the end.
 
@@ -45,19 +48,20 @@ def explain(
         trained: the model, or an ensemble, of which it is the mean.
         file: a video or an image, for a task that sees.
         text: for a task that reads.
+        reading: how the file is read.
 
     Raises:
         UserError: as of `ask`, or a model without attention.
         FileError: the file can't be read.
     """
-    asked = ask(trained, [] if file is None else [file], [] if text is None else [text])
+    asked = ask(trained, [] if file is None else [file], [] if text is None else [text], reading)
     for warning in asked.warnings:
         _log.warning(warning)
     if not _attends(trained):
         raise UserError(f"--explain: of no use to {trained.recipe.name}, which has no attention")
     batch = asked.questions.with_targets([(0, ())])
     seen = trained.data.features
-    frames = frames_of(seen, file) if seen and file else None
+    frames = frames_of(seen, file, reading) if seen and file else None
     best, figure = _tell_and_draw(trained, batch, 0, trained.recipe.search, frames)
     told = trained.vocabularies.target.decode(best.token_ids)
     return Prediction(asked.ids[0], 1, best.score, told), figure

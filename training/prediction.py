@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.errors import FileError, UserError, one_line
 from training.data.dataset import Dataset, Items, open_dataset
-from training.data.source import DataSource, feature_maker
+from training.data.source import DEFAULT_READING, DataSource, Reading, feature_maker
 from training.evaluation.evaluate import (
     ANSWER_BATCH,
     Answer,
@@ -45,13 +45,19 @@ class Asked:
     warnings: tuple[str, ...] = ()
 
 
-def ask(trained: TrainedModel, files: Sequence[Path] = (), texts: Sequence[str] = ()) -> Asked:
+def ask(
+    trained: TrainedModel,
+    files: Sequence[Path] = (),
+    texts: Sequence[str] = (),
+    reading: Reading = DEFAULT_READING,
+) -> Asked:
     """Ask about what no corpus holds. A file is opened when the model looks at it.
 
     Args:
         trained: that is asked.
         files: videos and images, for a task that sees.
         texts: for a task that reads: sentences, or one question about all of the files.
+        reading: how the files are read.
 
     Raises:
         UserError: something that the task needs is missing or of no use to it.
@@ -64,7 +70,7 @@ def ask(trained: TrainedModel, files: Sequence[Path] = (), texts: Sequence[str] 
     if not files:
         return Asked(Inputs(trained, sources), list(texts), warnings=warnings)
     assert trained.data.features is not None
-    features = feature_maker(trained.data.features)
+    features = feature_maker(trained.data.features, reading)
     inputs = Inputs(trained, (sources or [[]]) * len(files), lambda n: features(files[n]))
     # A name that is not UTF-8 is told as one that can be written.
     ids = [str(f).encode("utf-8", "backslashreplace").decode() for f in files]
@@ -151,6 +157,7 @@ def predict_each(
     files: Sequence[Path] = (),
     texts: Sequence[str] = (),
     *,
+    reading: Reading = DEFAULT_READING,
     nbest: int = 1,
     on_progress: Progress = quiet,
     on_warning: Callable[[str], None] = _log.warning,
@@ -162,6 +169,7 @@ def predict_each(
         trained: see `predict`.
         files: see `predict`.
         texts: see `predict`.
+        reading: how the files are read.
         nbest: see `predict`.
         on_progress: see `predict`.
         on_warning: told of texts that were cut.
@@ -170,7 +178,7 @@ def predict_each(
         UserError: as of `ask` and `tell`.
     """
     _check_nbest(trained, nbest)
-    asked = ask(trained, files, texts)
+    asked = ask(trained, files, texts, reading)
     for warning in asked.warnings:
         on_warning(warning)
     if trained.task.tells == "stream":
@@ -251,7 +259,9 @@ def _predictions(id: str, answers: Sequence[Answer]) -> list[Prediction]:
     ]
 
 
-def ask_of(trained: TrainedModel, candidates: Sequence[Prediction]) -> Asked:
+def ask_of(
+    trained: TrainedModel, candidates: Sequence[Prediction], reading: Reading = DEFAULT_READING
+) -> Asked:
     """Ask about what the ids of some candidates name: files, or sentences.
 
     Raises:
@@ -260,7 +270,7 @@ def ask_of(trained: TrainedModel, candidates: Sequence[Prediction]) -> Asked:
     ids = list(dict.fromkeys(candidate.id for candidate in candidates))
     if trained.task.sees == "nothing":
         return ask(trained, texts=ids)
-    return replace(ask(trained, [Path(one) for one in ids]), ids=ids)
+    return replace(ask(trained, [Path(one) for one in ids], reading=reading), ids=ids)
 
 
 def rank_anew(

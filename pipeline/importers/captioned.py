@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from pipeline.corpus import Example, Item, write_corpus
 from pipeline.errors import UserError
 from pipeline.importers.reading import says_something, valid_name
 from pipeline.importers.report import ImportReport, report_import
-from pipeline.location import AnyPath
+from pipeline.location import AnyPath, normalized
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,20 @@ class Captioned:
 
 def image_item(name: str, path: Path | None) -> Item | None:
     """An item for an image whose file was found."""
-    return None if path is None else Item(name, str(path.absolute()), "image")
+    return None if path is None else Item(name, str(normalized(path)), "image")
 
 
 def video_item(name: str, path: Path | None) -> Item | None:
     """An item for a video whose file was found."""
-    return None if path is None else Item(name, str(path.absolute()), "video")
+    return None if path is None else Item(name, str(normalized(path)), "video")
 
 
 def write_captioned(
-    source: Path, out: AnyPath, things: Iterable[Captioned], notes: list[str]
+    source: Path,
+    out: AnyPath,
+    things: Iterable[Captioned],
+    notes: list[str],
+    left_out: Mapping[str, int] | None = None,
 ) -> ImportReport:
     """Make a corpus of what is captioned.
 
@@ -87,4 +91,4 @@ def write_captioned(
         raise UserError(f"{source}: has none of the {len(missing)} files that are named{first}")
     if num_empty:
         notes = [*notes, f"{num_empty} empty captions left out"]
-    return report_import(write_corpus(out, items, examples), missing, notes)
+    return report_import(write_corpus(out, items, examples), missing, notes, left_out)

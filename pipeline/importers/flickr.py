@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.importers.captioned import Caption, Captioned, image_item
-from pipeline.importers.reading import find_file, lines, shown
+from pipeline.importers.reading import composed, find_file, lines, shown
 
 Captions = Mapping[str, Sequence[Caption]]
 
@@ -46,13 +46,13 @@ def _read(file: Path, pattern: re.Pattern[str], expected: str, header: str = "\n
         match = pattern.fullmatch(line)
         if match is None:
             raise UserError(f"{where}: {shown(line)}, expected {expected}")
-        id_ = (match["name"], int(match["number"]))
+        id_ = (composed(match["name"]), int(match["number"]))
         if id_ in seen:
             raise UserError(
                 f"{where}: caption {id_[1]} of {id_[0]!r} is on line {seen[id_]} already"
             )
         seen[id_] = number
-        captions[match["name"]].append(Caption(match["caption"], where))
+        captions[composed(match["name"])].append(Caption(match["caption"], where))
     return captions
 
 
@@ -65,7 +65,7 @@ def read_list(
         UserError: one of them has no caption.
     """
     for number, line in lines(file):
-        name = line.strip()
+        name = composed(line.strip())
         if not name:
             continue
         if name not in captions and f"{name}.jpg" in captions:

@@ -18,27 +18,43 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.importers.captioned import Caption, Captioned, video_item, write_captioned
-from pipeline.importers.reading import Record, by_id, folder_of, read_json, shown, videos_below
+from pipeline.importers.reading import (
+    Record,
+    by_id,
+    composed,
+    folder_of,
+    read_json,
+    shown,
+    videos_in,
+)
 from pipeline.importers.report import ImportReport
 from pipeline.location import AnyPath
+from pipeline.walk import walk
+
+_ANNOTATIONS = "*videodatainfo*.json"
 
 # The published name of each split, and its name here.
 SPLITS = {"train": "train", "validate": "val", "val": "val", "test": "test"}
 
 
-def import_msrvtt(source: Path, out: AnyPath, annotations: Sequence[Path] = ()) -> ImportReport:
+def import_msrvtt(
+    source: Path, out: AnyPath, annotations: Sequence[Path] = (), follow_links: bool = False
+) -> ImportReport:
     """Make a corpus of MSR-VTT's clips and captions.
 
     A file without any sentence, as the challenge of 2017 has for its test, is left out and noted.
+    Links to folders, and those that lead out of the folder, are followed only if asked.
 
     Raises:
         UserError: there are no annotations, they can't be read, or a clip has no caption.
     """
-    files = annotations or sorted(folder_of(source).rglob("*videodatainfo*.json"))
+    found = walk(folder_of(source), follow_links)
+    files = annotations or [f.path for f in found.files if Path(f.name).match(_ANNOTATIONS)]
     if not files:
-        raise UserError(f"{source}: has no *videodatainfo*.json")
-    notes: list[str] = []
-    return write_captioned(source, out, _read(files, videos_below(source), notes), notes)
+        raise UserError(f"{source}: has no {_ANNOTATIONS}")
+    notes = found.notes()
+    clips = _read(files, videos_in(found), notes)
+    return write_captioned(source, out, clips, notes, found.left_out())
 
 
 def _read(
@@ -55,7 +71,7 @@ def _read(
             if split not in SPLITS:
                 where = video.at("split")
                 raise UserError(f"{where}: {shown(split)}, allowed: {', '.join(SPLITS)}")
-            item = video_item(name, clips.get(name))
+            item = video_item(name, clips.get(composed(name)))
             yield Captioned(name, item, SPLITS[split], captions.get(name, ()), video.where)
 
 

@@ -31,9 +31,10 @@ from pathlib import Path
 from pipeline.corpus import Item
 from pipeline.errors import UserError
 from pipeline.importers.captioned import Caption, Captioned, video_item, write_captioned
-from pipeline.importers.reading import folder_of, lines, shown, videos_below
+from pipeline.importers.reading import composed, folder_of, lines, shown, videos_in
 from pipeline.importers.report import ImportReport
-from pipeline.location import AnyPath
+from pipeline.location import AnyPath, normalized
+from pipeline.walk import walk
 
 NUM_CLIPS = 1970
 LAST_TRAIN, LAST_VAL = 1200, 1300
@@ -45,22 +46,25 @@ _COLUMNS = ("VideoID", "Start", "End", "Language", "Description")
 Captions = Mapping[str, Sequence[Caption]]
 
 
-def import_msvd(source: Path, out: AnyPath) -> ImportReport:
+def import_msvd(source: Path, out: AnyPath, follow_links: bool = False) -> ImportReport:
     """Make a corpus of MSVD's clips and English sentences; a clip's name is its key.
+
+    Links to folders, and those that lead out of the folder, are followed only if asked.
 
     Raises:
         UserError: there are no descriptions, a line can't be read, or the mapping names a clip
             that has none.
     """
     captions = _read_captions(folder_of(source))
-    videos = videos_below(source)
-    notes: list[str] = []
+    found = walk(source, follow_links)
+    videos = videos_in(found)
+    notes = found.notes()
     mapping = source / "youtube_mapping.txt"
     if mapping.is_file():
         clips = _by_mapping(mapping, captions, videos, notes)
     else:
         clips = _by_name(captions, videos, notes)
-    return write_captioned(source, out, clips, notes)
+    return write_captioned(source, out, clips, notes, found.left_out())
 
 
 def _read_captions(source: Path) -> Captions:
@@ -156,12 +160,13 @@ def _split(number: int) -> str:
 
 def _item(name: str, videos: Mapping[str, Path], where: str) -> Item | None:
     """The clip's own file if it is there, else its segment of the film."""
-    if name in videos:
-        return video_item(name, videos[name])
+    if (clip := videos.get(composed(name))) is not None:
+        return video_item(name, clip)
     parts = _CLIP.fullmatch(name)
-    if parts is None or parts["film"] not in videos:
+    film = videos.get(composed(parts["film"])) if parts else None
+    if parts is None or film is None:
         return None
     start_s, end_s = float(parts["start"]), float(parts["end"])
     if end_s <= start_s:
         raise UserError(f"{where}: {name!r} ends before it starts")
-    return Item(name, str(videos[parts["film"]].absolute()), "video", start_s, end_s)
+    return Item(name, str(normalized(film)), "video", start_s, end_s)

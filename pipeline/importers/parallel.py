@@ -28,6 +28,7 @@ from pipeline.importers.reading import (
 )
 from pipeline.importers.report import ImportReport, report_import
 from pipeline.location import AnyPath
+from pipeline.walk import is_hidden
 
 
 def import_parallel_files(source: Path, target: Path, out: AnyPath) -> ImportReport:
@@ -47,8 +48,8 @@ def import_parallel_folder(
     Raises:
         UserError: there are none, one half of a pair is missing, or as for a pair of files.
     """
-    sources = sorted(folder_of(folder).glob(f"*.{source_language}"))
-    targets = sorted(folder.glob(f"*.{target_language}"))
+    sources = _files_in(folder_of(folder), source_language)
+    targets = _files_in(folder, target_language)
     stems = list(dict.fromkeys(file.stem for file in [*sources, *targets]))
     if not stems:
         raise UserError(
@@ -63,6 +64,10 @@ def import_parallel_folder(
         for stem in stems
     ]
     return _write(out, pairs)
+
+
+def _files_in(folder: Path, language: str) -> list[Path]:
+    return sorted(file for file in folder.glob(f"*.{language}") if not is_hidden(file.name))
 
 
 @dataclass(frozen=True, slots=True)

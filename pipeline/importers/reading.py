@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from pipeline.decode import VIDEO_SUFFIXES
+from pipeline.endings import VIDEO_SUFFIXES
 from pipeline.errors import UserError
+from pipeline.walk import Walk, has_suffix, is_hidden
 
 # More than any sentence, question or review has; a longer one lost its ends of line.
 MAX_WORDS = 5_000
@@ -113,13 +116,43 @@ def find_file(folders: Iterable[Path], name: str, where: str) -> Path | None:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise UserError(f"{where}: {shown(name)}, expected the name of a file in the data set")
-    return next((found for folder in folders if (found := folder / name).is_file()), None)
+    return next((found for folder in folders if (found := _on_disk(folder, name)).is_file()), None)
 
 
-def videos_below(folder: Path) -> dict[str, Path]:
-    """Every video below a folder by its name without its ending."""
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
-    return {path.stem: path for path in reversed(found)}
+def composed(name: str) -> str:
+    """A name in Unicode's composed form (NFC): macOS writes `é` as two code points, others as one,
+    and both are the same name."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _on_disk(folder: Path, name: str) -> Path:
+    """A path below a folder as the disk spells it, whichever way it composes accents."""
+    path = folder / name
+    if name.isascii() or path.exists():
+        return path
+    place = folder
+    for part in PurePosixPath(name).parts:
+        place = place / _spellings(place, _changed_ns(place)).get(composed(part), part)
+    return place
+
+
+def _changed_ns(folder: Path) -> int:
+    return folder.stat().st_mtime_ns if folder.is_dir() else 0
+
+
+@lru_cache(maxsize=64)
+def _spellings(folder: Path, changed_ns: int) -> dict[str, str]:
+    """The names in a folder by their composed form; of a folder that has not changed since."""
+    return {composed(path.name): path.name for path in folder.iterdir()} if changed_ns else {}
+
+
+def videos_in(found: Walk) -> dict[str, Path]:
+    """Every video below a folder by its name without its ending, in its composed form."""
+    videos: dict[str, Path] = {}
+    for file in found.files:
+        if has_suffix(file.name, VIDEO_SUFFIXES):
+            videos.setdefault(composed(PurePosixPath(file.name).stem), file.path)
+    return videos
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +252,11 @@ def files_of(source: Path, suffix: str) -> Sequence[Path]:
     """
     found = [source]
     if not source.is_file():
-        found = sorted(p for p in folder_of(source).iterdir() if p.suffix.lower() == suffix)
+        found = sorted(
+            p
+            for p in folder_of(source).iterdir()
+            if p.suffix.lower() == suffix and not is_hidden(p.name)
+        )
     if not found:
         raise UserError(f"{source}: has no files that end in {suffix}")
     return [file for file in found if valid_name(file.name, str(source))]

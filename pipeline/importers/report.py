@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from pipeline.corpus import Corpus
 
@@ -19,6 +19,7 @@ class ImportReport:
         references: number of targets of all examples.
         missing: files that the data set names and the disk has not.
         notes: what a person should know, a line each (a split left out, say).
+        left_out: number of files below a folder that became no items, by the reason.
     """
 
     corpus: str
@@ -27,10 +28,14 @@ class ImportReport:
     references: int
     missing: tuple[str, ...]
     notes: tuple[str, ...]
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def report_import(
-    corpus: Corpus, missing: Iterable[str] = (), notes: Iterable[str] = ()
+    corpus: Corpus,
+    missing: Iterable[str] = (),
+    notes: Iterable[str] = (),
+    left_out: Mapping[str, int] | None = None,
 ) -> ImportReport:
     """Count what was written."""
     counts = corpus.counts()
@@ -41,4 +46,5 @@ def report_import(
         references=corpus.num_references(),
         missing=tuple(missing),
         notes=(*(f"{split}: {n} examples" for split, n in counts.items()), *notes),
+        left_out=dict(left_out or {}),
     )

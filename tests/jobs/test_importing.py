@@ -45,6 +45,26 @@ def test_missing_files_are_listed_and_counted(intertitle, tmp_path: Path) -> Non
     assert lines[-1].endswith("1 items, 1 examples, 1 references, 30 missing files")
 
 
+def test_what_a_folder_has_besides_is_counted(intertitle, tmp_path: Path) -> None:
+    source = tmp_path / "photos"
+    (tmp_path / "disk").mkdir()
+    source.mkdir()
+    for file in ("photos/a.jpg", "photos/._a.jpg", "photos/notes.txt", "disk/b.jpg"):
+        (tmp_path / file).touch()
+    (source / "train").symlink_to("../disk")
+    for flags, items in (((), 1), (("--follow-links",), 2)):
+        out = ("--out", tmp_path / "corpus")
+        ended = intertitle("import", "folder", source, *out, "--json", *flags)
+        assert ended.code == 0
+        *lines, last = ended.out.splitlines()
+        result = json.loads(last)
+        left_out = {"hidden": 1, "links": 2 - items, "repeated": 0, "unreadable": 0}
+        assert (result["items"], result["left_out"]) == (items, {**left_out, "other_kinds": 1})
+        assert "1 hidden files left out" in lines
+        told = "1 links left out: --follow-links follows them" in lines
+        assert told == (items == 1)
+
+
 def put(folder: Path, **files: str) -> Path:
     folder.mkdir()
     for name, content in files.items():
@@ -129,6 +149,8 @@ LANGUAGES = "--source-language and --target-language"
             ["msvd", "a", "--target-language", "Chinese"],
             "import msvd: --target-language Chinese, allowed: a code, as en, zh or pt_BR",
         ),
+        (["coco", "a", "--follow-links"], "import coco: takes no --follow-links"),
+        (["msvd", "a", "--animations-as-images"], "import msvd: takes no --animations-as-images"),
         (["easy_vqa", "--frame-labels"], "import easy_vqa: takes no --frame-labels"),
         (
             ["coco2", "somewhere"],

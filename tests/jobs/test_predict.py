@@ -570,3 +570,44 @@ def test_files_of_which_none_can_be_read_are_a_mistake(look: Run) -> None:
     assert not Path("a.jsonl").exists()
     ended = look("captioner", "gone.png", "--explain", "a.png")
     assert ended.code == 2
+
+
+def test_files_and_folders_may_be_named_in_any_way(
+    look: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos" / "here").mkdir(parents=True)
+    Path("red.png").rename("photos/red.png")
+    Path("photos/._red.png").touch()
+    Path("photos/more").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path / "photos" / "here")
+    ended = look("captioner", "../red.png", "../../photos", "--json")
+    told = json.loads(ended.out.splitlines()[-1])
+    assert [one["input"] for one in told["results"]] == ["../red.png", "../../photos/red.png"]
+    assert "../../photos: 1 hidden files left out" in ended.err.splitlines()
+    assert "../../photos: 1 links left out: --follow-links follows them" in ended.err.splitlines()
+    Path("../../text.mp4").unlink()
+    Path("../../empty.jpg").unlink()
+    ended = look("captioner", "..", "--follow-links", "--json")
+    told = json.loads(ended.out.splitlines()[-1])
+    assert (ended.code, len(told["results"])) == (0, 2)
+    assert told["results"][0]["input"] == "../more/blue.png"
+
+
+def test_the_limit_of_pixels_can_be_set(look: Run) -> None:
+    ended = look("captioner", "red.png", "--max-pixels", 1199)
+    assert (ended.code, ended.out) == (2, "")
+    assert "red.png: 40 x 30 pixels, allowed: 1199 in all" in ended.err
+    assert look("captioner", "red.png", "--max-pixels", 1200).code == 0
+
+
+def test_an_animation_is_a_video_or_its_first_picture(look: Run) -> None:
+    red, blue = (Image.open(f"{colour}.png").convert("RGB") for colour in ("red", "blue"))
+    red.save("a.gif", save_all=True, append_images=[red, blue], duration=100)
+    red.save("still.gif")
+    scores = {}
+    for flags in ((), ("--animations-as-images",)):
+        ended = look("captioner", "a.gif", "still.gif", *flags, "--json")
+        told = json.loads(ended.out.splitlines()[-1])
+        scores[flags] = [one["score"] for one in told["results"]]
+    assert scores[()][0] != scores[()][1]
+    assert scores[("--animations-as-images",)][0] == pytest.approx(scores[()][1], abs=1e-5)

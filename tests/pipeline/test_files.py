@@ -13,9 +13,11 @@ from PIL import Image
 from pipeline.backbone import backbone_spec
 from pipeline.corpus import Corpus
 from pipeline.errors import FileError, UserError
-from pipeline.files import features_of_file, files_below, kind_of
+from pipeline.files import Reading, features_of_file, files_below, source_of_file
 from pipeline.fingerprint import make_fingerprint
+from pipeline.kinds import kind_of
 from pipeline.sampling import Uniform
+from pipeline.source import opened
 from pipeline.store import FeatureStore
 
 
@@ -85,7 +87,7 @@ def test_another_backbone_gives_a_grid_as_its_fingerprint_says(
 
 def test_the_ending_says_what_a_file_is() -> None:
     assert kind_of(Path("a.MP4")) == "video" and kind_of(Path("b.c.jpeg")) == "image"
-    with pytest.raises(UserError, match=r"a\.txt: ending '\.txt', allowed: \.avi"):
+    with pytest.raises(UserError, match=r"a\.txt: ending '\.txt', allowed: .*\.avi"):
         kind_of(Path("a.txt"))
 
 
@@ -94,8 +96,61 @@ def test_a_folder_is_all_videos_and_photographs_below_it(tmp_path: Path) -> None
     film, photo = tmp_path / "more" / "film.MP4", tmp_path / "photo.png"
     for file in (photo, film, tmp_path / "letter.txt"):
         file.write_bytes(b"")
-    assert files_below(tmp_path) == [film, photo]
-    assert files_below(photo) == [photo]
+    assert files_below(tmp_path) == ([film, photo], [])
+    assert files_below(photo) == ([photo], [])
     film.unlink()
     with pytest.raises(UserError, match=r"more: no videos or images in it, allowed: .*\.mp4"):
         files_below(tmp_path / "more")
+
+
+def test_what_is_hidden_or_linked_is_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    (tmp_path / "elsewhere").mkdir()
+    folder.mkdir()
+    for file in (folder / "a.jpg", folder / "._a.jpg", tmp_path / "elsewhere" / "b.jpg"):
+        file.touch()
+    (folder / "more").symlink_to(tmp_path / "elsewhere")
+    hidden = f"{folder}: 1 hidden files left out"
+    links = f"{folder}: 1 links left out: --follow-links follows them"
+    assert files_below(folder) == ([folder / "a.jpg"], [hidden, links])
+    followed = [folder / "a.jpg", folder / "more" / "b.jpg"]
+    assert files_below(folder, follow_links=True) == (followed, [hidden])
+
+
+@pytest.mark.parametrize("name", ["../photo.jpg", "./../photo.jpg", "~/photo.jpg", "link.jpg"])
+def test_a_person_may_name_a_file_in_any_way(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "here").mkdir()
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "photo.jpg")
+    (tmp_path / "here" / "link.jpg").symlink_to("../photo.jpg")
+    monkeypatch.chdir(tmp_path / "here")
+    source = source_of_file(Path(name))
+    assert source.item.key == str(Path(name))
+    with opened(source) as (path, _):
+        assert path.samefile(tmp_path / "photo.jpg")
+
+
+def test_an_animation_is_a_video_unless_the_user_says_image(tmp_path: Path) -> None:
+    pictures = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue")]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:])
+    pictures[0].save(tmp_path / "b.gif")
+    assert source_of_file(tmp_path / "a.gif").item.kind == "video"
+    assert source_of_file(tmp_path / "b.gif").item.kind == "image"
+    reading = Reading(animations_as_images=True)
+    assert source_of_file(tmp_path / "a.gif", reading).item.kind == "image"
+
+
+def test_the_limit_of_pixels_is_the_one_that_was_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_network(tmp_path / "net.onnx", 1.0)
+    spec = backbone_spec(f"onnx:{tmp_path}/net.onnx", "grid")
+    made = make_fingerprint(spec, Uniform(1), "arrow", "float32").features_json()
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "red.png")
+    assert features_of_file(made, Reading(max_pixels=1200))(tmp_path / "red.png").shape[0] == 1
+    with pytest.raises(FileError, match="40 x 30 pixels, allowed: 1199 in all") as refused:
+        features_of_file(made, Reading(max_pixels=1199))(tmp_path / "red.png")
+    assert refused.value.error == "too_large"

@@ -19,6 +19,7 @@ from pipeline.location import (
     is_local,
     is_url,
     location,
+    normalized,
     put_file,
     rename,
     write_whole,
@@ -152,3 +153,22 @@ def test_an_url_is_told_from_a_path(text: str, expected: bool) -> None:
 def test_any_name_is_a_path_of_this_machine(name: str) -> None:
     assert is_local(location(f"/some folder/{name}"))
     assert os.fspath(location("/") / name) == f"/{name}" or name == "."
+
+
+def test_what_a_person_types_becomes_a_path_without_detours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("a/b")
+    monkeypatch.chdir(tmp_path / "a")
+    assert normalized(Path("x y.jpg")) == tmp_path / "a" / "x y.jpg"
+    assert normalized(Path("../a/./b")) == tmp_path / "a" / "b"
+    assert normalized(Path("../link")) == tmp_path / "link"
+    # Above a link is where it leads to, as for the disk.
+    assert normalized(Path("../link/..")) == tmp_path / "a"
+    assert normalized(Path("../none/..")) == tmp_path
+    assert normalized(Path("~/x")) == tmp_path / "home" / "x"
+    assert location("~/x") == location(tmp_path / "home" / "x")
+    (tmp_path / "a" / "~").mkdir()
+    assert normalized(Path("~")) == tmp_path / "a" / "~"

@@ -21,7 +21,18 @@ from numpy.typing import NDArray
 from pipeline.corpus import EXAMPLE_SCHEMA, Corpus, Example, clean_text, items_of
 from pipeline.decode import DecodeError
 from pipeline.errors import FileError, UserError
-from pipeline.files import features_of_file, frames_for, source_of_file
+from pipeline.files import (
+    DEFAULT_READING as DEFAULT_READING,
+)
+from pipeline.files import (
+    STORED,
+    features_of_file,
+    frames_for,
+    source_of_file,
+)
+from pipeline.files import (
+    Reading as Reading,
+)
 from pipeline.location import AnyPath
 from pipeline.source import Source
 from pipeline.store import FeatureStore
@@ -172,23 +183,27 @@ def check_unchanged(data: DataSource) -> None:
             )
 
 
-def feature_maker(source: FeatureSource) -> Callable[[Path], NDArray[np.float32]]:
+def feature_maker(
+    source: FeatureSource, reading: Reading = DEFAULT_READING
+) -> Callable[[Path], NDArray[np.float32]]:
     """A function that makes features for a new file as those of a training were made: [T, D].
 
     Raises:
         UserError: they can't be made so on this machine.
         FileError: raised by the function: the file can't be read.
     """
-    return features_of_file(source.fingerprint)
+    return features_of_file(source.fingerprint, reading)
 
 
-def frames_of(source: FeatureSource, file: Path) -> NDArray[np.uint8]:
+def frames_of(
+    source: FeatureSource, file: Path, reading: Reading = DEFAULT_READING
+) -> NDArray[np.uint8]:
     """The frames that features of a new file are made from, [T, H, W, 3].
 
     Raises:
         FileError: the file can't be decoded.
     """
-    return frames_for(source.fingerprint, source_of_file(file))
+    return frames_for(source.fingerprint, source_of_file(file, reading), reading)
 
 
 def pictures_of(
@@ -241,7 +256,7 @@ def looks_of(data: DataSource, item_keys: Collection[str]) -> dict[str, Look]:
     for source in _items(data.corpus, item_keys):
         with contextlib.suppress(FileError):
             features = store.features(source.item.key)
-            frames = frames_for(data.features.fingerprint, source)
+            frames = frames_for(data.features.fingerprint, source, STORED)
             if len(frames) == len(features):
                 looks[source.item.key] = Look(features, frames)
     return looks

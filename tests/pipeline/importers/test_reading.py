@@ -21,8 +21,9 @@ from pipeline.importers.reading import (
     read_json,
     says_something,
     split_named,
-    videos_below,
+    videos_in,
 )
+from pipeline.walk import walk
 
 
 @given(st.text(st.characters(), max_size=8))
@@ -100,6 +101,27 @@ def test_a_name_that_no_file_can_have_is_not_found(name: str, tmp_path: Path) ->
     assert find_file([tmp_path], name, "file: line 1") is None
 
 
+def test_a_name_is_found_however_its_accents_are_composed(tmp_path: Path) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    (tmp_path / decomposed).mkdir()
+    (tmp_path / decomposed / f"{decomposed}.jpg").touch()
+    (tmp_path / f"{composed}.mp4").touch()
+    found = find_file([tmp_path], f"{composed}/{composed}.jpg", "file: line 1")
+    assert found is not None and found.is_file()
+    found = find_file([tmp_path], f"{decomposed}.mp4", "file: line 1")
+    assert found == tmp_path / f"{composed}.mp4"
+    assert videos_in(walk(tmp_path)) == {composed: tmp_path / f"{composed}.mp4"}
+    # What arrives later is found too.
+    (tmp_path / f"{decomposed}.png").touch()
+    assert find_file([tmp_path], f"{composed}.png", "file: line 1") is not None
+
+
+def test_what_macos_leaves_beside_a_file_of_text_is_none(tmp_path: Path) -> None:
+    for name in ("train.txt", "._train.txt"):
+        (tmp_path / name).touch()
+    assert files_of(tmp_path, ".txt") == [tmp_path / "train.txt"]
+
+
 @pytest.mark.parametrize(
     ("stem", "split"),
     [("train", "train"), ("ptb.valid", "val"), ("Dev", "val"), ("test", "test"), ("novel", None)],
@@ -112,7 +134,7 @@ def test_the_first_of_two_videos_of_one_name_counts(tmp_path: Path) -> None:
     for name in ("b/clip.mp4", "a/clip.AVI", "clip.txt", "a/other.webm"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert videos_below(tmp_path) == {
+    assert videos_in(walk(tmp_path)) == {
         "clip": tmp_path / "a/clip.AVI",
         "other": tmp_path / "a/other.webm",
     }
