@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.bitstream import Traits
 from pipeline.containers import ProbeError
 from pipeline.packets import VideoStream
 
@@ -52,7 +53,7 @@ def arrange(video: VideoStream) -> Timeline:
     traits = [packet.traits for packet in video.packets]
     level = max(trait.spare for trait in traits)
     spare = np.array([trait.spare == level >= 0 for trait in traits])
-    hidden = np.array([trait.hidden for trait in traits])
+    hidden = np.array(_hidden(traits))
     starts = [
         place
         for place, packet in enumerate(video.packets)
@@ -87,6 +88,17 @@ def arrange(video: VideoStream) -> Timeline:
         spare=spare,
         hidden=hidden,
     )
+
+
+def _hidden(traits: list[Traits]) -> list[bool]:
+    """Which packets give no picture, be it their own or the second of an earlier one."""
+    hidden, owed = [], 0
+    for trait in traits:
+        owed += trait.packed
+        repaid = trait.hidden and owed > 0
+        owed -= repaid
+        hidden.append(trait.hidden and not repaid)
+    return hidden
 
 
 def _times(video: VideoStream) -> tuple[NDArray[np.int64], float, bool]:
