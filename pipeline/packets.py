@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 import av
 from av.stream import Disposition
 
-from pipeline.bitstream import TELLS_EARLY, TELLS_KEYS, Traits, packet_reader
+from pipeline.bitstream import TELLS_KEYS, Traits, packet_reader
 from pipeline.containers import ProbeError, container_format, is_cut_matroska
 
 # Fewer bytes of packets than this are held in memory. Those of a larger file are read twice.
@@ -119,8 +119,7 @@ class VideoStream:
         source: the file.
         codec: FFmpeg's name of it.
         coloured: the container tells how its numbers become colours, and the packets don't.
-        guessed_times: the times of showing are not their pictures', but guessed by what wrote or
-            read the file.
+        reorders: the decoder may show pictures in another order than it decodes them.
         time_base: the unit of the packets' times, in seconds.
         rate: pictures per second, or a guess.
         packets: at least one, in the order of decoding.
@@ -131,7 +130,7 @@ class VideoStream:
     source: VideoFile
     codec: str
     coloured: bool
-    guessed_times: bool
+    reorders: bool
     time_base: float
     rate: float
     packets: list[PacketInfo]
@@ -222,7 +221,7 @@ def scan(source: VideoFile, stream: Any) -> VideoStream:
         source,
         codec,
         coloured and codec not in ("vp8", "vp9", "av1"),
-        _are_guessed(packets, source.format, codec, bool(context.has_b_frames)),
+        bool(context.has_b_frames),
         float(stream.time_base),
         float(stream.average_rate or 25),
         packets,
@@ -266,33 +265,6 @@ def _scan_packets(stream: Any, codec: str) -> tuple[list[PacketInfo], dict[int, 
             before = packets[index - 1]
             packets[index - 1] = before._replace(traits=before.traits._replace(whole=False))
     return packets, kept if num_bytes <= IN_MEMORY_BYTES else {}, degraded
-
-
-def _are_guessed(packets: list[PacketInfo], container: str, codec: str, reorders: bool) -> bool:
-    """Whether the times of showing can't be those of the packets' pictures.
-
-    Args:
-        packets: in the order of decoding.
-        container: the demuxer that read them.
-        codec: FFmpeg's name of it.
-        reorders: pictures may be shown in another order than they are decoded.
-    """
-    # AVI has no times of showing.
-    if container == "avi" and reorders and codec in ("h264", "hevc"):
-        return True
-    latest, falls = None, False
-    for packet in packets:
-        if packet.traits.packed:
-            return True
-        if packet.pts is None:
-            continue
-        if latest is not None and packet.pts < latest:
-            falls = True
-        elif packet.traits.early:
-            return True
-        latest = packet.pts if latest is None else max(latest, packet.pts)
-    # These tell by themselves which pictures are shown early.
-    return reorders and not falls and len(packets) > 1 and codec not in TELLS_EARLY
 
 
 def _is_edited(source: VideoFile, num_frames: int) -> bool:
