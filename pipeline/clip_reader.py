@@ -24,6 +24,10 @@ decord.logging.set_level(decord.logging.QUIET)
 _BATCH = 64
 
 
+# decord's FFmpeg is older: it takes some orders of these bytes for others.
+_PYAV_ALONE = frozenset({"rawvideo"})
+
+
 class MissingPictureError(Exception):
     """The packets of a clip give fewer pictures than they should."""
 
@@ -34,6 +38,9 @@ def read_clip(video: VideoStream, clip: Clip, out: NDArray[np.uint8]) -> None:
     Raises:
         MissingPictureError: one of them can't be decoded.
     """
+    if video.codec in _PYAV_ALONE:
+        _with_pyav(video, clip, out)
+        return
     try:
         with remux(video, clip) as source:
             _with_decord(source, clip, out)

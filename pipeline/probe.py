@@ -78,9 +78,20 @@ def _orientation(video: VideoStream, timeline: Timeline, stream: Any) -> NDArray
     for packet in [*video.read(stream, [int(timeline.starts[0])]), None]:
         with suppress(av.FFmpegError):
             for frame in stream.codec_context.decode(packet):
-                if (matrix := frame.side_data.get(SideDataType.DISPLAYMATRIX)) is not None:
+                try:
+                    matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+                except ValueError:
+                    # Beside it there is something that PyAV has no name for, such as EXIF.
+                    return _turned(frame.rotation)
+                if matrix is not None:
                     # Nine fixed-point numbers, a row of three at a time.
                     rows = np.frombuffer(bytes(matrix), np.int32).reshape(3, 3)[:2, :2]
                     return np.rint(rows / 65536).astype(np.int64)
                 break
     return np.eye(2, dtype=np.int64)
+
+
+def _turned(degrees: float) -> NDArray[np.int64]:
+    """The matrix of a turn against the clock."""
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return np.rint([[cos, -sin], [sin, cos]]).astype(np.int64)

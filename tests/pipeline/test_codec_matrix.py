@@ -139,6 +139,9 @@ def verdict(path: Path) -> str:
         ("flv", "flv", None),
         ("svq1", "mov", None),
         ("wmv2", "wmv", None),
+        # Its frames bear EXIF.
+        ("tiff", "mov", None),
+        ("v308", "mov", None),
     ],
 )
 def test_short_and_long_files_of_codecs(

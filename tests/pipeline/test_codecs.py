@@ -134,3 +134,18 @@ def test_a_film_is_shown_upright(
     expected = np.rot90(lying, degrees // 90, (1, 2))
     expected = expected[:, :, ::-1] if mirrored else expected
     assert (upright == expected).all()
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_a_film_whose_frames_have_exif_is_shown_upright(degrees: int, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mov", "tiff", "rgb24", num_frames=3)
+    with av.open(path) as source, av.open(tmp_path / "b.mov", "w") as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        stream.set_display_rotation(degrees)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                container.mux(packet)
+    lying = decode(path, Item("a", "a", "video"), Uniform(3), 176).pixels
+    upright = decode(tmp_path / "b.mov", Item("a", "a", "video"), Uniform(3), 176).pixels
+    assert (upright == np.rot90(lying, degrees // 90, (1, 2))).all()
