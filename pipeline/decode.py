@@ -1,31 +1,28 @@
-"""A file becomes frames: the only module that knows decord. `pipeline.images` decodes pictures."""
+"""A file becomes frames: `clip_reader` decodes videos, `images` and `animation` pictures."""
 
 from __future__ import annotations
 
-import math
 import struct
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-import decord
+import av
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.animation import decode_animation
-from pipeline.clips import Clip, plan_clips
+from pipeline.clip_reader import MissingPictureError, read_clip
+from pipeline.clips import plan_clips
 from pipeline.containers import ProbeError
 from pipeline.corpus import Item
 from pipeline.faults import is_machine_fault
 from pipeline.images import decode_still
 from pipeline.pictures import ANIMATION_FORMATS, HEAD_BYTES, picture_format
 from pipeline.probe import Track, probe, verify
-from pipeline.remux import remux
 from pipeline.sampling import Sampling, select_frames
 
-decord.logging.set_level(decord.logging.QUIET)
 
 # A square of 224² needs no more; what is larger than this is a mistake or a bomb.
 MAX_PIXELS = 100_000_000
@@ -40,13 +37,11 @@ RESIZE = (
     "video: decord bicubic, upright"
 )
 
-# Frames taken from decord at once.
-_BATCH = 64
-
 
 # What the decoders raise over damaged files.
 _UNREADABLE = (
-    decord.DECORDError,
+    MissingPictureError,
+    av.FFmpegError,
     OSError,
     ValueError,
     EOFError,
@@ -128,7 +123,7 @@ def decode(
             track = probe(file, max_pixels)
             try:
                 return _decode_video(track, item, sampling, size)
-            except decord.DECORDError:
+            except MissingPictureError:
                 return _decode_video(verify(track), item, sampling, size)
     except FileNotFoundError as error:
         raise DecodeError("missing", f"{path}: {error.strerror}") from error
@@ -173,62 +168,12 @@ def _decode_video(track: Track, item: Item, sampling: Sampling, size: int) -> Fr
     pixels = np.empty((len(unique), size, size, 3), np.uint8)
     at = 0
     for clip in plan_clips(track.video, track.timeline, unique.tolist()):
-        with remux(track.video, clip) as source:
-            _read_clip(source, clip, pixels[at : at + len(clip.frames)])
+        read_clip(track.video, clip, pixels[at : at + len(clip.frames)])
         at += len(clip.frames)
     pixels = _turn(pixels, track.matrix)
     if len(unique) < len(indices):
         pixels = pixels[back]
     return Frames(np.ascontiguousarray(pixels), starts_s[indices], track.timeline.degraded)
-
-
-def _read_clip(source: BytesIO | str, clip: Clip, out: NDArray[np.uint8]) -> None:
-    """Decode the wanted pictures of a clip into `out`, uint8 [T, size, size, 3].
-
-    Raises:
-        DECORDError: the packets gave fewer pictures than they should.
-    """
-    size = out.shape[1]
-    # decord mistakes the padding at the end of such short rows for pixels: larger, then averaged.
-    factor = 64 // math.gcd(64, size) if size < 64 and size % 4 == 0 else 1
-    wide = size * factor
-    try:
-        # One thread: Ray decodes many files at once. A picture that is missing is an error.
-        reader = decord.VideoReader(
-            source, decord.cpu(0), wide, wide, num_threads=1, fault_tol="0.0000001"
-        )
-        at = 0
-        for batch in _batches(reader, clip):
-            if factor > 1:
-                tiles = batch.reshape(len(batch), size, factor, size, factor, 3)
-                batch = np.rint(tiles.mean((2, 4))).astype(np.uint8)
-            out[at : at + len(batch)] = batch
-            at += len(batch)
-        if clip.by_time and clip.places[-1] < clip.num_pictures - 1:
-            # Only if the last picture comes has none before it been lost.
-            reader.get_batch([clip.num_pictures - 1])
-    except (
-        decord.DECORDLimitReachedError,
-        AssertionError,
-        RuntimeError,
-        IndexError,
-        StopIteration,
-    ) as error:
-        raise decord.DECORDError(_one_line(error)) from error
-
-
-def _batches(reader: decord.VideoReader, clip: Clip) -> Iterator[NDArray[np.uint8]]:
-    """The wanted pictures, some [T, H, W, 3] at a time."""
-    if clip.by_time:
-        for begin in range(0, len(clip.places), _BATCH):
-            yield reader.get_batch(clip.places[begin : begin + _BATCH]).asnumpy()
-        return
-    # To skip pictures decord needs their times.
-    wanted = set(clip.places)
-    for place in range(clip.places[-1] + 1):
-        picture = reader.next()
-        if place in wanted:
-            yield picture.asnumpy()[None]
 
 
 def _turn(pixels: NDArray[np.uint8], matrix: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 import av
 from av.stream import Disposition
 
-from pipeline.bitstream import Traits, packet_reader
+from pipeline.bitstream import TELLS_KEYS, Traits, packet_reader
 from pipeline.containers import ProbeError, container_format, is_cut_matroska
 
 # Fewer bytes of packets than this are held in memory. Those of a larger file are read twice.
@@ -68,8 +68,11 @@ class VideoFile:
     max_pixels: int
 
     @contextmanager
-    def open(self) -> Iterator[Any]:
+    def open(self, edited: bool = True) -> Iterator[Any]:
         """Its video stream, freshly opened.
+
+        Args:
+            edited: without the packets that the file's list of edits cuts away.
 
         Raises:
             ProbeError: it has none, or one that can't be decoded, or its pictures are too large.
@@ -81,6 +84,8 @@ class VideoFile:
             "threads": "1",
             "protocol_whitelist": "none",
         }
+        if not edited:
+            options["ignore_editlist"] = "1"
         try:
             container = av.open(self.file, "r", format=self.format, options=options)
         except av.FFmpegError as error:
@@ -114,7 +119,7 @@ class VideoStream:
         source: the file.
         codec: FFmpeg's name of it.
         coloured: the container tells how its numbers become colours, and the packets don't.
-        guessed_times: the times of showing are FFmpeg's guesses, and wrong.
+        reorders: the decoder may show pictures in another order than it decodes them.
         time_base: the unit of the packets' times, in seconds.
         rate: pictures per second, or a guess.
         packets: at least one, in the order of decoding.
@@ -125,7 +130,7 @@ class VideoStream:
     source: VideoFile
     codec: str
     coloured: bool
-    guessed_times: bool
+    reorders: bool
     time_base: float
     rate: float
     packets: list[PacketInfo]
@@ -201,20 +206,22 @@ def scan(source: VideoFile, stream: Any) -> VideoStream:
     context = stream.codec_context
     codec = context.codec.canonical_name
     coloured = bool(context.color_range) or context.colorspace != _NO_COLORSPACE
-    # AVI has no times of showing.
-    guessed = source.format == "avi" and bool(context.has_b_frames) and codec in ("h264", "hevc")
     packets, kept, degraded = _scan_packets(stream, codec)
+    tells_keys = codec in TELLS_KEYS or context.codec.intra_only
+    if not tells_keys and all(packet.key for packet in packets):
+        # Some demuxers mark every packet: the mark means nothing.
+        packets[1:] = [packet._replace(key=False) for packet in packets[1:]]
     if source.format == "matroska" and is_cut_matroska(source.file):
         degraded = "cut short: the file is smaller than it says"
     if not packets:
         raise ProbeError("no_video", "has no frames")
-    if stream.frames > len(packets):
+    if stream.frames > len(packets) and not _is_edited(source, stream.frames):
         degraded = f"cut short: {len(packets)} of {stream.frames} frames are there"
     return VideoStream(
         source,
         codec,
         coloured and codec not in ("vp8", "vp9", "av1"),
-        guessed,
+        bool(context.has_b_frames),
         float(stream.time_base),
         float(stream.average_rate or 25),
         packets,
@@ -258,6 +265,15 @@ def _scan_packets(stream: Any, codec: str) -> tuple[list[PacketInfo], dict[int, 
             before = packets[index - 1]
             packets[index - 1] = before._replace(traits=before.traits._replace(whole=False))
     return packets, kept if num_bytes <= IN_MEMORY_BYTES else {}, degraded
+
+
+def _is_edited(source: VideoFile, num_frames: int) -> bool:
+    """Whether all frames that a file claims are there, and a list of edits cuts some away."""
+    if source.format != "mov":
+        return False
+    with source.open(edited=False) as stream, suppress(av.FFmpegError):
+        return sum(1 for _ in _demux(stream)) >= num_frames
+    return False
 
 
 def _demux(stream: Any) -> Iterator[Any]:

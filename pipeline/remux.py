@@ -15,14 +15,20 @@ from typing import Any
 import av
 
 from pipeline.clips import MAX_DELAY, Clip
-from pipeline.containers import ProbeError
 from pipeline.packets import IN_MEMORY_BYTES, VideoStream
 
 # In the small file a picture's time is only its place in the order shown.
 _TICK, _TICKS_A_PICTURE = Fraction(1, 1000), 40
 
-# FFmpeg tells no duration of some files with fewer, and decord refuses them.
+# FFmpeg tells no duration of NUT files with fewer, and decord refuses them.
 _MIN_PACKETS = 8
+
+# Of these, if none is shown out of order, it tells none at all.
+_NO_DURATION = frozenset({"mpeg4", "h261", "h263"})
+
+
+class NoContainerError(Exception):
+    """No container takes a codec."""
 
 
 @contextmanager
@@ -30,7 +36,7 @@ def remux(video: VideoStream, clip: Clip) -> Iterator[BytesIO | str]:
     """A small file of a clip's packets: in memory, or by name if it is large.
 
     Raises:
-        ProbeError: no container takes the codec.
+        NoContainerError: none takes the codec.
     """
     if clip.num_bytes <= IN_MEMORY_BYTES:
         memory = BytesIO()
@@ -45,50 +51,57 @@ def remux(video: VideoStream, clip: Clip) -> Iterator[BytesIO | str]:
         yield f"/proc/self/fd/{file.fileno()}"
 
 
+def packets_of(video: VideoStream, clip: Clip, stream: Any) -> Iterator[av.Packet]:
+    """Copies of a clip's packets whose times are the places of their pictures.
+
+    Args:
+        video: the video.
+        clip: which packets.
+        stream: of the video's file, opened.
+    """
+    packets = video.read(stream, clip.packets, clip.starts)
+    for index, (original, place) in enumerate(zip(packets, clip.shown, strict=True)):
+        packet = av.Packet(bytes(original))
+        packet.pts, packet.dts, packet.duration = place, index - MAX_DELAY, 1
+        packet.is_keyframe = index == 0
+        yield packet
+
+
 def _write(video: VideoStream, clip: Clip, file: Any) -> None:
     with video.source.open() as template, _output(video, clip, template, file) as (output, stream):
-        first = b""
-        packets = video.read(template, clip.packets, clip.starts)
-        for index, (packet, place) in enumerate(zip(packets, clip.shown, strict=True)):
-            data = bytes(packet)
-            if index == 0:
-                first = data
-            _put(output, stream, data, index, place)
-        if output.format.name in ("nut", "matroska"):
-            for index in range(len(clip.packets), _MIN_PACKETS):
-                _put(output, stream, first, index, index)
+        for packet in packets_of(video, clip, template):
+            packet.time_base = _TICK
+            packet.pts, packet.dts = packet.pts * _TICKS_A_PICTURE, packet.dts * _TICKS_A_PICTURE
+            packet.duration = _TICKS_A_PICTURE
+            packet.stream = stream
+            output.mux_one(packet)
 
 
 @contextmanager
 def _output(video: VideoStream, clip: Clip, template: Any, file: Any) -> Iterator[tuple[Any, Any]]:
     """A container that takes the video's codec, and its stream."""
     # NUT keeps marks of keys as they are: with only the first one, the decoder never seeks.
-    # But it keeps no colours, and of a few packets it tells no duration. MP4 does; it is MOV that
+    # But it keeps no colours, and does not always tell a duration. MP4 does; it is MOV that
     # takes most codecs.
     boxes = "mp4" if video.codec in ("vp9", "av1") else "mov"
-    short = len(clip.packets) < _MIN_PACKETS
-    for name in (boxes, "nut", "matroska") if video.coloured or short else ("nut", boxes):
+    names = ["nut", boxes]
+    if len(clip.packets) < _MIN_PACKETS or video.codec in _NO_DURATION:
+        names = [boxes]
+    elif video.coloured:
+        names = [boxes, "matroska"]
+    for name in names:
+        file.seek(0)
+        file.truncate()
         output = av.open(file, "w", format=name)
-        try:
-            stream = output.add_stream_from_template(template, opaque=True)
-        except ValueError:
-            continue
-        with suppress(AttributeError):
-            # The pictures are turned after they are decoded.
-            stream.set_display_rotation(0)
         with output:
+            try:
+                stream = output.add_stream_from_template(template, opaque=True)
+                with suppress(AttributeError):
+                    # The pictures are turned after they are decoded.
+                    stream.set_display_rotation(0)
+                output.start_encoding()
+            except (ValueError, av.FFmpegError):
+                continue
             yield output, stream
         return
-    raise ProbeError("unreadable", f"its codec is {template.codec_context.name}")
-
-
-def _put(output: Any, stream: Any, data: bytes, index: int, place: int) -> None:
-    """Append a packet that is number `index` to be decoded and number `place` to be shown."""
-    packet = av.Packet(data)
-    packet.time_base = _TICK
-    packet.pts = place * _TICKS_A_PICTURE
-    packet.dts = (index - MAX_DELAY) * _TICKS_A_PICTURE
-    packet.duration = _TICKS_A_PICTURE
-    packet.is_keyframe = index == 0
-    packet.stream = stream
-    output.mux_one(packet)
+    raise NoContainerError(f"no container takes {video.codec}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.bitstream import TELLS_EARLY, Traits
 from pipeline.containers import ProbeError
 from pipeline.packets import VideoStream
 
@@ -52,7 +53,7 @@ def arrange(video: VideoStream) -> Timeline:
     traits = [packet.traits for packet in video.packets]
     level = max(trait.spare for trait in traits)
     spare = np.array([trait.spare == level >= 0 for trait in traits])
-    hidden = np.array([trait.hidden for trait in traits])
+    hidden = np.array(_hidden(traits))
     starts = [
         place
         for place, packet in enumerate(video.packets)
@@ -89,6 +90,17 @@ def arrange(video: VideoStream) -> Timeline:
     )
 
 
+def _hidden(traits: list[Traits]) -> list[bool]:
+    """Which packets give no picture, be it their own or the second of an earlier one."""
+    hidden, owed = [], 0
+    for trait in traits:
+        owed += trait.packed
+        repaid = trait.hidden and owed > 0
+        owed -= repaid
+        hidden.append(trait.hidden and not repaid)
+    return hidden
+
+
 def _times(video: VideoStream) -> tuple[NDArray[np.int64], float, bool]:
     """The packets' times of showing, their unit in seconds, and whether they are their pictures'.
 
@@ -98,12 +110,37 @@ def _times(video: VideoStream) -> tuple[NDArray[np.int64], float, bool]:
     unit_s = video.time_base
     times = [packet.pts for packet in video.packets if packet.pts is not None]
     by_time = len(times) == count and (count == 1 or len(set(times)) > 1)
-    by_time = by_time and not video.guessed_times
+    by_time = by_time and not _are_guessed(video)
     if not by_time:
         times = sorted(packet.dts for packet in video.packets if packet.dts is not None)
         if len(times) != count or len(set(times)) < 2:
             times, unit_s = list(range(count)), 1 / video.rate
     return np.array(times, dtype=np.int64), unit_s, by_time
+
+
+def _are_guessed(video: VideoStream) -> bool:
+    """Whether the times of showing can't be those of the packets' pictures.
+
+    Whatever wrote or read the file guessed them, or several pictures came in one packet.
+    """
+    if video.source.format == "avi" and video.reorders and video.codec in ("h264", "hevc"):
+        # AVI has no times of showing.
+        return True
+    if any(packet.traits.packed for packet in video.packets):
+        return True
+    latest, falls, right, wrong = None, False, 0, 0
+    for packet in video.packets:
+        if packet.pts is None:
+            continue
+        back = latest is not None and packet.pts < latest
+        latest = packet.pts if latest is None else max(latest, packet.pts)
+        falls = falls or back
+        right += packet.traits.early and back
+        wrong += packet.traits.early and not back
+    if video.codec in TELLS_EARLY:
+        # Where a packet has been lost a few are wrong.
+        return wrong > right
+    return video.reorders and not falls and len(video.packets) > 1
 
 
 def _begins(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -14,70 +12,7 @@ import pytest
 from pipeline.corpus import Item
 from pipeline.decode import decode
 from pipeline.sampling import Every, Uniform
-
-NUM_FRAMES = 40
-WIDTH, HEIGHT = 176, 144
-
-
-@cache
-def scene(width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
-    """Pictures [T, H, W, 3] that all differ."""
-    y, x = np.mgrid[0:height, 0:width]
-    pictures = np.empty((NUM_FRAMES, height, width, 3), np.uint8)
-    for at in range(NUM_FRAMES):
-        wave = 128 + 80 * np.sin((x + y + at * 4) / 9)
-        pictures[at] = np.stack([x * 150 // width + 60, y * 150 // height + at, wave], -1)
-        pictures[at, : height // 5 + 1, : width // 5 + 1] = (220, 30, 40)
-    return pictures
-
-
-def write(
-    path: Path,
-    codec: str,
-    pix_fmt: str = "yuv420p",
-    options: dict[str, str] | None = None,
-    size: tuple[int, int] = (WIDTH, HEIGHT),
-    gop: int = 12,
-    num_frames: int = NUM_FRAMES,
-) -> Path:
-    with av.open(path, "w") as container:
-        stream = container.add_stream(codec, rate=25, options=options or {})
-        stream.width, stream.height = size
-        stream.pix_fmt = pix_fmt
-        stream.codec_context.gop_size = gop
-        for index, picture in enumerate(scene(*size)[:num_frames]):
-            frame = av.VideoFrame.from_ndarray(picture).reformat(format=pix_fmt)
-            frame.pts, frame.time_base = index, Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
-
-
-def with_pyav(path: Path, size: int) -> np.ndarray:
-    """All pictures in the order shown, scaled as FFmpeg does by itself; [T, size, size, 3]."""
-    pictures = []
-    with av.open(path) as container:
-        stream = container.streams.video[0]
-        graph: Any = None
-        for frame in container.decode(stream):
-            if graph is None:
-                graph = av.filter.Graph()
-                source = graph.add_buffer(
-                    width=frame.width,
-                    height=frame.height,
-                    format=frame.format,
-                    time_base=stream.time_base,
-                )
-                graph.link_nodes(
-                    source,
-                    graph.add("scale", f"{size}:{size}"),
-                    graph.add("format", "rgb24"),
-                    graph.add("buffersink"),
-                ).configure()
-            graph.push(frame)
-            pictures.append(graph.pull().to_ndarray(format="rgb24"))
-    return np.stack(pictures)
-
+from tests.pipeline.films import NUM_FRAMES, WIDTH, scene, with_pyav, write
 
 X265 = "log-level=none:keyint=12:min-keyint=12"
 VPX = {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "16"}
@@ -199,3 +134,18 @@ def test_a_film_is_shown_upright(
     expected = np.rot90(lying, degrees // 90, (1, 2))
     expected = expected[:, :, ::-1] if mirrored else expected
     assert (upright == expected).all()
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_a_film_whose_frames_have_exif_is_shown_upright(degrees: int, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mov", "tiff", "rgb24", num_frames=3)
+    with av.open(path) as source, av.open(tmp_path / "b.mov", "w") as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        stream.set_display_rotation(degrees)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                container.mux(packet)
+    lying = decode(path, Item("a", "a", "video"), Uniform(3), 176).pixels
+    upright = decode(tmp_path / "b.mov", Item("a", "a", "video"), Uniform(3), 176).pixels
+    assert (upright == np.rot90(lying, degrees // 90, (1, 2))).all()

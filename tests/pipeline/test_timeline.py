@@ -87,3 +87,24 @@ def test_where_decoding_can_begin(codec: str, spare: int, starts: list[int]) -> 
     early = packet(4, traits=Traits(start=False, spare=spare))
     others = (packet(0, key=True), packet(2), packet(6, key=True), early, packet(8))
     assert arrange(video(*others, codec=codec)).starts.tolist() == starts
+
+
+@pytest.mark.parametrize(
+    ("kinds", "times", "by_time"),
+    [
+        ("IPBBPBB", (0, 6, 2, 4, 12, 8, 10), True),
+        ("IPBBPBB", (0, 2, 4, 6, 8, 10, 12), False),
+        # The first P is lost.
+        ("IBBPBBPBB", (0, 2, 4, 12, 8, 10, 18, 14, 16), True),
+    ],
+    ids=["in order", "those of decoding", "a lost packet"],
+)
+def test_pictures_that_are_shown_early_tell_whether_times_can_be_right(
+    kinds: str, times: tuple[int, ...], by_time: bool
+) -> None:
+    packets = [
+        packet(time, key=kind == "I", dts=at, traits=Traits(early=kind == "B"))
+        for at, (time, kind) in enumerate(zip(times, kinds, strict=True))
+    ]
+    timeline = arrange(video(*packets, codec="mpeg4"))
+    assert timeline.by_time == by_time
