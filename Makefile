@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint bench chaos infra
+.PHONY: setup demo test lint bench chaos mutants infra
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml infra/constraints.txt
@@ -30,6 +30,10 @@ bench: setup
 
 chaos: setup
 	$(BIN)/pytest -m chaos
+
+# Whether the tests notice wrong lines. Another sample: make mutants OPTIONS="--seed 2 --sample 30"
+mutants: setup
+	$(BIN)/python tests/mutants/run.py $(OPTIONS)
 
 # Where it runs: written from the settings that the code uses.
 infra: setup

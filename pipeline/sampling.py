@@ -121,5 +121,4 @@ def select_frames(
         span_s = min(1.0 / rule.fps, last - first)
         num_frames = max(1, round((last - first) * rule.fps))
     middles = first + (np.arange(num_frames) + 0.5) * span_s
-    shown = np.searchsorted(starts_s, middles, side="right") - 1
-    return np.clip(shown, 0, len(starts_s) - 1).astype(np.int64)
+    return (np.searchsorted(starts_s, middles, side="right") - 1).astype(np.int64)

@@ -46,6 +46,11 @@ class Host:
         """Cut its wire; it keeps its address."""
         _ip("-n", self.name, "link", "set", "wire", "down")
 
+    def mend(self) -> None:
+        """Join a wire again that was cut."""
+        _ip("-n", self.name, "link", "set", "wire", "up")
+        _ip("-n", self.name, "route", "add", "default", "dev", "wire", "src", self.address)
+
 
 @contextmanager
 def network(num_hosts: int) -> Iterator[list[Host]]:

@@ -39,7 +39,7 @@ def test_every_command_explains_itself(intertitle: Callable[..., Any], command: 
 
 def test_the_installed_program_is_this_one() -> None:
     program = Path(sys.executable).with_name("intertitle")
-    ended = subprocess.run([program, "train", "s2v"], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([program, "train", "s2v"], capture_output=True, text=True, timeout=300)
     assert ended.returncode == 2
     assert ended.stdout == ""
     assert len(ended.stderr.splitlines()) == 1

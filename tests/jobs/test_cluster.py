@@ -159,7 +159,7 @@ def test_two_clusters_are_not_mixed_up(person: Person) -> None:
         killed = person.run("cluster", "status").stdout
         assert "a head and 0 workers, 1 of them dead" in killed or killed == "no cluster is up\n"
         assert person.run("cluster", "down").returncode == 0
-        assert not psutil.wait_procs(children, timeout=20)[1]
+        assert not psutil.wait_procs(children, timeout=120)[1]
         assert person.run("cluster", "status").stdout == "no cluster is up\n"
     finally:
         for port in (first, second):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -12,9 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from jobs.deploying.settings import Settings
+from jobs.retraining.slot import NOTHING_NEW, PROMOTED
 from jobs.scheduling import daemon
+from training.tracking import slots
+
+from .program import TIMEOUT_S, somebody
+from .retraining.test_slot import Moods
 
 CONFIG = """
 model = "moods"
@@ -59,6 +66,40 @@ def test_told_to_stop_it_has_the_slot_that_runs_stop_first(
     assert (tmp_path / "begun").read_text().split()[2:] == [
         *("retrain", "moods.toml", "--slot", "night")
     ]
+
+
+@pytest.mark.chaos
+def test_two_schedulers_run_each_slot_once(tmp_path: Path) -> None:
+    """Two processes serve one schedule, whose time comes every minute of the machine's clock."""
+    moods = Moods(tmp_path)
+    client = MlflowClient(moods.uri)
+    client.search_experiments()  # makes the database
+    command = ("schedule", "moods.toml", "--cron", "* * * * *", "--if-new")
+    with somebody(tmp_path) as person:
+        schedulers = [person.start(*command, "--tracking-uri", moods.uri) for _ in range(2)]
+        try:
+            deadline = time.monotonic() + TIMEOUT_S
+            while len(slots.finished_slots("moods", moods.uri)) < 2:
+                assert all(scheduler.poll() is None for scheduler in schedulers)
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+        finally:
+            for scheduler in schedulers:
+                scheduler.terminate()
+            told = [scheduler.communicate()[1] for scheduler in schedulers]
+    assert [scheduler.returncode for scheduler in schedulers] == [75, 75], told
+    # Both began the first slot at least, in which one of them trains for a while.
+    begun = [set(re.findall(r"^slot (\S+)$", text, re.MULTILINE)) for text in told]
+    assert begun[0] & begun[1], told
+    assert any("is writing to this store; one at a time" in text for text in told), told
+    experiments = {e.name: e.experiment_id for e in client.search_experiments()}
+    runs = client.search_runs([experiments[slots.EXPERIMENT]])
+    names = [run.data.tags[slots.SLOT] for run in runs]
+    assert len(names) == len(set(names)) >= 2
+    outcomes = [run.data.tags.get(slots.OUTCOME) for run in runs]
+    assert outcomes.count(PROMOTED) == 1 and set(outcomes) <= {PROMOTED, NOTHING_NEW, None}
+    assert len(client.search_runs([experiments["intertitle"]])) == 1
+    assert moods.told() == [PROMOTED]
 
 
 def test_an_exported_slot_runs_in_the_image_of_infra(

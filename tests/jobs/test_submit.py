@@ -160,7 +160,7 @@ def test_a_job_is_stopped_as_sigterm_does_and_shows_no_secret(person: Person) ->
     assert [job, "running"] in [line.split()[:2] for line in listed.stdout.splitlines()]
     stopped = person.run("jobs", "stop", job)
     assert (stopped.returncode, stopped.stdout) == (0, f"job {job}: stopped\n")
-    _, err = follower.communicate(timeout=60)
+    _, err = follower.communicate(timeout=300)
     assert follower.returncode == 143 and f"job {job}: stopped" in err
     log = person.run("jobs", "logs", job).stdout
     assert "told\n" in log

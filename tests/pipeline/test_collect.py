@@ -15,7 +15,7 @@ import pytest
 from upath import UPath
 
 from pipeline.collect import collect, list_snapshots
-from pipeline.errors import UserError
+from pipeline.errors import JobError, UserError
 from pipeline.failpoints import VARIABLE
 from pipeline.fingerprint import Fingerprint
 from pipeline.location import is_local, location
@@ -205,6 +205,69 @@ def test_a_store_that_is_being_written_is_left_alone(tmp_path: Path, scratch: Pa
     with only_writer(store), pytest.raises(UserError, match="is writing to this store"):
         collect(store)
     assert files(store) - {"LOCK"} == before
+
+
+@pytest.mark.parametrize(("lost_at", "num_removed"), [(1, 1), (2, 3), (4, 5)])
+def test_who_loses_the_lease_meanwhile_removes_nothing_more(
+    lost_at: int,
+    num_removed: int,
+    object_store: Path,
+    tmp_path: Path,
+    scratch: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The lease is looked at every other file here."""
+    monkeypatch.setattr("pipeline.lock._SETTLE_S", 0.01)
+    monkeypatch.setattr("pipeline.collect._CHECK_EVERY", 2)
+    store = location(f"s3://bucket/{tmp_path.name}")
+    publish(store, make_snapshot(store, "ab", scratch))
+    for n in range(8):
+        put(store, f"shards/shard-0000{n}.0123456789abcdef")
+
+    def lose(done: int, total: int) -> None:
+        if done == lost_at:
+            (store / "LOCK").write_text('{"owner": "another"}')
+
+    with pytest.raises(JobError, match="another process took this store over meanwhile"):
+        collect(store, on_progress=lose)
+    left = [name for name in files(store) if name.endswith("abcdef")]
+    assert len(left) == 8 - num_removed
+    read_all(store, "ab")
+
+
+def test_who_loses_the_lease_between_two_kinds_removes_none_of_the_next(
+    object_store: Path, tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.lock._SETTLE_S", 0.01)
+    store = location(f"s3://bucket/{tmp_path.name}")
+    ids = [publish(store, make_snapshot(store, keys, scratch)) for keys in ("ab", "cd")]
+
+    def lose(done: int, total: int) -> None:
+        (store / "LOCK").write_text('{"owner": "another"}')
+
+    with pytest.raises(JobError, match="another process took this store over meanwhile"):
+        collect(store, on_progress=lose)
+    assert f"snapshots/{ids[0]}.parquet" not in files(store)
+    assert len([name for name in files(store) if name.startswith("shards/")]) == 4
+
+
+def test_snapshots_are_gone_from_the_disk_before_their_shards_go(
+    tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = location(tmp_path / "store")
+    untidy(store, scratch)
+    done: list[str] = []
+    remove = store.fs.rm_file
+
+    def note(path: str) -> None:
+        done.append(Path(path).parent.name)
+        remove(path)
+
+    monkeypatch.setattr(store.fs, "rm_file", note)
+    monkeypatch.setattr("pipeline.collect.sync_folder", lambda folder: done.append("sync"))
+    collect(store)
+    assert done[:4] == ["snapshots", "snapshots", "sync", "pending"]
+    assert done.count("sync") == 1 and done.count("shards") == 5
 
 
 def test_an_old_snapshot_without_its_shards_is_not_readable(tmp_path: Path, scratch: Path) -> None:

@@ -32,6 +32,7 @@ def test_every_field_makes_another_one_and_is_named(name: str) -> None:
     other = replace(MAKE, **{name: "other"})
     assert other.to_json() != MAKE.to_json()
     assert MAKE.differences(other) == [f"{name} {getattr(MAKE, name)!r} != 'other'"]
+    assert other.differences(MAKE) == [f"{name} 'other' != {getattr(MAKE, name)!r}"]
     # How the numbers are stored does not change them, and their precision not what they are for.
     same = other.features_json() == MAKE.features_json()
     assert same == (name in ("format", "precision"))

@@ -21,7 +21,7 @@ with guarded(Limits(seconds=0.5)):
 
 
 def test_a_hang_that_keeps_the_interpreters_lock_ends_the_process_in_time() -> None:
-    ended = subprocess.run([sys.executable, "-c", HANG], timeout=60, stderr=subprocess.PIPE)
+    ended = subprocess.run([sys.executable, "-c", HANG], timeout=300, stderr=subprocess.PIPE)
     assert ended.returncode == 1 and b"Timeout" not in ended.stderr
 
 
@@ -48,16 +48,16 @@ assert not refused(lambda: np.ones(2**29, np.uint8))
 
 def test_memory_over_the_limit_is_refused_and_the_limit_goes_with_the_block() -> None:
     # In a process without a past: this one may have had more memory than the limit, once.
-    subprocess.run([sys.executable, "-c", SWELL], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", SWELL], check=True, timeout=300)
 
 
 def test_a_block_in_time_goes_on() -> None:
     for _ in range(3):
-        with guarded(Limits(seconds=0.2)):
+        with guarded(Limits(seconds=1)):
             pass
     with pytest.raises(TimeoutError):
         signal.signal(signal.SIGALRM, _too_late)
-        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        signal.setitimer(signal.ITIMER_REAL, 1.5)
         signal.pause()
 
 

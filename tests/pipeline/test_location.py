@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from hypothesis import given
@@ -64,6 +66,33 @@ def test_a_file_takes_another_name(place: UPath) -> None:
     assert (place / "b").read_bytes() == b"text"
 
 
+@pytest.mark.parametrize("act", ["write_whole", "rename"])
+def test_a_folder_is_synced_after_a_file_in_it_took_its_name(
+    act: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    replace = Path.replace
+
+    def sync(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        done.append("sync the folder" if path == tmp_path else "sync the file")
+
+    def note(path: Path, target: Path) -> Path:
+        done.append("rename")
+        return replace(path, target)
+
+    (tmp_path / "a").write_bytes(b"text")
+    monkeypatch.setattr("pipeline.location.os.fsync", sync)
+    monkeypatch.setattr(Path, "replace", note)
+    if act == "write_whole":
+        write_whole(location(tmp_path / "b"), lambda file: file.write(b"text"))
+        assert done == ["sync the file", "rename", "sync the folder"]
+    else:
+        rename(location(tmp_path / "a"), location(tmp_path / "b"))
+        assert done == ["rename", "sync the folder"]
+    assert (tmp_path / "b").read_bytes() == b"text"
+
+
 def test_a_remote_file_is_cached_once_and_a_local_one_is_itself(
     place: UPath, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -78,6 +107,29 @@ def test_a_remote_file_is_cached_once_and_a_local_one_is_itself(
     else:
         (place / "a.tar").unlink()
         assert cached(place / "a.tar", "abc") == copy and not lent.exists()
+
+
+def test_a_write_that_the_system_cuts_short_is_tried_again_and_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system takes 1,000 bytes of a file and no more."""
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
+    write_whole(location(tmp_path / "a"), lambda file: file.write(b"old"))
+    tries: list[int] = []
+
+    def write(file: BinaryIO) -> None:
+        tries.append(1)
+        file.write(bytes(4000))
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError) as failed:
+            write_whole(location(tmp_path / "a"), write)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (failed.value.errno, len(tries)) == (errno.EFBIG, 4)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"old")]
 
 
 @pytest.mark.parametrize("put", ["write_whole", "put_file"])

@@ -138,7 +138,9 @@ def test_features_follow_a_file_that_moves_but_not_one_that_is_seen_otherwise(
     assert kept["source"] == "moved.png" and kept["shard"] == next(before.records()).shard
 
 
-@pytest.mark.parametrize(("error", "retry_failed"), [("unavailable", False), ("crashed", True)])
+@pytest.mark.parametrize(
+    ("error", "retry_failed"), [("unavailable", False), ("killed", False), ("crashed", True)]
+)
 def test_a_failure_that_was_not_the_items_is_tried_again_and_any_other_if_asked(
     error: str, retry_failed: bool, tmp_path: Path, store: UPath
 ) -> None:

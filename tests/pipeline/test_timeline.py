@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -69,6 +70,27 @@ def test_without_all_times_of_showing_pictures_are_counted(
     timeline = arrange(video(*packets))
     assert not timeline.by_time and timeline.packets.tolist() == [0, 1, 2]
     assert timeline.starts_s == pytest.approx(starts_s)
+
+
+def test_a_single_picture_bears_the_time_of_its_packet() -> None:
+    timeline = arrange(video(packet(6, key=True)))
+    assert timeline.by_time
+    assert (timeline.starts_s.tolist(), timeline.end_s) == ([0.0], 1.0)
+
+
+def test_times_that_were_guessed_or_are_all_the_same_are_not_the_pictures_own() -> None:
+    packets = [packet(0, key=True, dts=0), packet(4, dts=2)]
+    assert arrange(video(*packets)).by_time
+    assert not arrange(replace(video(*packets), guessed_times=True)).by_time
+    assert not arrange(video(packet(4, key=True), packet(4))).by_time
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_the_last_picture_is_shown_as_long_as_the_others_where_its_packet_does_not_say(
+    step: int,
+) -> None:
+    packets = [packet(place * step, key=True)._replace(duration=0) for place in range(4)]
+    assert arrange(video(*packets)).end_s == 4 * step * 0.5
 
 
 def test_pictures_of_one_time_share_it_out() -> None:

@@ -86,7 +86,7 @@ def read_record(folder: Path) -> Record:
         np.asarray(columns["score"], np.float64),
         np.asarray(columns["reference_score"], np.float64),
         {
-            name.removeprefix(_STATISTICS): np.asarray(rows, np.float64).reshape(len(rows), -1)
+            name.removeprefix(_STATISTICS): np.asarray(rows, np.float64)
             for name, rows in columns.items()
             if name.startswith(_STATISTICS)
         },

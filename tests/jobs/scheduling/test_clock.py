@@ -52,6 +52,16 @@ def test_slots_that_nobody_ran() -> None:
     assert BERLIN.due(at(days[-1]), now, "backfill") == []
 
 
+@pytest.mark.parametrize(("late_s", "is_run"), [(0, True), (300, True), (301, False)])
+def test_a_slot_is_skipped_when_it_is_more_than_five_minutes_late(
+    late_s: int, is_run: bool
+) -> None:
+    finished, slot = at("2026-11-22T03:00+01:00"), at("2026-11-23T03:00+01:00")
+    now = slot + timedelta(seconds=late_s)
+    assert BERLIN.due(finished, now, "skip") == ([slot] if is_run else [])
+    assert BERLIN.due(finished, now, "coalesce") == [slot]
+
+
 def test_a_long_absence_is_not_filled_in_without_end() -> None:
     clock = Clock("* * * * *", "UTC")
     now = datetime(2026, 11, 23, tzinfo=UTC)

@@ -104,6 +104,16 @@ def test_a_daemon_that_was_away_for_days(missed: Missed, ran: list[str]) -> None
     assert world.ran == ran
 
 
+@pytest.mark.parametrize(("minutes", "days"), [(4, (2, 3, 5)), (6, (2, 4, 6))])
+def test_a_slot_that_ends_too_late_for_the_next_skips_it(
+    minutes: int, days: tuple[int, ...]
+) -> None:
+    world = World("2026-11-01T12:00+01:00", "2026-11-08T12:00+01:00")
+    world.takes = timedelta(days=1, minutes=minutes)
+    world.serve("skip")
+    assert world.ran[:3] == [f"2026-11-0{day}T03:00+01:00" for day in days]
+
+
 def test_a_slot_that_fails_is_left_to_the_next() -> None:
     world = World("2026-11-01T12:00+01:00", "2026-11-04T12:00+01:00")
     world.fails.add("2026-11-02T03:00+01:00")

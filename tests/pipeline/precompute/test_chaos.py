@@ -1,4 +1,5 @@
-"""The slow faults: nodes that die, RPCs that get lost, a network that splits, a disk that fills.
+"""The slow faults: nodes that die, RPCs that get lost, a network that splits, a disk that fills, a
+file system that fails, two drivers at once, a worker that is late.
 
 Each ends with the snapshot and the bytes of a call that nothing disturbed. Each has a Ray of its
 own, in a process of its own, because this session's Ray has to live on.
@@ -8,16 +9,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
-import shutil
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -28,10 +32,9 @@ from pipeline.corpus import Corpus
 from pipeline.location import location
 from pipeline.precompute import PrecomputeOptions, precompute
 from pipeline.sampling import Uniform
-from pipeline.source import Source, state_of
+from pipeline.shards import file_sha256
 from pipeline.store import FeatureStore
-from pipeline.work import DecodedItem, write_features
-from tests.hosts import IMPATIENT, SCRIPTS, network, ray_node
+from tests.hosts import IMPATIENT, SCRIPTS, Host, network, ray_node
 
 pytestmark = pytest.mark.chaos
 
@@ -102,7 +105,7 @@ def assert_undisturbed(store: Path, clip_features: Path) -> None:
     assert made.snapshot_id == expected.snapshot_id
     assert made.snapshot.shards == expected.snapshot.shards
     assert [p.stem for p in (store / "snapshots").iterdir()] == [made.snapshot_id]
-    assert not list((store / "pending").iterdir())
+    assert not list(store.glob("pending/*"))
     for key in made.snapshot.table["key"].to_pylist():
         assert np.array_equal(made.features(key), expected.features(key))
 
@@ -473,38 +476,314 @@ def test_a_full_disk_is_named_and_the_command_goes_on_when_there_is_room(
     assert_undisturbed(store, clip_features)
 
 
+# A file system fails
+
+# Takes the place of S3's file system in every process, as the package that it pretends to be.
+FAULTY_S3 = """
+import errno
+import os
+from pathlib import Path
+
+from s3fs import S3FileSystem
+
+FAULTS = os.environ["FAULTS"].split()
+NOTES = Path(os.environ["FAULT_NOTES"])
+
+
+def next_fault():
+    for number, fault in enumerate(FAULTS):
+        try:
+            (NOTES / f"{number} {fault}").touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        return fault
+    return os.environ["FAULT_EVER"]
+
+
+class FaultyS3(S3FileSystem):
+    async def _put_file(self, lpath, rpath, *args, **kwargs):
+        fault = next_fault()
+        if fault == "error":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if fault == "short":
+            data = Path(lpath).read_bytes()
+            await self._pipe_file(rpath, data[: len(data) // 2])
+            return
+        await super()._put_file(lpath, rpath, *args, **kwargs)
+"""
+
+
+def install_faulty_s3(folder: Path) -> None:
+    """Make a folder that fsspec finds as an installed package which brings its own S3."""
+    package = folder / "faulty_s3-1.dist-info"
+    package.mkdir(parents=True)
+    (folder / "faulty_s3.py").write_text(FAULTY_S3)
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty_s3\nVersion: 1\n")
+    (package / "entry_points.txt").write_text("[fsspec.specs]\ns3 = faulty_s3:FaultyS3\n")
+
+
+@pytest.mark.parametrize("ever", ["", "error", "short"])
+def test_short_writes_and_errors_are_tried_again_and_those_that_stay_are_named(
+    ever: str,
+    clips: Path,
+    clip_features: Path,
+    object_store: Path,
+    environment: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    """Three faults that pass, in all workers together; or one that stays."""
+    install_faulty_s3(tmp_path / "packages")
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    environment |= {
+        "PYTHONPATH": f"{tmp_path / 'packages'}{os.pathsep}{environment['PYTHONPATH']}",
+        "FAULTS": "" if ever else "short error short",
+        "FAULT_EVER": ever,
+        "FAULT_NOTES": str(notes),
+        "RAY_OVERRIDE_RESOURCES": '{"CPU": 2, "GPU": 0}',
+    }
+    bucket = f"faulty-{tmp_path.name}"
+    store = object_store / "bucket" / bucket / "store"
+    ended = run(
+        [
+            *(str(SCRIPTS / "intertitle"), "precompute", str(clips)),
+            *("--out", f"s3://bucket/{bucket}/store", "--frames=8"),
+            *(f"--shard-items={SHARD_ITEMS}", "--workers=1", "--json"),
+        ],
+        environment,
+    )
+    if ever:
+        assert ended.returncode == 1
+        told = [line for line in ended.stderr.splitlines() if line.startswith("intertitle")]
+        assert len(told) == 1 and told[0].endswith("nothing is published")
+        assert ("Input/output error" if ever == "error" else "bytes arrived") in told[0]
+        assert "Traceback" not in ended.stderr
+        assert not (store / "CURRENT").exists() and not list(store.glob("snapshots/*"))
+    else:
+        assert ended.returncode == 0, ended.stderr
+        assert len(list(notes.iterdir())) == 3
+        assert_undisturbed(store, clip_features)
+
+
+# Two drivers
+
+WRITER = """
+import time
+from pathlib import Path
+import pipeline.lock
+import pipeline.snapshot
+
+near, notes, name = sys.argv[3], Path(sys.argv[4]), sys.argv[5]
+# So long a lease outlives its holder.
+pipeline.lock.LEASE_S = 15.0
+
+def pause(place, subject=""):
+    if place == "before-pointer":
+        (notes / f"{name} is about to publish").touch()
+        while not (notes / f"{name} may go on").exists():
+            time.sleep(0.1)
+
+pipeline.snapshot.failpoint = pause
+ray.init("local", num_cpus=1, num_gpus=0, include_dashboard=False, log_to_driver=False,
+         _node_ip_address=near)
+make(1)
+"""
+
+
+class Writers:
+    """Drivers on hosts of their own, which write to one store behind a server on another host.
+
+    Each has a Ray of its own and waits for permission before it moves the store's pointer.
+    """
+
+    def __init__(
+        self, server: Host, environment: dict[str, str], corpus: Path, folder: Path, undo: ExitStack
+    ) -> None:
+        self._environment, self._corpus, self._undo = environment, corpus, undo
+        self._notes = folder / "notes"
+        self._notes.mkdir()
+        self.store = folder / "served" / "bucket" / "store"
+        self.store.parent.mkdir(parents=True)
+        address = f"{server.address}:9000"
+        command = [*server.within, str(SCRIPTS / "rclone"), "serve", "s3"]
+        quiet = subprocess.DEVNULL
+        process = subprocess.Popen(
+            [*command, "--addr", address, "--auth-key", "key,not-a-secret", folder / "served"],
+            stdout=quiet,
+            stderr=quiet,
+        )
+        undo.callback(process.kill)
+        environment["AWS_ENDPOINT_URL"] = f"http://{address}"
+
+    def start(self, host: Host, name: str) -> subprocess.Popen[str]:
+        """Start a driver on a host."""
+        tmp = Path(self._environment["RAY_TMPDIR"]) / name
+        tmp.mkdir()
+        errors = self._undo.enter_context((self._notes / f"errors of {name}").open("w"))
+        process = subprocess.Popen(
+            [
+                *(*host.within, sys.executable, "-c", MAKE + WRITER, str(self._corpus)),
+                *("s3://bucket/store", host.address, str(self._notes), name),
+            ],
+            env={**self._environment, "RAY_TMPDIR": str(tmp)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            text=True,
+        )
+        self._undo.callback(process.kill)
+        return process
+
+    def is_about_to_publish(self, name: str) -> bool:
+        """Whether a driver waits for permission."""
+        return (self._notes / f"{name} is about to publish").exists()
+
+    def lease(self) -> str:
+        """What the holder of the store wrote when it last renewed its lease."""
+        return (self.store / "LOCK").read_text()
+
+    def permit(self, name: str) -> None:
+        """Let a driver publish."""
+        (self._notes / f"{name} may go on").touch()
+
+    def errors(self, name: str) -> str:
+        """What a driver printed."""
+        return (self._notes / f"errors of {name}").read_text()
+
+
+def wait_until(is_so: Callable[[], object], what: str) -> None:
+    """Wait for something; fail when it does not come."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not is_so():
+        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def writers(
+    clips: Path, environment: dict[str, str], tmp_path: Path
+) -> Iterator[tuple[Writers, Host, Host]]:
+    """A store's server and two hosts to write from."""
+    with network(3) as (server, one, other), ExitStack() as undo:
+        yield Writers(server, environment, clips, tmp_path, undo), one, other
+
+
+def test_of_two_drivers_on_two_hosts_one_writes_and_the_other_is_told_who(
+    writers: tuple[Writers, Host, Host], clip_features: Path
+) -> None:
+    """They begin at once; the one that writes does not end before the other has."""
+    shared, one, other = writers
+    drivers = {"one": shared.start(one, "one"), "two": shared.start(other, "two")}
+    wait_until(lambda: any(d.poll() is not None for d in drivers.values()), "one is refused")
+    (refused,) = (name for name, driver in drivers.items() if driver.poll() is not None)
+    (writing,) = drivers.keys() - {refused}
+    assert drivers[refused].returncode == 1
+    assert re.search(
+        r"^pipeline\.errors\.UserError: s3://bucket/store: process \d+ on \S+ is writing to this "
+        "store; one at a time$",
+        shared.errors(refused),
+        re.MULTILINE,
+    )
+    wait_until(lambda: shared.is_about_to_publish(writing), "the other has made all shards")
+    assert not (shared.store / "CURRENT").exists()
+    shared.permit(writing)
+    assert drivers[writing].wait(TIMEOUT_S) == 0, shared.errors(writing)
+    assert_undisturbed(shared.store, clip_features)
+    assert not attempts(shared.store)
+
+
+def test_a_driver_that_was_cut_off_does_not_publish_over_the_one_that_took_its_place(
+    writers: tuple[Writers, Host, Host], clip_features: Path
+) -> None:
+    """The wire of the first is cut before it moves the pointer, and mended when the second has."""
+    shared, one, other = writers
+    first = shared.start(one, "first")
+    wait_until(lambda: shared.is_about_to_publish("first"), "the first has made all shards")
+    # Not while it renews its lease: what is on the way then would arrive in the end.
+    before = shared.lease()
+    wait_until(lambda: shared.lease() not in (before, ""), "the first renews its lease")
+    one.cut()
+    second = shared.start(other, "second")
+    wait_until(lambda: shared.is_about_to_publish("second"), "the second has taken over")
+    one.mend()
+    shared.permit("first")
+    assert first.wait(TIMEOUT_S) == 1
+    assert (
+        "pipeline.errors.JobError: s3://bucket/store: another process took this store over "
+        "meanwhile\n"
+    ) in shared.errors("first")
+    assert not (shared.store / "CURRENT").exists()
+    shared.permit("second")
+    assert second.wait(TIMEOUT_S) == 0, shared.errors("second")
+    assert_undisturbed(shared.store, clip_features)
+    assert not attempts(shared.store)
+
+
 # Somebody is late
 
 
 def test_a_straggler_is_ignored_and_collected(
-    clips: Path, clip_features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clips: Path,
+    clip_features: Path,
+    environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A worker that was given up writes its attempt at a shard after the snapshot is published."""
-    store = tmp_path / "store"
-    shutil.copytree(clip_features, store)
-    before, whole = sorted(store.rglob("*")), FeatureStore(clip_features)
-    sources = [Source(item, str(clips)) for item in Corpus(clips).items()[:SHARD_ITEMS]]
-    read = [whole.read(source.item.key) for source in sources]
-    _, late = write_features(
-        str(store / "shards" / "shard-00000"),
-        "arrow",
-        (1280,),
-        [DecodedItem(s, state_of(s), r.times_s) for s, r in zip(sources, read, strict=True)],
-        *(item.values for item in read),
-    )
-    assert late.sha256 in {shard.sha256 for shard in whole.snapshot.shards.values()}
-    assert attempts(store) == [store / "shards" / late.name]
-    assert_undisturbed(store, clip_features)
+    """The far host stands still as it begins to write a shard, and is given up. The process that
+    wrote goes on after the snapshot is published, and finishes its attempt."""
+    store, notes = tmp_path / "store", tmp_path / "notes"
+    notes.mkdir()
+    environment |= IMPATIENT
+    slow = {failpoints.VARIABLE: "write=sleep", failpoints.ONCE: str(notes)}
+    one = ("--num-cpus=1", '--resources={"home": 1}')
+    over = threading.Event()
+    frozen: list[tuple[psutil.Process, str]] = []
+
+    def freeze(node: subprocess.Popen[bytes]) -> None:
+        while not over.wait(0.02):
+            if list(notes.iterdir()):
+                for process in psutil.Process(node.pid).children(recursive=True):
+                    with suppress(psutil.NoSuchProcess):
+                        process.suspend()
+                        frozen.append((process, " ".join(process.cmdline())))
+                return
+
+    with (
+        network(2) as (near, far),
+        ray_node(near, environment, *one, "--head", "--port=6379", "--include-dashboard=false"),
+        ray_node(far, environment | slow, *one, f"--address={near.address}:6379") as node,
+    ):
+        freezer = threading.Thread(target=freeze, args=(node,))
+        freezer.start()
+        try:
+            run_driver(ON_NEAR, environment, clips, store, near.address, within=near.within)
+        finally:
+            over.set()
+            freezer.join()
+        assert frozen
+        assert_undisturbed(store, clip_features)
+        assert not attempts(store)
+        (writer,) = (p for p, title in frozen if title.startswith("ray::write_features"))
+        # It takes up again with the five seconds of its sleep.
+        writer.resume()
+        named = set(FeatureStore(store).snapshot.shards)
+        digests = {shard.sha256 for shard in FeatureStore(store).snapshot.shards.values()}
+        wait_until(
+            lambda: any(file_sha256(file) in digests for file in attempts(store)), "the straggler"
+        )
+        (late,) = attempts(store)
+        assert late.name not in named
+        assert_undisturbed(store, clip_features)
 
     options = PrecomputeOptions("efficientnet_lite0", Uniform(8), shard_items=SHARD_ITEMS)
     with monkeypatch.context() as patch:
         # There is nothing left to do, so nobody may do anything.
         patch.setattr(pipeline.precompute.run, "Flow", None)
         report = precompute(Corpus(clips), store, options)
-    assert (report.snapshot, report.skipped) == (whole.snapshot_id, NUM_CLIPS)
+    assert (report.snapshot, report.skipped) == (FeatureStore(store).snapshot_id, NUM_CLIPS)
 
     collected = collect(location(store), keep=(), dry_run=False)
     removed = {kind: pile.num_files for kind, pile in collected.removed.items() if pile.num_files}
     assert removed == {"attempts": 1}
-    assert sorted(store.rglob("*")) == before
+    assert not attempts(store)
     assert_undisturbed(store, clip_features)

@@ -58,3 +58,11 @@ def test_little_of_a_batch_is_padding_and_batches_are_not_in_order_of_length() -
     assert 1 - lengths.sum() / spent < 0.05
     longest = [lengths[batch].max() for batch in batches]
     assert abs(np.corrcoef(np.arange(len(longest)), longest)[0, 1]) < 0.3
+
+
+def test_a_pool_holds_so_many_average_batches() -> None:
+    # Five tokens a row on average, so four rows a batch, and twelve in a pool of three batches.
+    lengths = np.array([1] * 90 + [41] * 10)
+    batches = BatchSampler(lengths, 20, 3, 0).epoch(0)
+    # Twenty short rows would fit a batch, but no more than a pool has come together.
+    assert max(map(len, batches)) == 12

@@ -1,6 +1,7 @@
 """Running text in lanes and windows."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,6 +49,19 @@ def test_an_epoch_reads_the_same_text_from_another_place(
     stream = StreamDataset(text, num_lanes, window)
     rows = np.stack(StreamSampler(stream, seed=1).epoch(number), 1).reshape(-1)
     assert rows.tolist() == np.roll(np.arange(len(stream)), -rows[0]).tolist()
+
+
+@pytest.mark.parametrize(
+    ("num_tokens", "num_lanes", "lanes", "windows"),
+    # Of ten windows three lanes get four each; the last has two.
+    [(40, 3, 3, 4), (37, 3, 3, 4), (36, 3, 3, 3), (40, 4, 4, 3), (40, 10, 10, 1), (8, 9, 2, 1)],
+)
+def test_a_text_has_as_many_lanes_as_it_fills(
+    num_tokens: int, num_lanes: int, lanes: int, windows: int
+) -> None:
+    stream = StreamDataset([[7] * (num_tokens - 1)], num_lanes, window=4)
+    assert (stream.num_lanes, stream.num_windows) == (lanes, windows)
+    assert [len(rows) for rows in stream.windows()] == [lanes] * windows
 
 
 def test_epochs_begin_at_different_places() -> None:

@@ -33,10 +33,15 @@ def test_likeness_is_whole_with_itself(sentences: list[tuple[int, ...]]) -> None
     assert (alike >= 0).all() and (alike <= 1 + 1e-9).all()
 
 
-def test_what_two_likely_sentences_share_beats_the_likeliest() -> None:
-    odd = Hypothesis((4, 4, 9), -1.0, -1.0)
-    one, other = Hypothesis((5, 6, 7), -1.1, -1.1), Hypothesis((5, 6, 8), -1.2, -1.2)
-    assert rank_by_consensus([odd, one, other], 0.5)[0] == one
+# exp of the far ones is 0, or infinite.
+@pytest.mark.parametrize("level", [0.0, -5000.0, 5000.0])
+def test_what_two_likely_sentences_share_beats_the_likeliest(level: float) -> None:
+    scores = (level - 1.0, level - 1.1, level - 1.2)
+    sentences = ((4, 4, 9), (5, 6, 7), (5, 6, 8))
+    odd, one, other = (
+        Hypothesis(ids, score, score) for ids, score in zip(sentences, scores, strict=True)
+    )
+    assert rank_by_consensus([odd, one, other], 0.5) == [one, odd, other]
 
 
 @given(SENTENCES)

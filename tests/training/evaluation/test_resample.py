@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from training.evaluation import resample
 from training.evaluation.resample import NUM_RESAMPLES, Difference, differences, resampled_sums
 
 Floats = NDArray[np.float64]
@@ -53,8 +54,46 @@ def test_p_and_the_interval_say_the_same() -> None:
     assert seen == {True, False}
 
 
+@pytest.mark.parametrize(
+    ("num_negative", "p"),
+    # p counts one more than were seen on the rarer side: 2 * (0 + 1) / 2000 and so on.
+    [(0, 0.001), (1, 0.002), (49, 0.05), (50, 0.051), (999, 1.0), (1949, 0.051), (1950, 0.05)],
+)
+def test_the_interval_leaves_out_49_resamples_on_either_side(
+    num_negative: int, p: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert NUM_RESAMPLES == 1999
+    changes = np.arange(NUM_RESAMPLES) - num_negative + 0.5
+    ones = np.ones(NUM_RESAMPLES)
+    shuffled = np.random.default_rng(0).permutation(changes)
+    sums = np.stack([0 * ones, ones, shuffled, ones], 1)
+    monkeypatch.setattr(resample, "resampled_sums", lambda statistics: sums)
+    (found,) = differences([mean_of(np.zeros(2)), mean_of(np.zeros(2))])
+    one = found["cider"]
+    assert one.p == pytest.approx(p)
+    assert (one.low, one.high) == (changes[49], changes[1949])
+    assert (one.p <= 0.05) == (one.low > 0 or one.high < 0)
+
+
+def test_a_system_alone_differs_from_none() -> None:
+    assert differences([mean_of(np.arange(3.0))]) == []
+
+
+def test_a_resample_without_a_difference_is_on_neither_side(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    changes = np.repeat([0.0, 1.0], [50, NUM_RESAMPLES - 50])
+    ones = np.ones(NUM_RESAMPLES)
+    sums = np.stack([0 * ones, ones, changes, ones], 1)
+    monkeypatch.setattr(resample, "resampled_sums", lambda statistics: sums)
+    (found,) = differences([mean_of(np.zeros(2)), mean_of(np.zeros(2))])
+    one = found["cider"]
+    assert (one.low, one.high, one.p) == (0.0, 1.0, pytest.approx(0.051))
+    assert one.verdict("cider") == "can't be told apart"
+
+
 def test_less_is_better_of_some() -> None:
-    higher, lower = Difference(2.0, 1.0, 3.0, 0.01), Difference(-2.0, -3.0, -1.0, 0.01)
+    higher, lower = Difference(2.0, 0.1, 3.0, 0.01), Difference(-2.0, -3.0, -0.1, 0.01)
     assert [one.verdict("cider") for one in (higher, lower)] == ["better", "worse"]
     assert [one.verdict("perplexity") for one in (higher, lower)] == ["worse", "better"]
     nothing = Difference(1.0, 0.0, 3.0, 0.06)

@@ -71,6 +71,12 @@ def test_of_words_alike_only_so_many_are_drawn() -> None:
     assert len(set(drawn.tolist())) == 3
 
 
+@pytest.mark.parametrize(("top_p", "num_words"), [(0.25, 1), (0.5, 2), (0.75, 3)])
+def test_words_whose_probability_is_top_p_exactly_are_enough(top_p: float, num_words: int) -> None:
+    drawn = Draws(top_p=top_p).draw(torch.zeros(NUM, 4), chances_of(0, [0], 1, NUM)[0, 0])
+    assert set(drawn.tolist()) == set(range(num_words))
+
+
 @pytest.mark.parametrize("chance", [0.0, 0.5, 1 - 2**-50])
 def test_what_is_impossible_is_never_drawn(chance: float) -> None:
     log_probs = torch.full((1, 8), -torch.inf)

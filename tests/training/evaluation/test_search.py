@@ -96,3 +96,35 @@ def test_a_model_that_says_nothing_gives_one_empty_sentence_first(
 ) -> None:
     for found in beam(make_model(vocabulary, eos=eos), questions(5), 3, 4, 0.7):
         assert found[0].token_ids == ()
+
+
+class Fixed:
+    """A model that finds every word as likely as always, and counts the steps."""
+
+    def __init__(self, log_probs: dict[int, float]) -> None:
+        self.num_steps = 0
+        self._log_probs = torch.full((1, 6), -torch.inf)
+        for word, value in log_probs.items():
+            self._log_probs[0, word] = value
+
+    def start(self, batch: Batch) -> Any:
+        return self
+
+    def select(self, rows: torch.Tensor) -> Any:
+        return self
+
+    def step(self, state: Any, tokens: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        self.num_steps += 1
+        return self._log_probs.repeat(len(tokens), 1), self
+
+
+@pytest.mark.parametrize(("max_tokens", "ends_at_once"), [(9, True), (10, False)])
+def test_a_search_ends_when_no_longer_sentence_can_still_be_better(
+    max_tokens: int, ends_at_once: bool
+) -> None:
+    # The empty sentence has -0.19. The best that begins with a word has -2 for nine words and the
+    # end together at best, so -0.2 a token; for ten words it would be -0.18.
+    model: Any = Fixed({EOS_ID: -0.19, 4: -2.0, 5: -9.0})
+    ((found,),) = beam(model, questions(1), 2, max_tokens, 1.0, num=1)
+    assert found.token_ids == ()
+    assert (model.num_steps == 1) == ends_at_once

@@ -71,3 +71,12 @@ def test_rows_that_share_a_memory_change_places_without_a_copy(attention: Attent
     assert beams.select(torch.tensor([1, 1, 0, 5, 3, 4])) is beams
     # As many rows, but not the same: one of the first beam's is done.
     assert beams.select(torch.tensor([1, 0, 3, 4, 5, 5])) is not beams
+
+
+@torch.no_grad()
+def test_scores_are_products_as_they_are_where_no_scale_is_given() -> None:
+    torch.manual_seed(0)
+    plain = MultiplicativeAttention(QUERY, MEMORY)
+    _, weights = plain(queries(), plain.remember(places(), LENGTHS))
+    expected = (plain.to_memory(queries()[0, 0]) @ places()[0, :3].T).softmax(0)
+    assert torch.allclose(weights[0, 0, :3], expected, atol=1e-6)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from pipeline.errors import UserError
 from training.config import SearchConfig
 from training.evaluation.metrics import TRANSLATION_METRICS
+from training.evaluation.statistics import combine
 from training.tracking.compare import Comparison, Measured, compare, find_newest, read_newest
 from training.tracking.run import RunRef, reopen
 
@@ -95,6 +97,31 @@ def test_the_examples_that_changed_most_come_first(first: RunRef, second: RunRef
             assert one.change == one.scores[1] - one.scores[0]
             assert (one.item_key, len(one.references)) == (one.id.replace("about", "clip"), 3)
     assert len({one.id for one in (*against.better, *against.worse)}) <= 60
+
+
+def test_rows_of_two_runs_are_aligned_by_id(first: RunRef, second: RunRef) -> None:
+    runs = [read_newest(run, "val") for run in (first, second)]
+    record = runs[1].record
+    order = np.random.default_rng(0).permutation(len(record.ids))
+    shuffled = replace(
+        record,
+        ids=tuple(record.ids[n] for n in order),
+        item_keys=tuple(record.item_keys[n] for n in order),
+        sources=tuple(record.sources[n] for n in order),
+        hypotheses=tuple(record.hypotheses[n] for n in order),
+        references=tuple(record.references[n] for n in order),
+        statistics={name: rows[order] for name, rows in record.statistics.items()},
+    )
+    comparison = compare(runs)
+    assert compare([runs[0], replace(runs[1], record=shuffled)]) == comparison
+    # Each example has the score that its own hypothesis got.
+    own = {
+        id: combine("sacrebleu", record.statistics["sacrebleu"][n : n + 1])[0]
+        for n, id in enumerate(record.ids)
+    }
+    (against,) = comparison.against_first
+    for one in (*against.better, *against.worse):
+        assert one.scores[1] == pytest.approx(own[one.id])
 
 
 def test_the_newest_evaluation_of_the_split_counts(uri: str) -> None:

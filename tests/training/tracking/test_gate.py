@@ -1,5 +1,7 @@
 """What lets a challenger through, and what does not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -77,7 +79,7 @@ def test_a_metric_of_which_less_is_better() -> None:
 
 def test_a_guarded_metric_may_fall_within_its_tolerance_alone() -> None:
     challenger = measured("challenger", 0.7)  # ROUGE-L falls by 10
-    for tolerance, promoted in ((9.0, False), (11.0, True)):
+    for tolerance, promoted in ((9.0, False), (9.99, False), (10.0, True), (11.0, True)):
         gate = GateConfig(metric="accuracy", guards={"rouge_l": tolerance})
         decision = decide(challenger, CHAMPION, gate)
         assert decision.promote == promoted
@@ -103,6 +105,38 @@ def test_a_model_that_scores_well_but_talks_nonsense_is_refused(
     (against,) = [reason for reason in decision.reasons if reason.startswith("no:")]
     assert why in against
     assert why in decision.to_markdown()
+
+
+@pytest.mark.parametrize(
+    ("said", "people", "promoted"),
+    [
+        (("yes",), ("yes", "no"), False),
+        (("yes", "no"), ("yes", "no"), True),
+        (("yes", "no"), ("yes", "no", "one", "two"), True),
+        # Where people say one thing alone, so may the model.
+        (("yes",), ("yes",), True),
+    ],
+)
+def test_two_answers_at_least_have_to_differ_however_small_the_share_asked_for(
+    said: tuple[str, ...], people: tuple[str, ...], promoted: bool
+) -> None:
+    def labels(of: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(of[n % len(of)] for n in range(B))
+
+    challenger = measured("challenger", 0.9, labels(said))
+    references = tuple((label,) for label in labels(people))
+    challenger = replace(challenger, record=replace(challenger.record, references=references))
+    for share in (0.0, 0.05):
+        gate = GateConfig(metric="accuracy", min_distinct=share)
+        decision = decide(challenger, None, gate)
+        assert decision.promote == promoted, decision.reasons
+
+
+def test_a_share_of_the_answers_has_to_differ() -> None:
+    for num, promoted in ((20, True), (19, False)):
+        answers = tuple(f"a dog runs {n % num}" for n in range(B))
+        gate = GateConfig(metric="accuracy", min_distinct=0.1)
+        assert decide(measured("challenger", 0.9, answers), None, gate).promote == promoted
 
 
 def test_the_first_model_has_to_be_sane_alone() -> None:

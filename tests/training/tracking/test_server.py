@@ -86,7 +86,7 @@ def store() -> Iterator[str]:
         yield f"postgresql://team:{DATABASE}@127.0.0.1:{port}/postgres"
     finally:
         server.send_signal(signal.SIGINT)  # does not wait for those who are connected
-        server.wait(timeout=60)
+        server.wait(timeout=300)
         shutil.rmtree(folder)
 
 
@@ -126,7 +126,7 @@ def server(
         yield Server(uri, process, log)
     finally:
         process.terminate()
-        process.wait(timeout=60)
+        process.wait(timeout=300)
     # None of its processes is left.
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", port)).close()
