@@ -58,3 +58,15 @@ def test_little_of_a_batch_is_padding_and_batches_are_not_in_order_of_length() -
     assert 1 - lengths.sum() / spent < 0.05
     longest = [lengths[batch].max() for batch in batches]
     assert abs(np.corrcoef(np.arange(len(longest)), longest)[0, 1]) < 0.3
+
+
+def test_a_batch_may_be_exactly_of_the_budget_and_no_token_more() -> None:
+    lengths = np.array([4, 4, 4, 4, 4, 4])
+
+    def sizes(batch_tokens: int) -> list[int]:
+        return sorted(len(batch) for batch in BatchSampler(lengths, batch_tokens, 9, 0).epoch(0))
+
+    assert sizes(24) == [6]
+    assert sizes(12) == [3, 3]
+    assert sizes(11) == [2, 2, 2]
+    assert sizes(4) == sizes(3) == [1] * 6
