@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,12 +27,15 @@ from training.evaluation.statistics import combine
 from training.models.build import task_of
 from training.prediction import ask_split, tell
 from training.predictions import Prediction
+from training.ranks import Ranks, T
 from training.reports import Report
-from training.scoring import evaluate_run, sample_rows
+from training.scoring import DRAWN, evaluate_run, sample_rows
 from training.tracking.compare import compare, read_newest
 from training.tracking.plots import learning_curves, length_histogram, score_histogram
 from training.trained import TrainedModel
 from training.trainer import TrainingJob
+from training.validation import Validator
+from training.watchdog import Pulse
 
 from .conftest import DIM, Shown, features_of, make_loop, small_recipe, write_features
 
@@ -123,7 +127,7 @@ def test_every_recipe_trains_is_measured_compared_and_predicts(
     assert sample_rows(measured, data)
     if task.tells == "sentence":
         length_histogram([s.hypothesis for s in measured.samples], [("word",)] * num)
-        score_histogram({m: combine(m, rows).tolist() for m, rows in kept.items()})
+        score_histogram({m: combine(m, kept[m]).tolist() for m in DRAWN if m in kept})
     if task.tells != "stream":
         trained = TrainedModel(model, words, recipe, data, 1)
         nbest = 1 if task.tells == "label_per_frame" else 50
@@ -186,3 +190,28 @@ def test_a_split_without_an_example_is_one_clear_line(name: str, tmp_path: Path)
     data = tiny_data(tmp_path, recipe, ["train"])
     with pytest.raises(UserError, match=r"corpus: no examples of split 'val'"):
         make_loop(data, vocabularies_of(data, recipe), recipe)
+
+
+class Second(Ranks):
+    """The second of two workers, of which the first has all there is."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 2)
+
+    def gather(self, value: T) -> list[T]:
+        return [value]
+
+    def from_first(self, value: Any) -> Any:
+        return value or ({}, ())
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_worker_without_an_example_has_nothing_to_measure(name: str, tmp_path: Path) -> None:
+    recipe = recipe_of(name, "training.window=100", "training.batch_tokens=100")
+    data = tiny_data(tmp_path, recipe, ["train", "val"])
+    words = vocabularies_of(data, recipe)
+    model = experiment.build_model(recipe.model, experiment.sizes_of(words, data)).eval()
+    val = open_dataset(data, "val", recipe, task_of(recipe.model), words)
+    validator = Validator(recipe, val, words.target, Second(), Pulse())
+    figures, _ = validator.measure(model)
+    assert figures["nats_per_token"] == 0

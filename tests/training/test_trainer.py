@@ -119,5 +119,5 @@ def test_the_last_checkpoint_waits_for_room_but_not_for_ever(
     assert not full
     full = [True] * 3
     monkeypatch.setattr(trainer, "WAIT_FOR_SPACE_S", 0.0)
-    with pytest.raises(JobError, match="the last checkpoint: checkpoint_1: No space.*--resume"):
+    with pytest.raises(JobError, match=r"the last checkpoint: .*No space.*--resume"):
         trainer._keep_last(checkpoints, loop)
