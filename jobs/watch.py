@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 from jobs import console
 
 if TYPE_CHECKING:
-    from training.reports import EpochReport, Report
+    from training.reports import (
+        EpochReport,
+        FellBack,
+        NotKept,
+        Report,
+        SkippedStep,
+        Warned,
+        WorkerHung,
+    )
     from training.tracking.run import RunRef
     from training.transfer import Transfer
 
@@ -37,17 +45,15 @@ class Watch:
 
     def on_report(self, report: Report) -> None:
         """Move the bar, or say what an epoch brought."""
-        from training.reports import FellBack, StepReport, Warned
+        from training.reports import EpochReport, StepReport
 
         if isinstance(report, StepReport):
             note = f"{report.nats_per_token:.3f} nats, {report.tokens_per_s:.0f} tokens/s"
             self._bar.update(report.done, 1.0, f"epoch {report.epoch}, {note}")
-        elif isinstance(report, FellBack):
-            console.warn(f"{'; '.join(report.damages)}; going on from {report.used}")
-        elif isinstance(report, Warned):
-            console.warn(report.text)
-        else:
+        elif isinstance(report, EpochReport):
             console.ERRORS.print(_told(report), markup=False, soft_wrap=True)
+        else:
+            console.warn(_warning(report))
 
 
 @contextmanager
@@ -63,7 +69,26 @@ def _told(report: EpochReport) -> str:
         for name, value in report.figures.items()
         if name.startswith("val/")
     ]
+    learned = report.figures.get("train/nats_per_token")
+    told = "no step" if learned is None else f"{learned:.3f} nats a token"
     return (
-        f"epoch {report.epoch}: {report.figures['train/nats_per_token']:.3f} nats a token in "
-        f"training; validation: {', '.join(scores)}{' (best so far)' if report.is_best else ''}"
+        f"epoch {report.epoch}: {told} in training; validation: "
+        f"{', '.join(scores)}{' (best so far)' if report.is_best else ''}"
+    )
+
+
+def _warning(report: FellBack | SkippedStep | NotKept | WorkerHung | Warned) -> str:
+    from training.reports import FellBack, NotKept, SkippedStep, Warned
+
+    if isinstance(report, Warned):
+        return report.text
+    if isinstance(report, FellBack):
+        return f"{'; '.join(report.damages)}; going on from {report.used}"
+    if isinstance(report, SkippedStep):
+        return f"step {report.step}: its loss or gradient is not finite; skipped"
+    if isinstance(report, NotKept):
+        return f"step {report.step}: no checkpoint: {report.reason}; going on, make room"
+    return (
+        f"worker {report.rank} made no progress in step {report.step} for {report.seconds:.0f} s "
+        "(training.step_timeout_s); going on from the last checkpoint"
     )

@@ -6,6 +6,7 @@ every file is written last, and a folder gets its name once it is complete.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
@@ -17,13 +18,15 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from pipeline.errors import UserError
+from pipeline.errors import JobError, UserError
 from pipeline.failpoints import failpoint
 from training.data.sampler import Cursor
 
 MANIFEST = "manifest.json"
 # An epoch's last step is kept twice, measured and not; the third is for when those are damaged.
 CHECKPOINTS_KEPT = 3
+# What a file system answers that is full, or whose user has no more of it.
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 Tensors = Mapping[str, Tensor]
 
 
@@ -31,13 +34,18 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write files and their manifest into a new folder, all or nothing."""
     unfinished = folder.with_name(f".{folder.name}.writing")
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    for name, data in files.items():
-        failpoint("write-folder", f"{folder.name}/{name}")
-        (unfinished / name).write_bytes(data)
-    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    (unfinished / MANIFEST).write_text(json.dumps(hashes, indent=1))
-    unfinished.rename(folder)
+    try:
+        unfinished.mkdir(parents=True)
+        for name, data in files.items():
+            failpoint("write-folder", f"{folder.name}/{name}")
+            (unfinished / name).write_bytes(data)
+        hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+        (unfinished / MANIFEST).write_text(json.dumps(hashes, indent=1))
+        unfinished.rename(folder)
+    except OSError:
+        # On a full disk half a folder would take the room of a whole one.
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
@@ -82,6 +90,8 @@ class Progress:
         epoch_nats: of the training words of the epoch so far, summed; in a checkpoint, over all
             workers.
         epoch_words: their number.
+        skipped: the steps whose loss or gradient was not finite.
+        skipped_in_a_row: of these the last ones, with no other step after them.
     """
 
     cursor: Cursor = field(default_factory=Cursor)
@@ -91,6 +101,8 @@ class Progress:
     history: tuple[dict[str, float], ...] = ()
     epoch_nats: float = 0.0
     epoch_words: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,6 +127,14 @@ class Checkpoint:
     best: Tensors = field(default_factory=dict)
     optimizer: Tensors = field(default_factory=dict)
     carried: Tensors = field(default_factory=dict)
+
+    def first_not_finite(self) -> str | None:
+        """The name of a tensor that holds NaN or infinity, or None."""
+        for group in ("weights", "average", "best", "optimizer", "carried"):
+            for name, tensor in getattr(self, group).items():
+                if not tensor.isfinite().all():
+                    return f"{group}: {name}"
+        return None
 
     def write(self, folder: Path) -> None:
         """Write it, all or nothing."""
@@ -150,6 +170,10 @@ class Checkpoint:
         )
 
 
+class NoSpaceError(Exception):
+    """There is no space for a checkpoint."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
     """The checkpoints of one run, under names that sort by progress.
@@ -167,26 +191,70 @@ class Checkpoints:
         return sorted((path.name for path in self.folder.glob("checkpoint_*")), reverse=True)
 
     def keep(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint, then remove all but the newest `CHECKPOINTS_KEPT`."""
+        """Write a checkpoint, then remove all but the newest `CHECKPOINTS_KEPT`.
+
+        Where there is no space for it, all but the newest whole one are removed first.
+
+        Raises:
+            JobError: it holds NaN or infinity; it is not written.
+            NoSpaceError: there is no space for it; the newest whole one is still there.
+        """
         progress = checkpoint.progress
         # The end of an epoch is a checkpoint of its own at the step of the epoch's last batch.
         target = self.folder / f"checkpoint_{progress.cursor.epoch:05d}_{progress.step:09d}"
         # It is there if the training has just been restored from it, or has just kept it.
         if not target.exists():
-            checkpoint.write(target)
+            self._remove_unfinished()
+            self._write(checkpoint, target)
         for name in self.names()[CHECKPOINTS_KEPT:]:
             shutil.rmtree(self.folder / name)
+
+    def _write(self, checkpoint: Checkpoint, target: Path) -> None:
+        if (bad := checkpoint.first_not_finite()) is not None:
+            raise JobError(
+                f"{bad} is not finite after step {checkpoint.progress.step}: the training has "
+                "diverged; a smaller optimizer.learning_rate may help"
+            )
+        try:
+            checkpoint.write(target)
+        except OSError as error:
+            if error.errno not in _NO_SPACE:
+                raise
+            self._make_room()
+            try:
+                checkpoint.write(target)
+            except OSError as again:
+                if again.errno not in _NO_SPACE:
+                    raise
+                raise NoSpaceError(f"{target}: {again.strerror}") from again
+
+    def _make_room(self) -> None:
+        """Remove all but the newest whole checkpoint."""
+        newest, _ = self.newest_whole()
+        for name in self.names():
+            if name != newest:
+                shutil.rmtree(self.folder / name)
+
+    def _remove_unfinished(self) -> None:
+        """Remove what a writer left that was killed."""
+        for path in self.folder.glob(".checkpoint_*.writing"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def read(self, name: str) -> Checkpoint:
         """One of `names`.
 
         Raises:
-            UserError: it is damaged.
+            UserError: it is damaged, or holds NaN or infinity.
         """
-        return Checkpoint.read(self.folder / name)
+        checkpoint = Checkpoint.read(self.folder / name)
+        if (bad := checkpoint.first_not_finite()) is not None:
+            raise UserError(f"{self.folder / name}: {bad} is not finite")
+        return checkpoint
 
     def newest_whole(self) -> tuple[str | None, tuple[str, ...]]:
         """The newest whole one, None if there are none at all, and what is wrong with newer ones.
+
+        One with a weight that is not finite is not whole.
 
         Those are renamed: they stay for a person to look at, and do not count any more.
 

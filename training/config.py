@@ -79,6 +79,8 @@ class TrainingConfig(Section):
         checkpoint_steps: a checkpoint is kept after so many steps, and after each epoch.
         monitor: the validation figure that decides which epoch is best.
         patience: stop after so many epochs without a better one.
+        step_timeout_s: a worker that makes no progress for so many seconds is ended, and the
+            training goes on from its last checkpoint.
     """
 
     seed: Count = 0
@@ -93,6 +95,7 @@ class TrainingConfig(Section):
         "nats_per_token"
     )
     patience: PositiveInt = 5
+    step_timeout_s: PositiveFloat = 1800.0
 
 
 class SearchConfig(Section):

@@ -31,8 +31,10 @@ from training.models.generator import Model, Sizes
 from training.objectives import TeacherForcing
 from training.optimization import WeightAverage, learning_rate, make_optimizer
 from training.ranks import Ranks
-from training.reports import EpochReport, Report, StepReport
+from training.reports import EpochReport, Report, SkippedStep, StepReport
+from training.skipping import count_skipped, count_step
 from training.validation import Validator
+from training.watchdog import Pulse, Stage
 
 # Training examples whose features tell their scale; a grid has many vectors.
 MEASURED_EXAMPLES: dict[Sees, int] = {"nothing": 0, "pooled": 5000, "grid": 500}
@@ -51,6 +53,7 @@ class TrainingLoop:
         device: where to compute.
         ranks: this worker among its fellows.
         initial: weights to begin with; those it lacks are drawn.
+        pulse: told where the training is.
 
     Attributes:
         model: that learns.
@@ -67,7 +70,9 @@ class TrainingLoop:
         device: torch.device,
         ranks: Ranks,
         initial: Mapping[str, Tensor] | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
+        self._pulse = pulse or Pulse()
         self._recipe, self._train = recipe, train
         self._device, self._ranks = device, ranks
         settings = recipe.training
@@ -93,7 +98,7 @@ class TrainingLoop:
         self._carried: CellState | None = None
         self._all_carried: dict[str, Tensor] = {}
         self._best: dict[str, Tensor] = {}
-        self._validator = Validator(recipe, val, vocabularies.target, ranks)
+        self._validator = Validator(recipe, val, vocabularies.target, ranks, self._pulse)
         self.stopped = False
 
     @property
@@ -146,6 +151,7 @@ class TrainingLoop:
             # Before it is measured, which may take longer than a scheduler waits after SIGTERM.
             self._keep(on_checkpoint)
             if not (self.stopped or self._is_out_of_steps()):
+                self._pulse.at(self._progress.step, Stage.MEASURING)
                 on_report(self._end_epoch())
                 self._keep(on_checkpoint)
 
@@ -170,18 +176,23 @@ class TrainingLoop:
         self.model.train()
         told, words_since = time.perf_counter(), 0
         for batch in range(self._progress.cursor.batch, len(batches)):
+            self._pulse.at(self._progress.step + 1, Stage.STARTING)
             if self._ranks.any(should_stop(), self._device):
                 self.stopped = True
                 return
+            self._pulse.enter(Stage.LOADING)
             rows, epochs = batches[batch], epoch + (batch + 1) / len(batches)
             nats, words = self.train_step(rows, epochs)
-            self._progress = replace(
-                self._progress,
-                cursor=Cursor(epoch, batch + 1),
-                step=self._progress.step + 1,
-                epoch_nats=self._progress.epoch_nats + nats,
-                epoch_words=self._progress.epoch_words + words,
-            )
+            self._progress = replace(self._progress, cursor=Cursor(epoch, batch + 1))
+            if math.isfinite(nats):
+                self._progress = replace(
+                    count_step(self._progress),
+                    epoch_nats=self._progress.epoch_nats + nats,
+                    epoch_words=self._progress.epoch_words + words,
+                )
+            else:
+                on_report(SkippedStep(epoch + 1, self._progress.step + 1))
+                self._progress = count_skipped(self._progress)
             words_since += self._train.num_targets(rows)
             now = time.perf_counter()
             if now - told >= REPORT_EVERY_S:
@@ -214,14 +225,19 @@ class TrainingLoop:
         on_checkpoint()
 
     def train_step(self, rows: Rows, epochs: float) -> tuple[float, int]:
-        """One step of the optimizer.
+        """One step of the optimizer; skipped if the loss or the gradient is not finite.
+
+        A skipped step leaves weights, optimizer, average and carried state as they were. All
+        workers skip the same steps: a loss that is not finite makes the gradient so, which the
+        workers average.
 
         Args:
             rows: of the batch of all workers; this one takes its share.
             epochs: done after the step, with its fraction.
 
         Returns:
-            The sum of -log p of this worker's targets, in nats, and their number.
+            The sum of -log p of this worker's targets, in nats, and their number; NaN for the sum
+            if the step was skipped.
         """
         settings, config = self._recipe.training, self._recipe.optimizer
         seed = np.random.SeedSequence((settings.seed, self._progress.step, self._ranks.rank))
@@ -231,25 +247,28 @@ class TrainingLoop:
         scale = self._ranks.world_size / self._train.num_targets(rows)
         done = epochs / settings.epochs
         self._optimizer.zero_grad(set_to_none=True)
+        carried = self._carried
         mine = share(rows, self._ranks.rank, self._ranks.world_size)
         parts = [part for part in np.array_split(mine, settings.accumulate) if len(part)]
-        nats, tokens = 0.0, 0
+        sums = torch.zeros(2, dtype=torch.float64, device=self._device)
         for part in parts[:-1]:
             with self._unsynchronized():
-                some_nats, some_tokens = self._learn(part, scale, done)
-            nats, tokens = nats + some_nats, tokens + some_tokens
+                sums += self._learn(part, scale, done)
         # A worker without a row of its own keeps step with one that does not count.
-        last_nats, last_tokens = self._learn(
-            parts[-1] if parts else rows[:1], scale, done, counts=bool(parts)
-        )
-        nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        sums += self._learn(parts[-1] if parts else rows[:1], scale, done, counts=bool(parts))
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        # The one place in a step that waits for the device.
+        nats, tokens, gradient = torch.cat([sums, norm[None].double()]).tolist()
+        failpoint("train-step", f"{self._progress.step}-{self._ranks.rank}")
+        if not math.isfinite(gradient):
+            self._carried = carried
+            return math.nan, int(tokens)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(config, done)
-        failpoint("train-step", f"{self._progress.step}-{self._ranks.rank}")
         self._optimizer.step()
         if self._average:
             self._average.update(self.model, self._progress.step)
-        return nats + last_nats, tokens + last_tokens
+        return nats, int(tokens)
 
     def _unsynchronized(self) -> contextlib.AbstractContextManager[None]:
         """Gradients of a part add up here; the last part's pass brings all workers' together."""
@@ -257,22 +276,23 @@ class TrainingLoop:
             return self._forcing.no_sync()
         return contextlib.nullcontext()
 
-    def _learn(
-        self, rows: Rows, scale: float, done: float, *, counts: bool = True
-    ) -> tuple[float, int]:
-        """Add the gradient of some rows; their nats, and the number of their targets."""
+    def _learn(self, rows: Rows, scale: float, done: float, *, counts: bool = True) -> Tensor:
+        """Add the gradient of some rows; their nats, and the number of their targets, [2]."""
         batch = self._train.batch(rows)
         if not counts:
             batch = replace(batch, num_targets=torch.zeros_like(batch.num_targets))
         batch = batch.to(self._device)
         if self._lesson and counts and isinstance(self._train, Dataset):
             batch = self._lesson(batch, self._train.owners(rows), done)
+        self._pulse.enter(Stage.COMPUTING)
         with self._precision():
             loss, nats, carried = self._forcing(batch, self._carried if counts else None)
         if counts:
             self._carried = carried
-        (loss * scale).backward()
-        return float(nats), int(batch.num_targets.sum())
+        # A loss may be infinite where its gradient is not.
+        finite = (loss.detach() + nats).isfinite()
+        (loss * torch.where(finite, scale, torch.nan)).backward()
+        return torch.stack([nats.detach().double(), batch.num_targets.sum().double()])
 
     def _precision(self) -> contextlib.AbstractContextManager[None]:
         """bfloat16 where it is fast, on a GPU; float32 on a CPU."""
@@ -290,17 +310,20 @@ class TrainingLoop:
         evaluated.eval()
         sums = self._ranks.gather((progress.epoch_nats, progress.epoch_words))
         measured, samples = self._validator.measure(evaluated)
+        nats, words = sum(n for n, _ in sums), sum(w for _, w in sums)
         figures = {
-            "train/nats_per_token": sum(n for n, _ in sums) / max(1, sum(w for _, w in sums)),
+            # An epoch whose steps were all skipped has none.
+            **({"train/nats_per_token": nats / words} if words else {}),
             "train/learning_rate": learning_rate(self._recipe.optimizer, epoch / settings.epochs),
+            **({"train/skipped_steps": float(progress.skipped)} if progress.skipped else {}),
             **{f"val/{name}": value for name, value in measured.items()},
         }
-        for name in ("train/nats_per_token", "val/nats_per_token"):
-            if not math.isfinite(figures[name]):
-                raise JobError(
-                    f"{name} is {figures[name]} in epoch {epoch}: the training has diverged; "
-                    "a smaller optimizer.learning_rate or optimizer.clip_norm may help"
-                )
+        if not math.isfinite(figures["val/nats_per_token"]):
+            raise JobError(
+                f"val/nats_per_token is {figures['val/nats_per_token']} in epoch {epoch}: the "
+                "training has diverged; a smaller optimizer.learning_rate or optimizer.clip_norm "
+                "may help"
+            )
         value, best = figures[f"val/{monitor}"], progress.best_value
         is_best = best is None or (value < best if monitor in SMALLER_IS_BETTER else value > best)
         if is_best:
@@ -312,5 +335,7 @@ class TrainingLoop:
             best_epoch=epoch if is_best else progress.best_epoch,
             best_value=value if is_best else best,
             history=(*progress.history, {"epoch": float(epoch), **figures}),
+            skipped=progress.skipped,
+            skipped_in_a_row=progress.skipped_in_a_row,
         )
         return EpochReport(epoch, progress.step, figures, is_best, samples)

@@ -138,8 +138,12 @@ def _start(job: CorpusJob, workers: int, num_parts: int) -> list[Any]:
     cpus_per_worker(workers)
     workers = min(workers, num_parts)
     cpus, gpu = cpus_per_worker(workers), on_gpus(workers)
+    # Each part has its own few failures: a long job loses more workers than a short one.
     actor = ray.remote(
-        num_cpus=cpus, num_gpus=int(gpu), max_restarts=MAX_FAILURES, max_task_retries=MAX_FAILURES
+        num_cpus=cpus,
+        num_gpus=int(gpu),
+        max_restarts=MAX_FAILURES * num_parts,
+        max_task_retries=MAX_FAILURES,
     )(_Worker)
     return [actor.remote(job, cpus, gpu) for _ in range(workers)]
 

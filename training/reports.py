@@ -46,6 +46,19 @@ class EpochReport:
 
 
 @dataclass(frozen=True, slots=True)
+class SkippedStep:
+    """A step was skipped, as its loss or its gradient was not finite.
+
+    Attributes:
+        epoch: counted from 1.
+        step: counted from 1.
+    """
+
+    epoch: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
 class FellBack:
     """The newest checkpoint was damaged, and the training goes on from an older one.
 
@@ -69,4 +82,32 @@ class Warned:
     text: str
 
 
-Report = StepReport | EpochReport | FellBack | Warned
+@dataclass(frozen=True, slots=True)
+class NotKept:
+    """There was no space for a checkpoint; the training goes on, and its last one is still there.
+
+    Attributes:
+        step: that it was of.
+        reason: names the place.
+    """
+
+    step: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHung:
+    """A worker made no progress and was ended; the training goes on from its last checkpoint.
+
+    Attributes:
+        rank: of the worker.
+        step: that it was at, counted from 1.
+        seconds: without progress.
+    """
+
+    rank: int
+    step: int
+    seconds: float
+
+
+Report = StepReport | EpochReport | SkippedStep | FellBack | NotKept | WorkerHung | Warned

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,21 +20,29 @@ from torch import Tensor
 
 from pipeline import failpoints
 from pipeline.errors import SIGTERM_EXIT_CODE, JobError, Stopped, UserError
-from training.checkpoint import Checkpoint, Checkpoints
+from training.checkpoint import Checkpoint, Checkpoints, NoSpaceError
 from training.config import Recipe
 from training.data.dataset import open_dataset
 from training.data.source import DataSource, check_unchanged
 from training.data.vocabularies import Vocabularies
+from training.failures import Budget, Failures, explain, found_by_a_worker
 from training.loop import TrainingLoop
 from training.models.build import task_of
 from training.placement import cpus_per_worker, on_gpus
 from training.ranks import Ranks
-from training.reports import FellBack, Report
+from training.reports import FellBack, NotKept, Report
 from training.stopping import StopSign, stopping, watch
 from training.trained import sizes_of
+from training.versions import check_versions, versions_here
+from training.watchdog import Pulse, Watchdog, watched
 
-# A worker that dies is replaced, and the training goes on from its last checkpoint, so many times.
+# A worker that dies is replaced, and the training goes on from its last checkpoint: so many times
+# without a newer checkpoint in between.
 MAX_FAILURES = 3
+# In all, where workers can't be started for want of a node: Ray waits a minute each time.
+MAX_START_FAILURES = 60
+# For the last checkpoint a full disk is tried again for so long, and after so long.
+WAIT_FOR_SPACE_S, TRY_AGAIN_S = 600.0, 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +95,18 @@ def fit(job: TrainingJob, on_report: Callable[[Report], None]) -> Checkpoint:
     beside: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": here}
     reports: Queue = Queue(actor_options=beside)
     stop = ray.remote(**beside)(StopSign).remote()
+    watchdog = ray.remote(**beside)(Watchdog).remote(job.recipe.training.step_timeout_s, reports)
+    watchdog.watch.remote()
     checkpoints = Checkpoints(job.checkpoints / job.run_id)
     trainer = TorchTrainer(
         _train_worker,
-        train_loop_config={"job": job, "reports": reports, "stop": stop, "num_threads": cpus},
+        train_loop_config={
+            "job": job,
+            "reports": reports,
+            "stop": stop,
+            "watchdog": watchdog,
+            "num_threads": cpus,
+        },
         scaling_config=ray.train.ScalingConfig(
             num_workers=job.workers,
             use_gpu=use_gpu,
@@ -99,71 +116,49 @@ def fit(job: TrainingJob, on_report: Callable[[Report], None]) -> Checkpoint:
             name=job.run_id,
             # Ray makes the run's folder here.
             storage_path=str(job.checkpoints),
+            # Ray counts over the whole of a training; how many may come between two checkpoints
+            # is counted by `Failures`.
             failure_config=ray.train.FailureConfig(
-                max_failures=MAX_FAILURES, controller_failure_limit=MAX_FAILURES
+                max_failures=-1, controller_failure_limit=MAX_START_FAILURES
             ),
-            callbacks=[_NoSecondTry()],
+            callbacks=[Failures(checkpoints, MAX_FAILURES, watchdog)],
             worker_runtime_env={"env_vars": failpoints.variables()},
         ),
     )
     try:
         with _Listener(reports, on_report), stopping(stop.put_up.remote) as told:
             try:
-                _fit(trainer, told)
+                _fit(trainer, told, checkpoints)
             except ray.train.TrainingFailedError as error:
                 # Workers that are asked to stop may die of it; what they found themselves is told.
-                found = _found_by_a_worker(error)
+                found = found_by_a_worker(error)
                 if found or not told.is_set():
-                    raise (found or _explain(error)) from error
+                    raise (found or explain(error)) from error
             if told.is_set():
                 raise Stopped(SIGTERM_EXIT_CODE)
     except Stopped as stopped:
         raise Stopped(stopped.exit_code, resumable=bool(checkpoints.names())) from stopped
+    finally:
+        # It would watch for ever.
+        with contextlib.suppress(ray.exceptions.RayError):
+            ray.kill(watchdog)
     if not checkpoints.names():
         raise JobError(f"run {job.run_id}: ended without a checkpoint")
     return checkpoints.read(checkpoints.names()[0])
 
 
-def _fit(trainer: TorchTrainer, told: threading.Event) -> None:
+def _fit(trainer: TorchTrainer, told: threading.Event, checkpoints: Checkpoints) -> None:
     """Train. Ray replaces workers that die while they train, but not those that die as they start:
     on a node that is not known to be dead yet."""
-    for left in reversed(range(MAX_FAILURES + 1)):
+    budget = Budget(checkpoints, MAX_FAILURES)
+    while True:
         try:
             trainer.fit()
             return
         except ray.train.ControllerError as error:
             may_pass = isinstance(error.controller_failure, ray.exceptions.RayError)
-            if not (left and may_pass) or told.is_set():
+            if not may_pass or told.is_set() or not budget.spend():
                 raise
-
-
-class _NoSecondTry(ray.train.UserCallback):  # type: ignore[misc]
-    """Ends a training whose error would be the same after another start of the workers."""
-
-    def after_exception(self, run_context: object, worker_exceptions: Mapping[int, object]) -> None:
-        for error in worker_exceptions.values():
-            if isinstance(error, UserError | JobError):
-                raise error
-
-
-def _found_by_a_worker(error: ray.train.TrainingFailedError) -> UserError | JobError | None:
-    """The mistake or the failure that a worker told of, in its own words."""
-    for cause in _causes(error):
-        if isinstance(cause, UserError | JobError):
-            return type(cause)(str(cause))
-    return None
-
-
-def _explain(error: ray.train.TrainingFailedError) -> JobError:
-    """What went wrong, in one line."""
-    cause = _causes(error)[0]
-    lines = str(cause).strip().splitlines() or [""]
-    return JobError(f"training failed: {type(cause).__name__}: {lines[-1]}")
-
-
-def _causes(error: ray.train.TrainingFailedError) -> list[Exception]:
-    causes = list(getattr(error, "worker_failures", {}).values())
-    return causes or [getattr(error, "controller_failure", error)]
 
 
 class _Listener:
@@ -204,11 +199,17 @@ class _Listener:
 def _train_worker(config: dict[str, Any]) -> None:
     """What each worker runs."""
     job: TrainingJob = config["job"]
-    reports: Queue = config["reports"]
     torch.set_num_threads(config["num_threads"])
     context = ray.train.get_context()
-    check_unchanged(job.data)
-    ranks = Ranks(context.get_world_rank(), context.get_world_size())
+    ranks, pulse = Ranks(context.get_world_rank(), context.get_world_size()), Pulse()
+    with watched(config["watchdog"], ranks.rank, pulse, job.recipe.training.step_timeout_s):
+        check_versions(ranks.gather(versions_here()))
+        check_unchanged(job.data)
+        _train(job, ranks, pulse, config["reports"], config["stop"])
+
+
+def _train(job: TrainingJob, ranks: Ranks, pulse: Pulse, reports: Queue, stop: Any) -> None:
+    """Train as one of the workers."""
     vocabularies = Vocabularies.from_json(job.vocabularies)
     task = task_of(job.recipe.model)
     train, val = (
@@ -216,7 +217,7 @@ def _train_worker(config: dict[str, Any]) -> None:
     )
     sizes = sizes_of(vocabularies, job.data)
     loop = TrainingLoop(
-        job.recipe, vocabularies, train, val, sizes, get_device(), ranks, job.initial
+        job.recipe, vocabularies, train, val, sizes, get_device(), ranks, job.initial, pulse
     )
     checkpoints = Checkpoints(job.checkpoints / job.run_id)
     if not checkpoints.folder.is_dir():
@@ -226,13 +227,35 @@ def _train_worker(config: dict[str, Any]) -> None:
 
     def keep_checkpoint() -> None:
         if ranks.rank == 0:
-            checkpoints.keep(loop.checkpoint())
+            try:
+                checkpoints.keep(loop.checkpoint())
+            except NoSpaceError as error:
+                reports.put(NotKept(loop.progress.step, str(error)))
 
     loop.run(
         reports.put if ranks.rank == 0 else lambda _: None,
         keep_checkpoint,
-        watch(config["stop"]) if ranks.rank == 0 else lambda: False,
+        watch(stop) if ranks.rank == 0 else lambda: False,
     )
+    if ranks.rank == 0 and not loop.stopped:
+        _keep_last(checkpoints, loop)
+
+
+def _keep_last(checkpoints: Checkpoints, loop: TrainingLoop) -> None:
+    """Have the last checkpoint kept, without which all since the one before is lost.
+
+    Raises:
+        JobError: for a long time there was no space.
+    """
+    deadline = time.monotonic() + WAIT_FOR_SPACE_S
+    while True:
+        try:
+            checkpoints.keep(loop.checkpoint())
+            return
+        except NoSpaceError as error:
+            if time.monotonic() > deadline:
+                raise JobError(f"the last checkpoint: {error}; make room, then --resume") from error
+        time.sleep(TRY_AGAIN_S)
 
 
 def _start(checkpoints: Checkpoints, reports: Queue) -> str | None:

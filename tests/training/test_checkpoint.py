@@ -1,14 +1,20 @@
 """Folders that are whole or refused."""
 
+import contextlib
+import errno
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from pipeline import failpoints
 from pipeline.errors import UserError
-from training.checkpoint import MANIFEST, Checkpoint
+from training.checkpoint import MANIFEST, Checkpoint, Checkpoints, NoSpaceError, Progress
+from training.data.sampler import Cursor
 from training.data.source import DataSource
 from training.data.vocabularies import Vocabularies
 
@@ -98,3 +104,134 @@ def test_a_write_that_stopped_leaves_nothing_that_could_be_taken_for_whole(
     for left in tmp_path.iterdir():
         with pytest.raises(UserError, match="incomplete"):
             Checkpoint.read(left)
+
+
+# A full disk
+
+
+def size_of(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+@pytest.fixture
+def quota(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
+    """A number of bytes that `tmp_path` may hold; what is above it is written in part."""
+    allowed, real = [2**40], Path.write_bytes
+
+    def write(path: Path, data: bytes) -> int:
+        left = max(0, allowed[0] - size_of(tmp_path))
+        real(path, data[:left])
+        if left < len(data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return len(data)
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    return allowed
+
+
+def at(step: int) -> Checkpoint:
+    progress = Progress(cursor=Cursor(0, step), step=step)
+    return Checkpoint(progress, {"weight": torch.full((20_000,), float(step))})
+
+
+def name_of(step: int) -> str:
+    return f"checkpoint_00000_{step:09}"
+
+
+def test_where_there_is_no_space_older_checkpoints_make_room(
+    quota: list[int], tmp_path: Path
+) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for step in (1, 2, 3):
+        checkpoints.keep(at(step))
+    quota[0] = size_of(tmp_path) + 1000
+    checkpoints.keep(at(4))
+    assert checkpoints.names() == [name_of(4), name_of(3)]
+    assert {path.name for path in tmp_path.iterdir()} == {name_of(4), name_of(3)}
+    assert checkpoints.read(name_of(4)).progress.step == 4
+
+
+def test_where_there_is_no_space_for_another_the_last_whole_one_stays(
+    quota: list[int], tmp_path: Path
+) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for step in (1, 2):
+        checkpoints.keep(at(step))
+    (tmp_path / name_of(2) / "weights.safetensors").unlink()
+    quota[0] = size_of(tmp_path) + 1000
+    with pytest.raises(NoSpaceError, match=rf"{name_of(3)}: No space left"):
+        checkpoints.keep(at(3))
+    # Of the two the older one was whole, and nothing is left of the new one.
+    assert checkpoints.names() == [name_of(1)]
+    assert not list(tmp_path.glob(".*"))
+    quota[0] = 2**40
+    checkpoints.keep(at(3))
+    assert checkpoints.names() == [name_of(3), name_of(1)]
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    left = tmp_path / f".{name_of(7)}.writing"
+    left.mkdir()
+    (left / "weights.safetensors").write_bytes(b"half")
+    Checkpoints(tmp_path).keep(at(8))
+    assert [path.name for path in tmp_path.iterdir()] == [name_of(8)]
+
+
+def test_an_error_that_no_room_would_mend_is_raised_and_costs_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for step in (1, 2):
+        checkpoints.keep(at(step))
+    monkeypatch.setenv(failpoints.VARIABLE, "write-folder=fail")
+    with pytest.raises(OSError, match="Input/output error"):
+        checkpoints.keep(at(3))
+    assert checkpoints.names() == [name_of(2), name_of(1)]
+
+
+# A writer that dies
+
+WRITER = """
+import sys
+from pathlib import Path
+import torch
+from training.checkpoint import Checkpoint, Checkpoints, Progress
+from training.data.sampler import Cursor
+
+for step in range(1, 1000):
+    progress = Progress(cursor=Cursor(0, step), step=step)
+    tensors = {"weight": torch.full((8_000_000,), float(step))}
+    Checkpoints(Path(sys.argv[1])).keep(Checkpoint(progress, tensors, tensors))
+"""
+
+
+def test_a_writer_killed_in_the_middle_of_a_file_leaves_the_checkpoint_before(
+    tmp_path: Path,
+) -> None:
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, tmp_path])
+    try:
+        # Half of a file is there, and one checkpoint at least.
+        while not (Checkpoints(tmp_path).names() and is_half_written(tmp_path)):
+            assert writer.poll() is None
+    finally:
+        writer.kill()
+        writer.wait()
+    checkpoints = Checkpoints(tmp_path)
+    name, damages = checkpoints.newest_whole()
+    assert name is not None
+    assert damages == ()
+    read = checkpoints.read(name)
+    step = float(read.progress.step)
+    assert name == name_of(read.progress.step)
+    for tensors in (read.weights, read.average):
+        assert tensors["weight"].eq(step).all()
+    checkpoints.keep(at(2000))
+    assert not list(tmp_path.glob(".*"))
+
+
+def is_half_written(folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        for file in folder.glob(".checkpoint_*.writing/*.safetensors"):
+            if 0 < file.stat().st_size < 32_000_000:
+                return True
+    return False

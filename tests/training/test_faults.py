@@ -29,7 +29,8 @@ from training.config import Recipe
 from training.data.sampler import Cursor
 from training.data.source import DataSource
 from training.data.vocabularies import Vocabularies
-from training.reports import EpochReport, FellBack, Report
+from training.failures import Budget
+from training.reports import EpochReport, FellBack, NotKept, Report, WorkerHung
 from training.trainer import TrainingJob, fit
 
 from .conftest import coloured_things, features_of, make_loop, small_recipe, words_of
@@ -131,6 +132,93 @@ def raise_first(causes: list[Exception]) -> None:
         raise causes.pop()
 
 
+def test_failures_are_counted_since_the_last_checkpoint(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    budget = Budget(checkpoints, 3)
+    assert [budget.spend() for _ in range(4)] == [True, True, True, False]
+    for step in (5, 10):
+        checkpoints.keep(Checkpoint(Progress(cursor=Cursor(0, step), step=step), {}))
+        assert [budget.spend() for _ in range(4)] == [True, True, True, False]
+    # An older one that serves in the place of a damaged one is no progress.
+    (tmp_path / "checkpoint_00000_000000010").rename(tmp_path / "damaged")
+    assert not budget.spend()
+
+
+@pytest.mark.chaos
+def test_ten_preemptions_in_one_training(
+    undisturbed: Checkpoint, things: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "once").mkdir()
+    # Three at most between two checkpoints, which are kept after every five steps.
+    places = ("5-0", "6-1", "7-0", "11-1", "12-0", "13-1", "16-0", "17-1", "18-0", "20-1")
+    faults = ";".join(f"train-step@{place}=kill" for place in places)
+    monkeypatch.setenv(failpoints.VARIABLE, faults)
+    monkeypatch.setenv(failpoints.ONCE, str(tmp_path / "once"))
+    end = fit(job_of(things, tmp_path, 2, small_recipe("s2vt", *SETTINGS)), no_report)
+    assert len(list((tmp_path / "once").iterdir())) == len(places)
+    assert_equal(end, undisturbed)
+
+
+# Workers that hang
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_worker_that_hangs_is_named_and_the_end_is_the_same(
+    rank: int,
+    undisturbed: Checkpoint,
+    things: DataSource,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "once").mkdir()
+    monkeypatch.setenv(failpoints.VARIABLE, f"train-step@7-{rank}=hang")
+    monkeypatch.setenv(failpoints.ONCE, str(tmp_path / "once"))
+    recipe = small_recipe("s2vt", *SETTINGS, "training.step_timeout_s=20")
+    reports: list[Report] = []
+    end = fit(job_of(things, tmp_path, 2, recipe), reports.append)
+    (hung,) = [report for report in reports if isinstance(report, WorkerHung)]
+    assert (hung.rank, hung.step) == (rank, 8)
+    assert hung.seconds > 20
+    assert_equal(end, undisturbed)
+
+
+# A full disk
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("room", [2.5, 1.5])
+def test_a_training_on_a_full_disk_says_so_and_ends_when_there_is_room(
+    room: float, undisturbed: Checkpoint, things: DataSource, tmp_path: Path
+) -> None:
+    """On a file system with room for so many checkpoints."""
+    undisturbed.write(tmp_path / "one")
+    size = sum(file.stat().st_size for file in (tmp_path / "one").iterdir())
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={int(room * size)}", "tmpfs", disk], check=False
+    )
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a file system")
+    reports: list[Report] = []
+
+    def hear(report: Report) -> None:
+        reports.append(report)
+        if isinstance(report, EpochReport) and report.epoch == 2:
+            subprocess.run(["mount", "-o", f"remount,size={9 * size}", disk], check=True)
+
+    try:
+        end = fit(job_of(things, disk, 2, small_recipe("s2vt", *SETTINGS)), hear)
+        assert_equal(end, undisturbed)
+        assert not list((disk / "run").glob(".*.writing"))
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+    not_kept = [report for report in reports if isinstance(report, NotKept)]
+    assert bool(not_kept) == (room < 2)
+    assert all("No space left on device" in report.reason for report in not_kept)
+
+
 def test_half_a_checkpoint_is_never_read(
     undisturbed: Checkpoint, things: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,11 +230,10 @@ def test_half_a_checkpoint_is_never_read(
         with pytest.raises(JobError):
             fit(job, no_report)
     assert Checkpoints(tmp_path / "run").names() == ["checkpoint_00000_000000005"]
-    assert {path.name for path in (tmp_path / "run" / f".{half}.writing").iterdir()} >= {
-        "progress.json",
-        "weights.safetensors",
-    }
+    unfinished = tmp_path / "run" / f".{half}.writing"
+    assert {path.name for path in unfinished.iterdir()} >= {"progress.json", "weights.safetensors"}
     assert_equal(fit(job, no_report), undisturbed)
+    assert not unfinished.exists()
 
 
 # Checkpoints that are damaged

@@ -1,5 +1,7 @@
 """The states of running text over workers."""
 
+from typing import Any
+
 import torch
 
 from training.lanes import deal_lanes, gather_lanes
@@ -17,6 +19,26 @@ def test_every_worker_gets_its_own_lanes_back_and_one_too_many_gets_none() -> No
     assert torch.equal(second.c, c[:, [1]])
     assert deal_lanes(merged, Ranks(3, 4)) is None
     assert deal_lanes(gather_lanes(None, Ranks()), Ranks()) is None
+
+
+class Gathered(Ranks):
+    """A worker whose fellows have other states."""
+
+    def __init__(self, parts: list[dict[str, torch.Tensor]]) -> None:
+        super().__init__(0, len(parts))
+        object.__setattr__(self, "parts", parts)
+
+    __slots__ = ("parts",)
+
+    def gather(self, value: object) -> list[Any]:
+        return self.parts  # type: ignore[attr-defined, no-any-return]
+
+
+def test_a_worker_that_has_no_lanes_takes_no_place_among_them() -> None:
+    first, second = torch.randn(1, 2, 3), torch.randn(1, 1, 3)
+    merged = gather_lanes(None, Gathered([{"h": first}, {"h": second}, {}, {}]))
+    assert torch.equal(merged["h"], torch.stack([first[:, 0], second[:, 0], first[:, 1]], 1))
+    assert gather_lanes(None, Gathered([{}, {}])) == {}
 
 
 def test_a_cell_without_memory_has_only_its_output() -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.errors import JobError
 from training import loop as loop_module
 from training.checkpoint import Checkpoint
 from training.config import Recipe
@@ -226,11 +225,28 @@ def test_training_stops_when_it_no_longer_gets_better_and_keeps_its_best(
     assert not torch.equal(best["words.bias"], weights[-1]["words.bias"])
 
 
-def test_a_training_that_diverged_is_a_failed_job(things: DataSource, words: Vocabularies) -> None:
-    loop = make_loop(things, words, RECIPE)
-    loop.model.words.bias.data.fill_(torch.nan)
-    with pytest.raises(JobError, match=r"train/nats_per_token is nan in epoch 1.*learning_rate"):
-        loop.run()
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_gradient_is_clipped_to_its_norm_and_no_further(
+    accumulate: int, things: DataSource, words: Vocabularies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def norm_of_step(clip_norm: float) -> float:
+        """What the optimizer gets to see."""
+        recipe = small_recipe("s2vt", f"optimizer.clip_norm={clip_norm}")
+        loop = make_loop(things, words, with_training(recipe, accumulate=accumulate))
+        norms: list[float] = []
+
+        def step() -> None:
+            gradients = [p.grad for p in loop.model.parameters() if p.grad is not None]
+            norms.append(float(torch.cat([g.flatten() for g in gradients]).norm()))
+
+        monkeypatch.setattr(loop._optimizer, "step", step)
+        loop.train_step(loop._sampler.epoch(0)[0], 0.5)
+        return norms[0]
+
+    whole = norm_of_step(1e6)
+    assert whole > 0.1
+    assert norm_of_step(whole * 1.01) == pytest.approx(whole, rel=1e-6)
+    assert norm_of_step(whole / 2) == pytest.approx(whole / 2, rel=1e-4)
 
 
 @pytest.fixture(scope="module")

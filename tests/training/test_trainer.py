@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.errors import UserError
+from pipeline.errors import JobError, UserError
 from training import trainer
+from training.checkpoint import Checkpoint, Checkpoints, NoSpaceError
 from training.data.source import DataSource
 from training.data.vocabularies import Vocabularies
 from training.experiment import resume, train
@@ -100,3 +101,23 @@ def test_a_mistake_that_a_worker_finds_is_told_in_its_own_words(
     job = TrainingJob("damaged", small_recipe(), words.to_json(), data, tmp_path / "kept", 1)
     with pytest.raises(UserError, match=rf"{shard.name}: checksum differs"):
         fit(job, lambda _: None)
+
+
+def test_the_last_checkpoint_waits_for_room_but_not_for_ever(
+    things: DataSource, words: Vocabularies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, checkpoints = make_loop(things, words, small_recipe()), Checkpoints(tmp_path)
+    full = [True, True, False]
+
+    def keep(self: Checkpoints, checkpoint: Checkpoint) -> None:
+        if full.pop(0):
+            raise NoSpaceError("checkpoint_1: No space left on device")
+
+    monkeypatch.setattr(Checkpoints, "keep", keep)
+    monkeypatch.setattr(trainer, "TRY_AGAIN_S", 0.0)
+    trainer._keep_last(checkpoints, loop)
+    assert not full
+    full = [True] * 3
+    monkeypatch.setattr(trainer, "WAIT_FOR_SPACE_S", 0.0)
+    with pytest.raises(JobError, match=r"the last checkpoint: .*No space.*--resume"):
+        trainer._keep_last(checkpoints, loop)

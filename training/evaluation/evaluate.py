@@ -101,10 +101,15 @@ class Questions(Protocol):
 
 
 def answer_examples(
-    model: Model, questions: Questions, examples: Sequence[int] | range, search: SearchConfig
+    model: Model,
+    questions: Questions,
+    examples: Sequence[int] | range,
+    search: SearchConfig,
+    on_progress: Progress = quiet,
 ) -> list[Answer]:
     """What a model tells of some examples."""
-    return [answers[0] for answers in rank_answers(model, questions, examples, search)]
+    ranked = rank_answers(model, questions, examples, search, on_progress=on_progress)
+    return [answers[0] for answers in ranked]
 
 
 def rank_answers(

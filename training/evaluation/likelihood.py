@@ -40,8 +40,10 @@ def surprise(
         hidden, carried = model.read_on(batch, carried)
         counts = batch.counts
         nats = _nats(model, hidden[counts], batch.targets[counts], max(1, MAX_LOGITS // vocabulary))
-        np.add.at(found[:, 0], rows[counts.nonzero()[:, 0].cpu()], nats.double().cpu())
-        found[rows, 1] = counts.sum(1).cpu()
+        # As NumPy arrays: NumPy takes a tensor of one element for a plain number.
+        owners = rows[counts.nonzero()[:, 0].cpu().numpy()]
+        np.add.at(found[:, 0], owners, nats.double().cpu().numpy())
+        found[rows, 1] = counts.sum(1).cpu().numpy()
     return found
 
 

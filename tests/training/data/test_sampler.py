@@ -66,3 +66,15 @@ def test_a_pool_holds_so_many_average_batches() -> None:
     batches = BatchSampler(lengths, 20, 3, 0).epoch(0)
     # Twenty short rows would fit a batch, but no more than a pool has come together.
     assert max(map(len, batches)) == 12
+
+
+def test_a_batch_may_be_exactly_of_the_budget_and_no_token_more() -> None:
+    lengths = np.array([4, 4, 4, 4, 4, 4])
+
+    def sizes(batch_tokens: int) -> list[int]:
+        return sorted(len(batch) for batch in BatchSampler(lengths, batch_tokens, 9, 0).epoch(0))
+
+    assert sizes(24) == [6]
+    assert sizes(12) == [3, 3]
+    assert sizes(11) == [2, 2, 2]
+    assert sizes(4) == sizes(3) == [1] * 6

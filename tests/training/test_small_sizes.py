@@ -1,0 +1,217 @@
+"""Every recipe works on one or two of everything: examples, frames, tokens, references, labels; and
+every size of a split can be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.corpus import Example, Item, write_corpus
+from pipeline.errors import UserError
+from training import experiment
+from training.config import Recipe, recipe_names
+from training.data.dataset import open_dataset
+from training.data.source import DataSource, describe_data, texts_of
+from training.data.vocabularies import Vocabularies, train_vocabularies
+from training.evaluation import evaluate as evaluate_module
+from training.evaluation import metrics
+from training.evaluation.evaluate import evaluate
+from training.evaluation.metrics import QUICK_METRICS
+from training.evaluation.record import read_record, write_record
+from training.evaluation.resample import differences
+from training.evaluation.statistics import combine
+from training.models.build import task_of
+from training.prediction import ask_split, tell
+from training.predictions import Prediction
+from training.ranks import Ranks, T
+from training.reports import Report
+from training.scoring import DRAWN, evaluate_run, sample_rows
+from training.tracking.compare import compare, read_newest
+from training.tracking.plots import learning_curves, length_histogram, score_histogram
+from training.trained import TrainedModel
+from training.trainer import TrainingJob
+from training.validation import Validator
+from training.watchdog import Pulse
+
+from .conftest import DIM, Shown, features_of, make_loop, small_recipe, write_features
+
+# A recipe for each kind of task.
+KINDS = (
+    "show_and_tell",
+    "attend_and_tell",
+    "seq2seq_attention",
+    "sentiment",
+    "vqa_lstm",
+    "frame_tagger",
+    "char_lm",
+)
+
+
+def recipe_of(name: str, *settings: str) -> Recipe:
+    small = ["training.epochs=1", "search.max_tokens=3", *settings]
+    if name.startswith("seq2seq"):
+        small += ["tokenizer.kind=words", "source_tokenizer.kind=words"]
+    if task_of(small_recipe(name).model).reads:
+        small.append("source_tokenizer.min_count=1")
+    return small_recipe(name, *small)
+
+
+def tiny_data(folder: Path, recipe: Recipe, splits: Sequence[str]) -> DataSource:
+    """A corpus of an example for each name of a split; an item has one frame, a text one word."""
+    task, rng = task_of(recipe.model), np.random.default_rng(0)
+    shape = (1, 4, DIM) if task.sees == "grid" else (1, DIM)
+    shown = [
+        Shown(f"item {n}", split, rng.normal(size=shape).astype(np.float32), ("word",))
+        for n, split in enumerate(splits)
+    ]
+    sees = task.sees != "nothing"
+    write_corpus(
+        folder / "corpus",
+        [Item(s.key, f"{s.key}.mp4", "video") for s in shown] if sees else [],
+        [
+            Example(
+                f"text:{n:09}" if task.tells == "stream" else f"example {n}",
+                s.split,
+                s.key if sees else None,
+                "read" if task.reads else None,
+                s.targets,
+            )
+            for n, s in enumerate(shown)
+        ],
+    )
+    store = write_features(folder / "features", shown) if sees else None
+    return describe_data(folder / "corpus", store, task.sees)
+
+
+def vocabularies_of(data: DataSource, recipe: Recipe) -> Vocabularies:
+    return train_vocabularies(recipe, *texts_of(data.corpus, "train", task_of(recipe.model)))
+
+
+@pytest.fixture
+def without_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics that start no Java, which would take most of the time; and short running text."""
+    monkeypatch.setattr(metrics, "ptb_tokenize", list)
+    monkeypatch.setattr(evaluate_module, "ALL_METRICS", QUICK_METRICS)
+    monkeypatch.setattr(evaluate_module, "TEXT_TOKENS", 5)
+
+
+@pytest.mark.usefixtures("without_java")
+@pytest.mark.parametrize("num", [1, 2])
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_trains_is_measured_compared_and_predicts(
+    name: str, num: int, tmp_path: Path
+) -> None:
+    # A beam that is wider than the vocabulary.
+    recipe = recipe_of(name, "search.beam_size=20")
+    data = tiny_data(tmp_path, recipe, ["train"] * num + ["val"] * num)
+    words, task = vocabularies_of(data, recipe), task_of(recipe.model)
+    loop = make_loop(data, words, recipe)
+    loop.run()
+    history = loop.progress.history
+    assert len(history) == 1
+    learning_curves(history, 1)
+
+    model = loop.model.eval()
+    dataset = open_dataset(data, "val", recipe, task, words)
+    measured = evaluate(model, words.target, dataset, "val", recipe.search, recipe.training)
+    assert measured.num_examples == (len("word") + 1) * num if name == "char_lm" else num
+    write_record(tmp_path, measured, {})
+    kept = read_record(tmp_path).statistics
+    (against,) = differences([kept, kept])
+    assert against.keys() == measured.scores.values.keys()
+    assert {one.verdict(m) for m, one in against.items()} == {"can't be told apart"}
+    assert sample_rows(measured, data)
+    if task.tells == "sentence":
+        length_histogram([s.hypothesis for s in measured.samples], [("word",)] * num)
+        score_histogram({m: combine(m, kept[m]).tolist() for m in DRAWN if m in kept})
+    if task.tells != "stream":
+        trained = TrainedModel(model, words, recipe, data, 1)
+        nbest = 1 if task.tells == "label_per_frame" else 50
+        told = tell(trained, ask_split(trained, data, "val"), range(num), nbest)
+        ids = {f"example {num + n}" for n in range(num)}
+        assert {one.id for one in told if isinstance(one, Prediction)} == ids
+
+
+@pytest.mark.usefixtures("without_java")
+@pytest.mark.parametrize("name", KINDS)
+def test_every_size_of_a_split_is_measured(name: str, tmp_path: Path) -> None:
+    recipe = recipe_of(name, "search.beam_size=1")
+    sizes = range(1, 71)
+    data = tiny_data(tmp_path, recipe, ["train", *(f"{n}" for n in sizes for _ in range(n))])
+    words, task = vocabularies_of(data, recipe), task_of(recipe.model)
+    train = open_dataset(data, "train", recipe, task, words)
+    model = experiment.build_model(recipe.model, experiment.sizes_of(words, data)).eval()
+    assert len(train) == 1
+    for n in sizes:
+        dataset = open_dataset(data, f"{n}", recipe, task, words)
+        measured = evaluate(model, words.target, dataset, f"{n}", recipe.search, recipe.training)
+        if task.tells == "stream":
+            assert measured.num_examples == n * len(words.target.encode("word")) + n
+        else:
+            assert len(measured.samples) == n
+        assert np.isfinite(measured.scores.values["nats_per_token"])
+
+
+def test_the_whole_way_of_a_training_on_a_single_example(
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the data to MLflow and back; the loop alone runs in this process."""
+
+    def fit(job: TrainingJob, on_report: Callable[[Report], None]) -> experiment.Checkpoint:
+        loop = make_loop(job.data, Vocabularies.from_json(job.vocabularies), job.recipe)
+        loop.run(on_report)
+        return loop.checkpoint()
+
+    monkeypatch.setattr(experiment, "fit", fit)
+    recipe = recipe_of("s2vt")
+    data = tiny_data(tmp_path, recipe, ["train", "val"])
+    result = experiment.train(
+        recipe,
+        Path(data.corpus),
+        Path(features_of(data).path),
+        workers=1,
+        tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
+        checkpoints=tmp_path / "checkpoints",
+    )
+    assert evaluate_run(result.run, split="val").scores.values == result.evaluation.scores.values
+    comparison = compare([read_newest(result.run, "val")] * 2)
+    assert comparison.num_examples == 1
+    (against,) = comparison.against_first
+    assert {one.value for one in against.differences.values()} == {0.0}
+
+
+@pytest.mark.parametrize("name", ["s2vt", "sentiment", "char_lm"])
+def test_a_split_without_an_example_is_one_clear_line(name: str, tmp_path: Path) -> None:
+    recipe = recipe_of(name)
+    data = tiny_data(tmp_path, recipe, ["train"])
+    with pytest.raises(UserError, match=r"corpus: no examples of split 'val'"):
+        make_loop(data, vocabularies_of(data, recipe), recipe)
+
+
+class Second(Ranks):
+    """The second of two workers, of which the first has all there is."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 2)
+
+    def gather(self, value: T) -> list[T]:
+        return [value]
+
+    def from_first(self, value: Any) -> Any:
+        return value or ({}, ())
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_worker_without_an_example_has_nothing_to_measure(name: str, tmp_path: Path) -> None:
+    recipe = recipe_of(name, "training.window=100", "training.batch_tokens=100")
+    data = tiny_data(tmp_path, recipe, ["train", "val"])
+    words = vocabularies_of(data, recipe)
+    model = experiment.build_model(recipe.model, experiment.sizes_of(words, data)).eval()
+    val = open_dataset(data, "val", recipe, task_of(recipe.model), words)
+    validator = Validator(recipe, val, words.target, Second(), Pulse())
+    figures, _ = validator.measure(model)
+    assert figures["nats_per_token"] == 0

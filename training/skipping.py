@@ -1,0 +1,46 @@
+"""What becomes of a step whose loss or gradient is not finite: it is skipped and counted, and too
+many of them end the training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pipeline.errors import JobError
+from training.checkpoint import Progress
+
+MAX_SKIPPED_IN_A_ROW = 10
+# In all: a share of the steps so far, but at least so many.
+MAX_SKIPPED_SHARE, MIN_SKIPPED = 0.05, 20
+
+
+def count_step(progress: Progress) -> Progress:
+    """Count a step that moved the weights."""
+    return replace(progress, step=progress.step + 1, skipped_in_a_row=0)
+
+
+def count_skipped(progress: Progress) -> Progress:
+    """Count a step that was skipped.
+
+    Raises:
+        JobError: too many were, in a row or in all.
+    """
+    progress = replace(
+        progress,
+        step=progress.step + 1,
+        skipped=progress.skipped + 1,
+        skipped_in_a_row=progress.skipped_in_a_row + 1,
+    )
+    allowed = max(MIN_SKIPPED, int(MAX_SKIPPED_SHARE * progress.step))
+    in_a_row = progress.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW
+    if in_a_row or progress.skipped > allowed:
+        how_many = (
+            f"{progress.skipped_in_a_row} steps in a row"
+            if in_a_row
+            else f"{progress.skipped} of {progress.step} steps"
+        )
+        raise JobError(
+            f"step {progress.step}: {how_many} had a loss or a gradient that is not finite: the "
+            "training has diverged; a smaller optimizer.learning_rate or optimizer.clip_norm may "
+            "help"
+        )
+    return progress
