@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import av
@@ -22,7 +21,6 @@ from pipeline.images import decode_still
 from pipeline.pictures import ANIMATION_FORMATS, HEAD_BYTES, picture_format
 from pipeline.probe import Track, probe, verify
 from pipeline.sampling import Sampling, select_frames
-
 
 # A square of 224² needs no more; what is larger than this is a mistake or a bomb.
 MAX_PIXELS = 100_000_000
