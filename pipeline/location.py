@@ -6,6 +6,7 @@ is written whole or not at all, and how a remote file gets to a local disk.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import tempfile
@@ -15,10 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeGuard
 
-from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exponential
+from fsspec import register_implementation
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 from upath import UPath
 
 from pipeline.errors import UserError
+from pipeline.faults import Unavailable, is_remote_failure
 
 # What a function takes that leaves it to `location` which it is.
 AnyPath = UPath | Path
@@ -26,8 +29,19 @@ AnyPath = UPath | Path
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _LOCAL_URL = re.compile(r"(file|local)://", re.IGNORECASE)
 
-# Errors that another try does not mend.
-_FOR_GOOD = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError)
+# Errors that another try does not mend, or that were tried again until their deadline.
+_FOR_GOOD = (
+    *(FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, Unavailable),
+)
+
+for _protocol in ("s3", "s3a"):
+    # By name: s3fs is imported when it is used.
+    register_implementation(
+        _protocol,
+        "pipeline.object_store.PatientS3",
+        clobber=True,
+        errtxt="needs s3fs (pip install 'intertitle[s3]')",
+    )
 
 
 def location(where: str | AnyPath) -> UPath:
@@ -66,25 +80,22 @@ def cache_folder() -> Path:
     return root / "intertitle"
 
 
-def is_remote_failure(error: BaseException) -> bool:
-    """Whether a client of an object store gave up; those errors are of no built-in class."""
-    return type(error).__module__.partition(".")[0] in ("botocore", "aiobotocore", "aiohttp")
-
-
 def _transient(error: BaseException) -> bool:
-    if is_remote_failure(error):
-        return True
-    full = isinstance(error, OSError) and error.errno == 28
-    return isinstance(error, OSError) and not full and not isinstance(error, _FOR_GOOD)
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    failed = isinstance(error, OSError) or is_remote_failure(error)
+    return failed and not full and not isinstance(error, _FOR_GOOD)
 
 
 again = retry(
     retry=retry_if_exception(_transient),
     stop=stop_after_attempt(4),
-    wait=wait_exponential(0.2, max=5),
+    wait=wait_random_exponential(0.2, max=5),
     reraise=True,
 )
-"""Tries four times what fails with an error of input or output that may pass."""
+"""Tries four times what fails with an error of input or output that may pass.
+
+An object store of S3 retries by itself, see `pipeline.object_store`.
+"""
 
 
 @again

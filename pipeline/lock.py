@@ -17,7 +17,8 @@ from pathlib import Path
 from upath import UPath
 
 from pipeline.errors import JobError, UserError
-from pipeline.location import is_local, is_remote_failure
+from pipeline.faults import is_remote_failure
+from pipeline.location import is_local
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,8 @@ def _lease(file: UPath) -> Iterator[Callable[[], None]]:
                     return
                 beat()
             except Exception as error:
-                if not isinstance(error, OSError) and not is_remote_failure(error):
+                known = isinstance(error, OSError | JobError) or is_remote_failure(error)
+                if not known:
                     raise
                 # Cut off; the next beat may get through, and `check` looks before it matters.
                 continue

@@ -1,0 +1,194 @@
+"""S3 through s3fs, with one layer of retries in place of three.
+
+botocore, s3fs and this project each retried on their own, so that one write during an outage made
+140 requests in 213 seconds. Here a request is retried in one place: with random pauses that grow,
+at least as long as the server asks for (`Retry-After`), until one deadline. Credentials that are
+refused are renewed once through the chain of botocore, and otherwise end the job.
+
+`pipeline.location` registers the class for `s3://`; nothing else needs to import this module.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from contextlib import suppress
+from contextvars import ContextVar
+from http.client import IncompleteRead
+from typing import Any
+
+from aiohttp import ClientError as HTTPError
+from botocore.exceptions import (
+    ClientError,
+    ConnectionError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    TokenRetrievalError,
+)
+from botocore.parsers import ResponseParserError
+from fsspec.exceptions import FSTimeoutError
+from s3fs import S3FileSystem
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_before_delay,
+    wait_random_exponential,
+)
+
+from pipeline.faults import CredentialsRefused, Unavailable
+
+# How long one request is retried. Half of what an item may take by default: a slow object store
+# must not look like a slow video.
+DEADLINE_S = 60.0
+MAX_PAUSE_S = 15.0
+
+_BUSY_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+_BUSY_CODES = frozenset(
+    {
+        *("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "OperationAborted"),
+        *("Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests"),
+        "XAmzContentSHA256Mismatch",
+    }
+)
+_BROKEN_CONNECTION = (
+    *(HTTPClientError, ConnectionError, HTTPError, IncompleteRead, ResponseParserError),
+    *(FSTimeoutError, TimeoutError),
+)
+_REFUSED_CODES = frozenset(
+    {
+        *("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken"),
+        *("InvalidAccessKeyId", "InvalidClientTokenId", "SignatureDoesNotMatch"),
+        "RequestExpired",
+    }
+)
+_NO_CREDENTIALS = (
+    *(NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError),
+)
+
+# Whether this task is inside a request that is retried already.
+_retrying: ContextVar[bool] = ContextVar("retrying", default=False)
+
+
+class PatientS3(S3FileSystem):  # type: ignore[misc]
+    """s3fs, whose requests are retried here and nowhere below."""
+
+    def __init__(
+        self, *args: Any, config_kwargs: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        once = {"retries": {"mode": "standard", "total_max_attempts": 1}}
+        super().__init__(*args, config_kwargs={**once, **(config_kwargs or {})}, **kwargs)
+
+    @property
+    def retries(self) -> int:
+        """How often s3fs tries by itself: a request once, the reading of an answer three times."""
+        return 1 if _retrying.get() else 3
+
+    async def _call_s3(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        renewed = False
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(_is_busy),
+            wait=_pause,
+            stop=stop_before_delay(DEADLINE_S),
+            reraise=True,
+        )
+        try:
+            async for attempt in retrying:
+                with attempt:
+                    try:
+                        return await self._once(method, *args, **kwargs)
+                    except Exception as error:
+                        if renewed or not await self._refused(error, method, **kwargs):
+                            raise
+                    renewed = True
+                    await self.set_session(refresh=True)
+                    return await self._once(method, *args, **kwargs)
+        except Exception as error:
+            if _is_busy(error):
+                line = f"no proper answer within {DEADLINE_S:g} s: {error}"
+                raise Unavailable(errno.EBUSY, line) from error
+            if await self._refused(error, method, **kwargs):
+                where = f"s3://{kwargs.get('Bucket', '')}"
+                raise CredentialsRefused(
+                    f"{where}: the credentials are refused, and those of a new session too: "
+                    f"{error}; renew them and call again: what is done is kept"
+                ) from error
+            raise
+
+    async def _once(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        body = kwargs.get("Body")
+        if hasattr(body, "seek"):
+            body.seek(0)
+        token = _retrying.set(True)
+        try:
+            return await super()._call_s3(method, *args, **kwargs)
+        finally:
+            _retrying.reset(token)
+
+    async def _refused(self, error: BaseException, method: str, **kwargs: Any) -> bool:
+        """Whether an error is about the credentials, rather than about one object."""
+        if isinstance(error, _NO_CREDENTIALS):
+            return not self.anon
+        code, status = _answer(error)
+        if method == "head_object" and code in ("400", "403"):
+            # The answer to HEAD has no body, and so no reason; that to GET has one.
+            where = {"Bucket": kwargs["Bucket"], "Key": kwargs["Key"]}
+            try:
+                (await self._once("get_object", Range="bytes=0-0", **where))["Body"].close()
+            except Exception as answer:
+                code, status = _answer(answer)
+        return status in (400, 401, 403) and code in _REFUSED_CODES
+
+    async def _makedirs(self, path: str, exist_ok: bool = False) -> None:
+        # As s3fs has it, a bucket that can't be looked at is made anew.
+        bucket, _, _ = self.split_path(path)
+        try:
+            await self._call_s3("head_bucket", Bucket=bucket)
+        except FileNotFoundError:
+            await super()._makedirs(path, exist_ok=exist_ok)
+        except PermissionError:
+            # One may be allowed to write objects, and not to look at their bucket.
+            return
+
+    async def _isfile(self, path: str) -> bool:
+        # As s3fs has it, an object store that does not answer has no files.
+        try:
+            found = await self._info(path)
+        except FileNotFoundError:
+            return False
+        return bool(found["type"] == "file")
+
+
+def _is_busy(error: BaseException) -> bool:
+    """Whether another try may help."""
+    if isinstance(error, _BROKEN_CONNECTION):
+        return True
+    code, status = _answer(error)
+    return code in _BUSY_CODES or status in _BUSY_STATUS
+
+
+def _pause(state: RetryCallState) -> float:
+    pause = wait_random_exponential(multiplier=0.4, max=MAX_PAUSE_S)(state)
+    error = state.outcome.exception() if state.outcome else None
+    asked = _response(error).get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("retry-after")
+    with suppress(TypeError, ValueError):
+        # Those who were all told the same time do not come back all at once.
+        return float(asked) + min(pause, 1.0)
+    return float(pause)
+
+
+def _answer(error: BaseException) -> tuple[str, int]:
+    """The code and the HTTP status of an answer; ("", 0) where there was none."""
+    response = _response(error)
+    code = str(response.get("Error", {}).get("Code", ""))
+    return code, int(response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
+
+
+def _response(error: BaseException | None) -> dict[str, Any]:
+    # s3fs turns what botocore raises into an OSError with this cause.
+    for raised in (error, getattr(error, "__cause__", None)):
+        if isinstance(raised, ClientError):
+            return dict(raised.response)
+    return {}
