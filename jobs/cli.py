@@ -41,7 +41,7 @@ from pipeline.errors import (
     UserError,
     one_line,
 )
-from pipeline.faults import Unavailable, is_remote_failure
+from pipeline.faults import UnavailableError, is_remote_failure
 
 
 class _Program(TyperGroup):
@@ -109,7 +109,7 @@ def main() -> None:
         _end(str(error), 2)
     except JobError as error:
         _end(str(error), 1)
-    except Unavailable as error:
+    except UnavailableError as error:
         _end(f"object store: {error.strerror}", 1)
     except OSError as error:
         # A path that can't be read or written; the program's own files are not among them.

@@ -17,7 +17,7 @@ from upath import UPath
 from jobs import console
 from jobs.options import Json
 from pipeline.corpus import Corpus, clean_text
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.location import is_url, location
 
 if TYPE_CHECKING:
@@ -53,6 +53,12 @@ def inspect_store(
     error: Annotated[
         str | None, typer.Option(metavar="CLASS", help="Only those with this class of error.")
     ] = None,
+    stopped: Annotated[
+        bool,
+        typer.Option(
+            "--stopped", help="List what failed in the last call, where too many failures ended it."
+        ),
+    ] = False,
     snapshot: Annotated[
         str | None, typer.Option(metavar="ID", help="Of a snapshot; default: the current one.")
     ] = None,
@@ -60,13 +66,17 @@ def inspect_store(
 ) -> None:
     """Look into a store: its counts, its quarantine, and the frames its features were made of.
 
-    With --quarantine or --error, what is not a terminal gets a line an item, without a heading:
-    key, stage, class and message with tabs between them.
+    With --quarantine, --error or --stopped, what is not a terminal gets a line an item, without a
+    heading: key, stage, class and message with tabs between them; and, for an error of class
+    "internal", its traceback in one line.
     """
     from pipeline.collect import list_snapshots, require_snapshots
     from pipeline.store import FeatureStore
     from pipeline.summary import summarize
 
+    if stopped:
+        _list_stopped(store, error, json)
+        return
     picture = _picture(contact_sheet, corpus)
     if snapshot is not None and (store / "CURRENT").is_file():
         require_snapshots(store, [snapshot])
@@ -79,13 +89,31 @@ def inspect_store(
     if quarantine or error is not None:
         listed = [r for r in features.snapshot.quarantined() if error in (None, r.error)]
         _list(listed, error, result)
-        result["quarantined_items"] = [
-            {"key": r.key, "stage": r.stage, "error": r.error, "message": r.message} for r in listed
-        ]
+        result["quarantined_items"] = _items(listed)
     else:
         _show(result)
     if json:
         console.result(result)
+
+
+def _list_stopped(store: UPath, error: str | None, json: bool) -> None:
+    """What failed in a call that was ended by it; no snapshot names these items."""
+    from pipeline.snapshot import read_stopped
+    from pipeline.summary import quarantine_of
+
+    failures = read_stopped(store)
+    if failures is None:
+        raise UserError(f"{store}: --stopped: the last call was not ended by its failures")
+    listed = [r for r in failures.records() if error in (None, r.error)]
+    result = {"store": str(store), "quarantine": quarantine_of(failures)}
+    _list(listed, error, result)
+    if json:
+        console.result({**result, "quarantined_items": _items(listed)})
+
+
+def _items(records: Sequence[ItemRecord]) -> list[dict[str, Any]]:
+    names = ("key", "stage", "error", "message", "traceback")
+    return [{name: getattr(record, name) for name in names} for record in records]
 
 
 def _show(result: dict[str, Any]) -> None:
@@ -99,7 +127,9 @@ def _show(result: dict[str, Any]) -> None:
     page.add_row("store", escape(result["store"]))
     page.add_row("snapshot", result["snapshot"])
     page.add_row("published", _when(result["published"]))
-    degraded = f" ({result['degraded']:,} of these degraded)" if result["degraded"] else ""
+    marks = (("degraded", "degraded"), ("missing_files", "without their file"))
+    marked = [f"{result[name]:,} {what}" for name, what in marks if result[name]]
+    degraded = f" ({', '.join(marked)})" if marked else ""
     page.add_row(
         "items",
         f"{result['items']:,}: {result['stored']:,} stored{degraded}, "
@@ -144,10 +174,15 @@ def _list(records: Sequence[ItemRecord], error: str | None, result: dict[str, An
     elif not console.OUTPUT.is_terminal:
         for r in records:
             # rich would turn the tabs into spaces.
-            print(*(clean_text(v or "") for v in (r.key, r.stage, r.error, r.message)), sep="\t")
+            found = [clean_text(v or "") for v in (r.key, r.stage, r.error, r.message)]
+            print(*found, *([one_line(r.traceback)] if r.traceback else []), sep="\t")
     elif records:
         rows = [(r.key, r.stage, r.error, r.message) for r in records]
         _table("quarantine", ["key", "stage", "class", "message"], rows, len(rows))
+        for traceback in dict.fromkeys(r.traceback for r in records if r.traceback):
+            key = next(r.key for r in records if r.traceback == traceback)
+            lines = [one_line(line) for line in traceback.splitlines()]
+            console.say("\n".join((f"\n{clean_text(key)}", *lines)))
     else:
         console.say("nothing is in quarantine")
 

@@ -78,6 +78,10 @@ def precompute_features(
     stop_failed: Annotated[
         float, typer.Option(min=0, max=1, help="Share of failures that ends a job on its way.")
     ] = 0.5,
+    stop_internal: Annotated[
+        int,
+        typer.Option(min=0, help="Items that may meet a defect of the program before a job ends."),
+    ] = 20,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what is in quarantine.")
     ] = False,
@@ -108,6 +112,7 @@ def precompute_features(
         workers=workers,
         limits=Limits(item_seconds, item_memory_mb, max_pixels, keep_degraded),
         stop_failed=stop_failed,
+        stop_internal=stop_internal,
         retry_failed=retry_failed,
     )
     # Workers have folders of their own.
@@ -124,6 +129,11 @@ def precompute_features(
         console.say(f"quarantined: {more} more; `intertitle inspect {out} --quarantine` shows all")
     failed = len(report.quarantined)
     degraded = f" ({report.degraded} of damaged files)" if report.degraded else ""
+    if report.missing_files:
+        console.say(
+            f"{report.missing_files} stored items have no file any more: their features are kept "
+            "until the corpus names them no more"
+        )
     console.say(
         f"{out}: {report.stored} stored{degraded}, {failed} quarantined, {report.skipped} of them "
         f"skipped as unchanged, {seconds:.1f} s"
@@ -135,6 +145,7 @@ def precompute_features(
                 "snapshot": report.snapshot,
                 "stored": report.stored,
                 "degraded": report.degraded,
+                "missing_files": report.missing_files,
                 "quarantined": failed,
                 "skipped": report.skipped,
                 "seconds": round(seconds, 3),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import struct
 import zlib
@@ -20,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from pipeline.clips import Clip, plan_clips
 from pipeline.containers import ProbeError
 from pipeline.corpus import Item
+from pipeline.faults import is_machine_fault
 from pipeline.probe import Track, probe, verify
 from pipeline.remux import remux
 from pipeline.sampling import Sampling, select_frames
@@ -62,9 +62,6 @@ _UNREADABLE = (
     struct.error,
     zlib.error,
 )
-
-# No room for a temporary file, no more open files, a network's disk that went away.
-_MACHINES_FAULT = {errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ESTALE}
 
 
 class DecodeError(Exception):
@@ -139,7 +136,7 @@ def decode(
     except ProbeError as error:
         raise DecodeError(error.error, f"{path}: {error.message}") from error
     except _UNREADABLE as error:
-        fault = "unavailable" if getattr(error, "errno", None) in _MACHINES_FAULT else "unreadable"
+        fault = "unavailable" if is_machine_fault(error) else "unreadable"
         raise DecodeError(fault, f"{path}: {_one_line(error)}") from error
 
 

@@ -18,11 +18,11 @@ _OF_THE_MACHINE_FOR_FFMPEG = frozenset(
 )
 
 
-class Unavailable(OSError):
+class UnavailableError(OSError):
     """An object store that did not answer properly until its deadline: trying again is over."""
 
 
-class CredentialsRefused(JobError):
+class CredentialsError(JobError):
     """An object store that refuses this process' credentials, renewed or not.
 
     It concerns every object alike, so it ends the job rather than one item after the other.

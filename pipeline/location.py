@@ -21,7 +21,7 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_
 from upath import UPath
 
 from pipeline.errors import UserError
-from pipeline.faults import Unavailable, is_remote_failure
+from pipeline.faults import UnavailableError, is_remote_failure
 
 # What a function takes that leaves it to `location` which it is.
 AnyPath = UPath | Path
@@ -31,7 +31,7 @@ _LOCAL_URL = re.compile(r"(file|local)://", re.IGNORECASE)
 
 # Errors that another try does not mend, or that were tried again until their deadline.
 _FOR_GOOD = (
-    *(FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, Unavailable),
+    *(FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, UnavailableError),
 )
 
 for _protocol in ("s3", "s3a"):

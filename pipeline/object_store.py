@@ -38,7 +38,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from pipeline.faults import CredentialsRefused, Unavailable
+from pipeline.faults import CredentialsError, UnavailableError
 
 # How long one request is retried. Half of what an item may take by default: a slow object store
 # must not look like a slow video.
@@ -108,10 +108,10 @@ class PatientS3(S3FileSystem):  # type: ignore[misc]
         except Exception as error:
             if _is_busy(error):
                 line = f"no proper answer within {DEADLINE_S:g} s: {error}"
-                raise Unavailable(errno.EBUSY, line) from error
+                raise UnavailableError(errno.EBUSY, line) from error
             if await self._refused(error, method, **kwargs):
                 where = f"s3://{kwargs.get('Bucket', '')}"
-                raise CredentialsRefused(
+                raise CredentialsError(
                     f"{where}: the credentials are refused, and those of a new session too: "
                     f"{error}; renew them and call again: what is done is kept"
                 ) from error
@@ -119,7 +119,7 @@ class PatientS3(S3FileSystem):  # type: ignore[misc]
 
     async def _once(self, method: str, *args: Any, **kwargs: Any) -> Any:
         body = kwargs.get("Body")
-        if hasattr(body, "seek"):
+        if body is not None and hasattr(body, "seek"):
             body.seek(0)
         token = _retrying.set(True)
         try:

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from upath import UPath
 
 from pipeline.corpus import Corpus, Item, items_of
+from pipeline.decode import DecodeError
+from pipeline.errors import UserError
 from pipeline.failpoints import failpoint
 from pipeline.fingerprint import Fingerprint
 from pipeline.limits import Limits
@@ -35,7 +37,8 @@ from pipeline.snapshot import (
     write_snapshot,
 )
 from pipeline.source import Source, stamp, state_of
-from pipeline.work import DecodedItem
+from pipeline.versions import made_by
+from pipeline.work import INTERNAL, DecodedItem
 
 # Classes of failure that say nothing of the item: another call tries it again.
 NOT_ITS_FAULT = frozenset({"unavailable", "killed"})
@@ -120,6 +123,9 @@ def make_plan(
         shard_items: how many items a shard holds.
         limits: what an item may cost.
         retry_failed: whether items in quarantine are tried again, changed or not.
+
+    Raises:
+        UserError: the files of most stored items are missing: their place is, not they.
     """
     items = corpus.item_table()
     kept, kept_rows = RECORD_SCHEMA.empty_table(), np.zeros(0, np.int64)
@@ -153,6 +159,7 @@ def _unchanged(
 ) -> tuple[pa.Table, NDArray[np.int64]]:
     """The records of the last snapshot that still hold, and their items' rows."""
     present = present_shards(store)
+    other_programs = before.versions[-1:] != (made_by(),)
     found = pc.index_in(items["key"], value_set=before.table["key"])
     known = np.flatnonzero(np.asarray(pc.is_valid(found)))
     parts = [RECORD_SCHEMA.empty_table()]
@@ -161,6 +168,8 @@ def _unchanged(
     def check(source: Source, record: ItemRecord) -> ItemRecord | None:
         if record.shard is None:
             again = retry_failed or record.error in NOT_ITS_FAULT
+            # A defect that nobody foresaw may be mended since.
+            again = again or (record.error == INTERNAL and other_programs)
             if again or (record.error == "degraded" and limits.keep_degraded):
                 return None
         elif present.get(record.shard) != before.shards[record.shard].num_bytes:
@@ -177,7 +186,22 @@ def _unchanged(
             checked = list(threads.map(check, sources, records))
             kept_rows.append(rows[[record is not None for record in checked]])
             parts.append(table_of(record for record in checked if record is not None))
-    return pa.concat_tables(parts), np.concatenate(kept_rows)
+    kept = pa.concat_tables(parts)
+    num_stored = len(known) - before.table["shard"].take(found.drop_null()).null_count
+    _check_place(kept, corpus, num_stored)
+    return kept, np.concatenate(kept_rows)
+
+
+def _check_place(kept: pa.Table, corpus: str, num_stored: int) -> None:
+    """Files go one by one; where most are gone at once, their folder was renamed or not mounted."""
+    missing = kept.filter(kept["file_missing"])
+    if 2 * len(missing) > num_stored:
+        raise UserError(
+            f"{corpus}: the files of {len(missing)} of {num_stored} stored items can't be found, "
+            f"the first is {missing['source'][0].as_py()}: was a folder renamed, or is a disk not "
+            "mounted? Nothing is changed; import the corpus again where the files are, or without "
+            "those items"
+        )
 
 
 def present_shards(store: UPath) -> dict[str, int]:
@@ -191,18 +215,29 @@ def _still_holds(source: Source, record: ItemRecord) -> ItemRecord | None:
     """A record as it is now, or None where the item is not what it was."""
     if record.view != _view(source.item):
         return None
-    size_and_time = stamp(source)
+    away = replace(record, file_missing=record.is_stored)
+    try:
+        size_and_time = stamp(source)
+    except DecodeError:
+        # Nothing can be said of it now.
+        return away
     if size_and_time is None:
-        # As missing as it was; a stored item whose file has gone is tried, and rejected.
+        if record.is_stored:
+            # Features stay while their file is away; under another name it is another file.
+            return away if record.source == source.item.uri else None
         return record if record.size_bytes is None else None
+    here = replace(record, file_missing=False) if record.file_missing else record
     as_it_was = (record.source, record.size_bytes, record.mtime_ns)
     if (source.item.uri, *size_and_time) == as_it_was:
-        return record
-    state = state_of(source) if record.sha256 else None
+        return here
+    try:
+        state = state_of(source) if record.sha256 else None
+    except DecodeError:
+        return away if size_and_time[0] == record.size_bytes else None
     if state is None or state.sha256 != record.sha256:
         return None
     # Moved or touched, but the same: the next call need not hash it again.
-    return replace(record, source=source.item.uri, mtime_ns=state.mtime_ns)
+    return replace(here, source=source.item.uri, mtime_ns=state.mtime_ns)
 
 
 def _view(item: Item) -> str:
@@ -245,7 +280,8 @@ def accepted_before(
         _still_holds(source, record)
         for source, record in zip(plan.sources, accepted.records(), strict=True)
     ]
-    held = [record for record in records if record and record.error not in NOT_ITS_FAULT]
+    passed = NOT_ITS_FAULT if accepted.versions == (made_by(),) else {*NOT_ITS_FAULT, INTERNAL}
+    held = [record for record in records if record and record.error not in passed]
     return replace(accepted, table=table_of(held)) if len(held) == len(records) else None
 
 
@@ -274,16 +310,17 @@ def accept(
     records: list[ItemRecord] = []
     row = 0
     for item in decoded:
-        records.append(_record(item, name, row))
+        records.append(record_of(item, name, row))
         row += item.rejection is None
     assert row == attempt.num_rows, f"{name}: {row} items stored, {attempt.num_rows} rows written"
-    accepted = Snapshot(fingerprint, shards, table_of(records))
+    accepted = Snapshot(fingerprint, shards, table_of(records), (made_by(),))
     write_snapshot(_pending(store, plan.address), accepted)
     failpoint("after-pending")
     return accepted
 
 
-def _record(item: DecodedItem, shard: str, row: int) -> ItemRecord:
+def record_of(item: DecodedItem, shard: str | None = None, row: int | None = None) -> ItemRecord:
+    """How an item ended; one that is not rejected is in a shard."""
     state, rejection = item.state, item.rejection
     return ItemRecord(
         key=item.source.item.key,
@@ -299,6 +336,7 @@ def _record(item: DecodedItem, shard: str, row: int) -> ItemRecord:
         error=rejection.error if rejection else None,
         message=rejection.message if rejection else None,
         degraded=item.degraded,
+        traceback=rejection.traceback if rejection else None,
     )
 
 
@@ -321,7 +359,10 @@ def merge(
     table = tables.take(pa.array(np.argsort(rows))).combine_chunks()
     used = set(pc.unique(table["shard"]).to_pylist())
     named = {name: shard for name, shard in shards.items() if name in used}
-    return Snapshot(plan.fingerprint, named, table)
+    made_with = [*(before.versions if before else ())]
+    for found in (found for _, snapshot in made for found in snapshot.versions):
+        made_with = [*(other for other in made_with if other != found), found]
+    return Snapshot(plan.fingerprint, named, table, tuple(made_with))
 
 
 def forget_pending(store: UPath, addresses: Sequence[str]) -> None:

@@ -33,12 +33,12 @@ from pipeline import failpoints
 from pipeline.confined import DEFECT
 from pipeline.confinement import bare_environment
 from pipeline.decode import DecodeError
-from pipeline.errors import one_line
+from pipeline.errors import JobError, one_line
 from pipeline.limits import Limits
 from pipeline.location import is_local
 from pipeline.sampling import Sampling
 from pipeline.source import FileState, Source, opened
-from pipeline.work import DecodedItem, Rejection, rejected
+from pipeline.work import DecodedItem, Rejection, rejected, unforeseen
 
 _LOG = logging.getLogger(__name__)
 _LOOK_S = 0.02
@@ -59,6 +59,7 @@ def decode_confined(
         As of `pipeline.work.decode_chunk`.
 
     Raises:
+        OSError: there can be no such process; the machine is at fault.
         RuntimeError: the process failed otherwise, which is a defect of the program.
     """
     try:
@@ -78,6 +79,7 @@ def examine(
     as "crashed". Where somebody else kills the process, again and again, it is "killed".
 
     Raises:
+        OSError: there can be no such process; the machine is at fault.
         RuntimeError: the process failed otherwise, which is a defect of the program.
     """
     for _ in range(_TRIES):
@@ -88,7 +90,11 @@ def examine(
             end = error
         if end.error != "killed":
             break
-    rejection = Rejection("decode", end.error, one_line(f"{source.path}: {end.what}"))
+    kind, what = end.error, end.what
+    if kind == "timeout" and end.state is None:
+        # It did not even come to decoding: a disk hangs.
+        kind, what = "unavailable", f"reading the file takes more than {limits.seconds:g} s"
+    rejection = Rejection("decode", kind, one_line(f"{source.path}: {what}"))
     return rejected(source, rejection, end.state), np.zeros((0, size, size, 3), np.uint8)
 
 
@@ -170,11 +176,18 @@ def _fetch(source: Source, limits: Limits, stack: ExitStack) -> _File | DecodedI
     try:
         copy, state = fetching.result(limits.seconds)
     except TimeoutError:
+        # It did not even come to decoding: the network hangs.
         message = one_line(f"{source.path}: fetching takes more than {limits.seconds:g} s")
-        return DecodedItem(source, None, np.zeros(0), None, Rejection("decode", "timeout", message))
+        rejection = Rejection("decode", "unavailable", message)
+        return DecodedItem(source, None, np.zeros(0), None, rejection)
     except DecodeError as error:
         message = one_line(error.message)
         return rejected(source, Rejection("decode", error.error, message))
+    except JobError:
+        # It concerns every item.
+        raise
+    except Exception as error:
+        return unforeseen(source, error)
     finally:
         pool.shutdown(wait=False)
     return _File(source, stack.enter_context(copy.open("rb")).fileno(), state)
@@ -201,7 +214,8 @@ class _Sandbox:
 
         Raises:
             _ChildError: its process did not end well.
-            RuntimeError: it failed with an error of Python, or can't be started.
+            OSError: it can't be started.
+            RuntimeError: it failed with an error of Python.
         """
         with self._one_at_a_time:
             channel = self._start()
@@ -272,7 +286,7 @@ class _Sandbox:
                 continue
             if pid is None or not began:
                 self.stop()
-                raise RuntimeError(f"a process took more than {_START_S:g} s to start")
+                raise TimeoutError(f"a process took more than {_START_S:g} s to start")
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             channel.recv(_MESSAGE_BYTES)

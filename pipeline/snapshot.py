@@ -5,6 +5,7 @@
       shards/shard-<n>-<hash>.arrow accepted shards, named after their content
       shards/shard-<n>.<attempt>    being written; nobody reads it
       pending/<plan>.parquet        an accepted shard that no snapshot names yet
+      STOPPED.parquet               the failures of a call that was ended by them; not a snapshot
       LOCK                          held by whoever writes
 
 A reader trusts the snapshot alone and never lists a folder. Everything is a file that appears whole
@@ -52,6 +53,9 @@ class ItemRecord:
         error: the class of the failure.
         message: one line.
         degraded: why only a part of the file could be read, or None for a whole one.
+        traceback: of an error that nobody foresaw, or None.
+        file_missing: of a stored item: whether its file was away when the store was last looked
+            after; its features stay.
     """
 
     key: str
@@ -67,6 +71,8 @@ class ItemRecord:
     error: str | None = None
     message: str | None = None
     degraded: str | None = None
+    traceback: str | None = None
+    file_missing: bool = False
 
     @property
     def is_stored(self) -> bool:
@@ -88,6 +94,8 @@ RECORD_SCHEMA = pa.schema(
         pa.field("error", pa.string()),
         pa.field("message", pa.string()),
         pa.field("degraded", pa.string()),
+        pa.field("traceback", pa.string()),
+        pa.field("file_missing", pa.bool_()),
     ]
 )
 
@@ -101,11 +109,15 @@ class Snapshot:
         shards: the files that count, by name.
         table: how every item of the corpus ended, in the corpus' order: rows of RECORD_SCHEMA.
             A million take 300 MB as columns, and would take gigabytes as objects.
+        versions: of the programs that made the features, from `versions.made_by`: one entry for
+            each set of versions that took part, the newest last. It says where the features come
+            from and is not part of the id: equal features made elsewhere are the same snapshot.
     """
 
     fingerprint: Fingerprint
     shards: dict[str, ShardFile]
     table: pa.Table
+    versions: tuple[dict[str, str], ...] = ()
 
     def __len__(self) -> int:
         """Number of items."""
@@ -132,11 +144,17 @@ class Snapshot:
         return list(records_of(self.table.filter(pc.is_null(self.table["shard"]))))
 
     def counts(self) -> Counter[str]:
-        """How many items are "stored", how many of these "degraded", and how many "quarantined"."""
+        """How many items are "stored", and how many "quarantined"; of the stored ones, how many are
+        "degraded", and of how many the file is away ("file_missing")."""
         total = len(self.table)
         quarantined = self.table["shard"].null_count
         degraded = total - self.table["degraded"].null_count
-        return Counter(stored=total - quarantined, degraded=degraded, quarantined=quarantined)
+        return Counter(
+            stored=total - quarantined,
+            degraded=degraded,
+            quarantined=quarantined,
+            file_missing=pc.sum(self.table["file_missing"]).as_py() or 0,
+        )
 
 
 def table_of(records: Iterable[ItemRecord]) -> pa.Table:
@@ -157,7 +175,11 @@ def records_of(table: pa.Table) -> Iterator[ItemRecord]:
 def write_snapshot(path: UPath, snapshot: Snapshot) -> None:
     """Write a table of records with its shards and fingerprint: whole, or not at all."""
     shards = [asdict(snapshot.shards[name]) for name in sorted(snapshot.shards)]
-    metadata = {"fingerprint": snapshot.fingerprint.to_json(), "shards": json.dumps(shards)}
+    metadata = {
+        "fingerprint": snapshot.fingerprint.to_json(),
+        "shards": json.dumps(shards),
+        "versions": json.dumps(snapshot.versions),
+    }
     table = snapshot.table.replace_schema_metadata(metadata)
     write_whole(path, lambda file: pq.write_table(table, file))
 
@@ -174,10 +196,41 @@ def load_snapshot(path: UPath) -> Snapshot:
         metadata = table.schema.metadata
         fingerprint = Fingerprint.from_json(metadata[b"fingerprint"].decode())
         shards = [ShardFile(**shard) for shard in json.loads(metadata[b"shards"])]
-        table = table.replace_schema_metadata(None).cast(RECORD_SCHEMA)
+        # Stores of an earlier version have no such entry, and fewer columns.
+        versions = tuple(json.loads(metadata.get(b"versions", b"[]")))
+        table = _with_new_columns(table.replace_schema_metadata(None)).cast(RECORD_SCHEMA)
     except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a readable snapshot: {error}") from error
-    return Snapshot(fingerprint, {shard.name: shard for shard in shards}, table)
+    return Snapshot(fingerprint, {shard.name: shard for shard in shards}, table, versions)
+
+
+def _with_new_columns(table: pa.Table) -> pa.Table:
+    """A table of records with the columns that came later, empty."""
+    for name, empty in (("traceback", None), ("file_missing", False)):
+        if name not in table.column_names:
+            field = RECORD_SCHEMA.field(name)
+            table = table.append_column(field, pa.array([empty] * len(table), field.type))
+    return table
+
+
+def _stopped(store: UPath) -> UPath:
+    return store / "STOPPED.parquet"
+
+
+def write_stopped(store: UPath, failures: Snapshot) -> None:
+    """Keep what a call had met that was ended by its failures: a snapshot of these items alone."""
+    write_snapshot(_stopped(store), failures)
+
+
+def read_stopped(store: UPath) -> Snapshot | None:
+    """The failures of the last call, if they ended it, or None."""
+    file = _stopped(store)
+    return load_snapshot(file) if file.is_file() else None
+
+
+def forget_stopped(store: UPath) -> None:
+    """Drop the failures of a call after which another came to its end."""
+    _stopped(store).unlink(missing_ok=True)
 
 
 def current_id(store: UPath) -> str | None:

@@ -13,8 +13,9 @@ from upath import UPath
 
 from pipeline.corpus import Item, locate
 from pipeline.decode import DecodeError
+from pipeline.faults import is_machine_fault
 from pipeline.hosts import allowed_hosts, host_of, is_allowed
-from pipeline.location import downloaded, is_local, is_remote_failure, is_url
+from pipeline.location import AnyPath, downloaded, is_local, is_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +63,31 @@ class FileState:
 
 
 def stamp(source: Source) -> tuple[int, int] | None:
-    """A file's size in bytes and time of change in nanoseconds, or None if there is none."""
+    """A file's size in bytes and time of change in nanoseconds, or None if there is none.
+
+    Raises:
+        DecodeError: it can't be told, through a fault of the machine or the network: class
+            "unavailable".
+    """
     try:
         info = source.path.stat()
+    except DecodeError:
+        # Its host is not on the list.
+        return None
     except Exception as error:
-        if isinstance(error, (OSError, DecodeError)) or is_remote_failure(error):
-            return None
-        raise
+        fault = _fault(source.path, error)
+        if fault.error == "unavailable":
+            raise fault from error
+        return None
     return info.st_size, _mtime_ns(info)
+
+
+def is_there(source: Source) -> bool:
+    """Whether this machine sees an item's file."""
+    try:
+        return stamp(source) is not None
+    except DecodeError:
+        return False
 
 
 @contextmanager
@@ -78,7 +96,9 @@ def opened(source: Source) -> Iterator[tuple[Path, FileState]]:
 
     Raises:
         DecodeError: it is missing, empty, no regular file (those are never opened), leads out of
-            its folder, or can't be read. Class "unavailable" is the network's fault.
+            its folder, or can't be read. Class "unavailable" is the machine's or the network's
+            fault.
+        CredentialsError: the object store refuses every object.
     """
     path = source.path
     if source.copy is not None:
@@ -99,7 +119,8 @@ def opened(source: Source) -> Iterator[tuple[Path, FileState]]:
     except FileNotFoundError as error:
         raise DecodeError("missing", f"{path}: no such object") from error
     except Exception as error:
-        if isinstance(error, OSError) or is_remote_failure(error):
+        # What an object store answers besides is about itself, whatever number it bears.
+        if isinstance(error, OSError) or is_machine_fault(error):
             raise DecodeError("unavailable", f"{path}: {error}") from error
         raise
 
@@ -120,17 +141,26 @@ def check_host(item: Item, corpus: str, hosts: Sequence[str]) -> None:
 
 
 def state_of(source: Source) -> FileState | None:
-    """The state of an item's file, or None if it can't be read."""
+    """The state of an item's file, or None if it can't be read for a reason of its own.
+
+    Raises:
+        DecodeError: the machine or the network is at fault: class "unavailable".
+    """
     try:
         with opened(source) as (_, state):
             return state
-    except DecodeError:
+    except DecodeError as error:
+        if error.error == "unavailable":
+            raise
         return None
 
 
 def unread_state(source: Source) -> FileState | None:
-    """What is known of a file without reading it, or None if there is none."""
-    size_and_time = stamp(source)
+    """What is known of a file without reading it, or None if nothing is."""
+    try:
+        size_and_time = stamp(source)
+    except DecodeError:
+        return None
     return FileState(None, *size_and_time) if size_and_time else None
 
 
@@ -138,13 +168,13 @@ def file_state(path: Path) -> FileState:
     """Hash a regular file of this machine.
 
     Raises:
-        DecodeError: it is missing, empty, no regular file (those are never opened), or can't be
-            read.
+        DecodeError: it is missing, empty, no regular file (those are never opened), or
+            unavailable: the machine can't read it just now.
     """
     try:
         info = path.stat()
-    except OSError as error:
-        raise DecodeError("missing", f"{path}: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise _fault(path, error) from error
     if not stat.S_ISREG(info.st_mode):
         raise DecodeError("refused", f"{path}: not a regular file")
     if info.st_size == 0:
@@ -152,7 +182,14 @@ def file_state(path: Path) -> FileState:
     try:
         return FileState(_sha256(path), info.st_size, info.st_mtime_ns)
     except OSError as error:
-        raise DecodeError("unreadable", f"{path}: {error.strerror}") from error
+        raise _fault(path, error) from error
+
+
+def _fault(path: AnyPath, error: Exception) -> DecodeError:
+    """What a file system's error says of a file: there is none, or it can't be read just now."""
+    reason = getattr(error, "strerror", None) or str(error)
+    kind = "unavailable" if is_machine_fault(error) else "missing"
+    return DecodeError(kind, f"{path}: {reason}")
 
 
 def _check_stays_inside(path: Path, source: Source) -> None:
@@ -162,8 +199,9 @@ def _check_stays_inside(path: Path, source: Source) -> None:
     try:
         real = path.resolve(strict=True)
         inside = real.is_relative_to(home.resolve())
-    except OSError as error:
-        raise DecodeError("missing", f"{path}: {error.strerror}") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        # Of these two: an embedded null byte, a loop of links.
+        raise _fault(path, error) from error
     if not inside:
         raise DecodeError("refused", f"{path}: leads to {real}, allowed: below {home}")
 

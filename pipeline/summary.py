@@ -35,6 +35,7 @@ def summarize(store: FeatureStore, snapshots: Sequence[StoredSnapshot]) -> dict[
         "items": len(snapshot),
         "stored": counts["stored"],
         "degraded": counts["degraded"],
+        "missing_files": counts["file_missing"],
         "quarantined": counts["quarantined"],
         "frames": {"total": pc.sum(snapshot.table["num_frames"]).as_py() or 0, **frames},
         "shards": {
@@ -43,7 +44,8 @@ def summarize(store: FeatureStore, snapshots: Sequence[StoredSnapshot]) -> dict[
             "bytes_per_item": round(num_bytes / counts["stored"]) if counts["stored"] else None,
         },
         "fingerprint": asdict(snapshot.fingerprint),
-        "quarantine": _quarantine(snapshot),
+        "versions": list(snapshot.versions),
+        "quarantine": quarantine_of(snapshot),
         "degraded_reasons": [
             {"reason": found["values"], "items": found["counts"]}
             for found in sorted(
@@ -59,7 +61,7 @@ def summarize(store: FeatureStore, snapshots: Sequence[StoredSnapshot]) -> dict[
     }
 
 
-def _quarantine(snapshot: Snapshot) -> list[dict[str, Any]]:
+def quarantine_of(snapshot: Snapshot) -> list[dict[str, Any]]:
     """Items in quarantine by stage and class, the most first, with the first message of each."""
     table = snapshot.table.filter(pc.is_null(snapshot.table["shard"]))
     groups = table.group_by(["stage", "error"], use_threads=False).aggregate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import traceback
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,13 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.decode import DecodeError, decode
-from pipeline.errors import one_line
+from pipeline.errors import JobError, one_line
 from pipeline.failpoints import failpoint
+from pipeline.faults import is_machine_fault
 from pipeline.limits import Limits, guarded
 from pipeline.location import again, is_local, location, put_file
 from pipeline.sampling import Sampling
 from pipeline.shards import Format, ItemFeatures, ShardFile, write_shard
 from pipeline.source import FileState, Source, opened, unread_state
+
+# The class of an error that no decoder is known to raise: a defect of this program, or of a library
+# over this one file.
+INTERNAL = "internal"
+# Of a traceback: its end tells most.
+_MAX_TRACEBACK = 8000
 
 # How decoders say that they were refused memory.
 _OUT_OF_MEMORY = re.compile("cannot allocate|bad_alloc|out of memory", re.IGNORECASE)
@@ -33,11 +41,13 @@ class Rejection:
         stage: where it failed: "decode" or "features".
         error: the class of the failure.
         message: one line.
+        traceback: of an error that nobody foresaw, or None.
     """
 
     stage: str
     error: str
     message: str
+    traceback: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,18 @@ def rejected(source: Source, rejection: Rejection, state: FileState | None = Non
     return DecodedItem(source, state or unread_state(source), np.zeros(0), rejection=rejection)
 
 
+def unforeseen(source: Source, error: Exception, state: FileState | None = None) -> DecodedItem:
+    """An item over which a decoder raised what it is not known to raise; called in an `except`."""
+    line = one_line(f"{source.path}: {type(error).__name__}: {error}")
+    raised = "".join(traceback.format_exception(error))[-_MAX_TRACEBACK:]
+    return rejected(source, Rejection("decode", INTERNAL, line, raised), state)
+
+
+def unavailable(source: Source, error: Exception) -> DecodedItem:
+    """An item that could not be tried, through a fault of the machine."""
+    return rejected(source, Rejection("decode", "unavailable", one_line(f"{source.path}: {error}")))
+
+
 def decode_source(
     source: Source,
     sampling: Sampling,
@@ -75,6 +97,10 @@ def decode_source(
 
     Returns:
         What became of it, and its frames, uint8 [T, size, size, 3]; none for a rejected one.
+
+    Raises:
+        MemoryError: it needs more memory than there is.
+        JobError: no item can be read.
     """
     none = np.zeros((0, size, size, 3), np.uint8)
     # A file that is fetched for a while has another name, which tells a person nothing.
@@ -88,6 +114,12 @@ def decode_source(
     except DecodeError as error:
         message = one_line(error.message.replace(name, str(source.path)))
         return rejected(source, Rejection("decode", error.error, message), state), none
+    except (MemoryError, JobError):
+        # For the caller to find out; and what concerns every item.
+        raise
+    except Exception as error:
+        fault = unavailable(source, error) if is_machine_fault(error) else None
+        return fault or unforeseen(source, error, state), none
     if frames.degraded and not limits.keep_degraded:
         message = one_line(f"{source.path}: {frames.degraded}")
         return rejected(source, Rejection("decode", "degraded", message), state), none
@@ -104,15 +136,20 @@ def decode_chunk(
 
     Raises:
         MemoryError: one of them needs too much memory.
+        JobError: no item can be read.
     """
     decoded: list[DecodedItem] = []
     frames = [np.zeros((0, size, size, 3), np.uint8)]
     for source in sources:
-        with guarded(limits) as guard:
-            item, pixels = decode_source(source, sampling, size, limits)
-            why = item.rejection.message if item.rejection else item.degraded
-            if why and (_OUT_OF_MEMORY.search(why) or guard.memory_ran_short()):
-                raise MemoryError(f"{source.path}: may need more memory")
+        try:
+            with guarded(limits) as guard:
+                item, pixels = decode_source(source, sampling, size, limits)
+                why = item.rejection.message if item.rejection else item.degraded
+                if why and (_OUT_OF_MEMORY.search(why) or guard.memory_ran_short()):
+                    raise MemoryError(f"{source.path}: may need more memory")
+        except OSError as error:
+            # The guard could not be set: too many open files, say.
+            item, pixels = unavailable(source, error), frames[0]
         decoded.append(item)
         frames.append(pixels)
     return decoded, np.concatenate(frames)

@@ -24,6 +24,8 @@ class PrecomputeOptions:
         workers: how many backbone workers; None is one a GPU, or one a core without GPUs.
         limits: what an item may cost.
         stop_failed: the share of failures that ends a call, once it has seen enough items.
+        stop_internal: how many items may fail with an error that nobody foresaw, a defect of the
+            program, before the call is ended.
         retry_failed: whether items in quarantine are tried again, changed or not.
     """
 
@@ -35,11 +37,14 @@ class PrecomputeOptions:
     workers: int | None = None
     limits: Limits = field(default_factory=Limits)
     stop_failed: float = 0.5
+    stop_internal: int = 20
     retry_failed: bool = False
 
     def __post_init__(self) -> None:
         if self.format not in SUFFIXES:
             raise UserError(f"format: {self.format!r}, allowed: {', '.join(SUFFIXES)}")
+        if self.stop_internal < 0:
+            raise UserError(f"stop_internal: {self.stop_internal}, allowed: 0 or more")
         for name, value in (("shard_items", self.shard_items), ("workers", self.workers)):
             if value is not None and value < 1:
                 raise UserError(f"{name}: {value}, allowed: 1 or more")
@@ -54,6 +59,7 @@ class PrecomputeReport:
         stored: how many items have features.
         degraded: how many of these are of damaged files, of which only a part could be read.
         quarantined: the items that have none, and why.
+        missing_files: of how many stored items the file is away; their features stay.
         skipped: how many, of all, were as they had been and were left alone.
     """
 
@@ -62,6 +68,7 @@ class PrecomputeReport:
     degraded: int
     quarantined: tuple[ItemRecord, ...]
     skipped: int
+    missing_files: int = 0
 
 
 @dataclass(frozen=True, slots=True)

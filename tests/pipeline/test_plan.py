@@ -8,18 +8,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
+import pipeline.plan
 from pipeline.backbone import backbone_spec
 from pipeline.corpus import Corpus, Item, write_corpus
+from pipeline.decode import DecodeError
+from pipeline.errors import UserError
 from pipeline.fingerprint import make_fingerprint
 from pipeline.limits import Limits
 from pipeline.location import location
 from pipeline.plan import Plan, accept, accepted_before, make_plan, merge, present_shards
 from pipeline.sampling import Rate, Uniform
-from pipeline.snapshot import Snapshot, table_of
+from pipeline.snapshot import Snapshot, load_snapshot, table_of, write_snapshot
 from pipeline.source import Source, state_of
+from pipeline.versions import made_by
 from pipeline.work import DecodedItem, Rejection, decode_chunk, rejected, write_features
 
 SPEC = backbone_spec("efficientnet_lite0")
@@ -91,7 +96,7 @@ def test_a_finished_shard_is_named_after_its_content(tmp_path: Path, store: UPat
 def test_a_shard_whose_items_were_all_rejected_leaves_no_file(tmp_path: Path, store: UPath) -> None:
     snapshot = finish(make_plan(make_corpus(tmp_path, "AB"), store, None, MAKE, 3, Limits()), store)
     assert not snapshot.shards and not list((store / "shards").iterdir())
-    assert snapshot.counts() == {"stored": 0, "degraded": 0, "quarantined": 2}
+    assert snapshot.counts() == {"stored": 0, "degraded": 0, "quarantined": 2, "file_missing": 0}
 
 
 def test_only_what_is_new_or_changed_is_planned_in_shards_of_new_numbers(
@@ -158,9 +163,102 @@ def test_an_item_whose_file_appears_is_tried_again_and_one_whose_file_goes_too(
     (tmp_path / "B.png").write_text("there at last")
     (tmp_path / "c.png").unlink()
     plan = make_plan(Corpus(tmp_path), store, before, MAKE, 3, Limits())
-    assert planned(plan) == ["Bc"]
+    assert planned(plan) == ["B"]
     after = finish(plan, store, before)
-    assert [record.is_stored for record in after.records()] == [True, True, False]
+    assert [record.is_stored for record in after.records()] == [True, True, True]
+    # The features of the last stay, and it is marked, until its file is back.
+    assert [record.file_missing for record in after.records()] == [False, False, True]
+    assert after.counts()["file_missing"] == 1
+    assert load_snapshot(written(after, store)) == after
+    (tmp_path / "c.png").write_text("content of c")
+    back = make_plan(Corpus(tmp_path), store, after, MAKE, 3, Limits())
+    assert planned(back) == []
+    assert merge(back, after, []).counts()["file_missing"] == 0
+
+
+def test_a_place_that_vanished_ends_the_call(tmp_path: Path, store: UPath) -> None:
+    corpus = make_corpus(tmp_path, "abc")
+    before = finish(make_plan(corpus, store, None, MAKE, 3, Limits()), store)
+    for name in "ab":
+        (tmp_path / f"{name}.png").rename(tmp_path / f"other {name}.png")
+    with pytest.raises(UserError, match=r"files of 2 of 3 stored items can't be found.* a\.png"):
+        make_plan(corpus, store, before, MAKE, 3, Limits())
+    # One of three may go by itself.
+    (tmp_path / "other a.png").rename(tmp_path / "a.png")
+    plan = make_plan(corpus, store, before, MAKE, 3, Limits())
+    assert planned(plan) == [] and keys(plan) == set("abc")
+
+
+@pytest.mark.parametrize("where", ["stamp", "state_of"])
+def test_features_stay_while_a_file_cannot_be_looked_at(
+    where: str, tmp_path: Path, store: UPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = make_corpus(tmp_path, "abc")
+    before = finish(make_plan(corpus, store, None, MAKE, 3, Limits()), store)
+    # Touched, so that it would be hashed again.
+    os.utime(tmp_path / "b.png", ns=(1, 1))
+    real = getattr(pipeline.plan, where)
+
+    def fail(source: Source) -> object:
+        if source.item.key == "b":
+            raise DecodeError("unavailable", "Stale file handle")
+        return real(source)
+
+    monkeypatch.setattr(pipeline.plan, where, fail)
+    plan = make_plan(corpus, store, before, MAKE, 3, Limits())
+    assert planned(plan) == []
+    assert plan.kept["file_missing"].to_pylist() == [False, True, False]
+
+
+def test_an_error_that_nobody_foresaw_is_tried_again_by_other_code_alone(
+    tmp_path: Path, store: UPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = make_corpus(tmp_path, "ab")
+    (shard,) = make_plan(corpus, store, None, MAKE, 3, Limits()).shards()
+    defect = Rejection("decode", "internal", "KeyError", "Traceback\nKeyError: 1")
+    died = [rejected(source, defect, state_of(source)) for source in shard.sources]
+    none = np.zeros((0, *SPEC.shape), np.float32)
+    ended = write_features(str(store / "shards" / "s"), "arrow", SPEC.shape, died, none)
+    before = accept(shard, store, MAKE, *ended)
+    assert [record.traceback for record in before.records()] == [defect.traceback] * 2
+    assert planned(make_plan(corpus, store, before, MAKE, 3, Limits())) == []
+    assert planned(make_plan(corpus, store, before, MAKE, 3, Limits(), True)) == ["ab"]
+    assert accepted_before(shard, store, present_shards(store)) is not None
+    monkeypatch.setattr(pipeline.plan, "made_by", lambda: {"code": "mended"})
+    assert planned(make_plan(corpus, store, before, MAKE, 3, Limits())) == ["ab"]
+    assert accepted_before(shard, store, present_shards(store)) is None
+
+
+def test_a_snapshot_says_which_versions_made_it_and_equal_features_are_one_snapshot(
+    tmp_path: Path, store: UPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = make_corpus(tmp_path, "a")
+    before = finish(make_plan(corpus, store, None, MAKE, 3, Limits()), store)
+    assert before.versions == (made_by(),)
+    monkeypatch.setattr(pipeline.plan, "made_by", lambda: {"pillow": "0.1"})
+    plan = make_plan(make_corpus(tmp_path, "ab"), store, before, MAKE, 3, Limits())
+    after = finish(plan, store, before)
+    assert after.versions == (made_by(), {"pillow": "0.1"})
+    assert load_snapshot(written(after, store)).versions == after.versions
+    assert replace(after, versions=()).id() == after.id()
+    # What is only looked at is made by nobody.
+    assert merge(make_plan(corpus, store, after, MAKE, 3, Limits()), after, []) == after
+
+
+def test_a_store_of_an_earlier_version_is_read(tmp_path: Path, store: UPath) -> None:
+    snapshot = finish(make_plan(make_corpus(tmp_path, "aB"), store, None, MAKE, 3, Limits()), store)
+    table = pq.read_table(written(snapshot, store))
+    metadata = {k: v for k, v in table.schema.metadata.items() if k != b"versions"}
+    old = table.drop_columns(["traceback", "file_missing"]).replace_schema_metadata(metadata)
+    pq.write_table(old, tmp_path / "old.parquet")
+    read = load_snapshot(location(tmp_path / "old.parquet"))
+    assert read == replace(snapshot, versions=()) and read.id() == snapshot.id()
+
+
+def written(snapshot: Snapshot, store: UPath) -> UPath:
+    file = store / "written.parquet"
+    write_snapshot(file, snapshot)
+    return file
 
 
 @pytest.mark.parametrize("loss", ["deleted", "cut"])

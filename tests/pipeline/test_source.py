@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from errno import EIO
+from errno import ECONNRESET, EIO, EMFILE, ENFILE, ENOMEM, ESTALE, ETIMEDOUT, errorcode
 from pathlib import Path
 from typing import NoReturn
 
@@ -69,16 +69,39 @@ def test_names_too_long_for_a_disk_are_missing(tmp_path: Path) -> None:
     assert refused.value.error == "missing"
 
 
-def test_a_file_that_the_disk_cannot_read_is_unreadable(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(EIO, os.strerror(EIO))
+NUMBERS = [ESTALE, EIO, ETIMEDOUT, EMFILE, ENFILE, ENOMEM, ECONNRESET]
 
-    monkeypatch.setattr(hashlib, "file_digest", fail)
-    with pytest.raises(DecodeError) as refused:
-        file_state(file)
-    assert refused.value.error == "unreadable"
+
+@pytest.mark.parametrize("number", NUMBERS, ids=errorcode.get)
+@pytest.mark.parametrize("where", ["stat", "resolve", "hash"])
+def test_a_file_that_the_machine_cannot_read_is_unavailable(
+    where: str, number: int, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    this = Source(Item("some", file.name, "video"), str(file.parent))
+    if where == "hash":
+        monkeypatch.setattr(hashlib, "file_digest", fail)
+    else:
+        monkeypatch.setattr(Path, where, fail)
+    with pytest.raises(DecodeError, match=os.strerror(number)) as refused, opened(this):
+        pass
+    assert refused.value.error == "unavailable"
+    with pytest.raises(DecodeError):
+        state_of(this)
+    if where == "stat":
+        # Not to be taken for a file that is not there.
+        with pytest.raises(DecodeError):
+            stamp(this)
+
+
+def test_a_name_with_a_null_byte_is_missing(tmp_path: Path) -> None:
+    this = Source(Item("null", "a\0b.mp4", "video"), str(tmp_path))
+    assert stamp(this) is None and state_of(this) is None
+    with pytest.raises(DecodeError) as refused, opened(this):
+        pass
+    assert refused.value.error == "missing"
 
 
 def test_a_file_is_known_by_its_bytes(file: Path, tmp_path: Path) -> None:

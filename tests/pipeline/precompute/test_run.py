@@ -23,7 +23,7 @@ from pipeline.errors import JobError, UserError
 from pipeline.limits import Limits
 from pipeline.location import location
 from pipeline.lock import only_writer
-from pipeline.precompute import PrecomputeOptions, PrecomputeReport, Progress, flow, precompute
+from pipeline.precompute import PrecomputeOptions, PrecomputeReport, Progress, precompute, tasks
 from pipeline.sampling import Rate, Uniform
 from pipeline.snapshot import Snapshot
 from pipeline.store import FeatureStore
@@ -189,9 +189,9 @@ def inject(
     notes = tmp_path / "notes"
     notes.mkdir()
     variables = {failpoints.VARIABLE: fault, **({failpoints.ONCE: str(notes)} if once else {})}
-    for name in ("_decode_chunk", "_examine", "_write_features"):
-        task = getattr(flow, name).options(runtime_env={"env_vars": variables})
-        monkeypatch.setattr(flow, name, task)
+    for name in ("decode_task", "examine_task", "write_task"):
+        task = getattr(tasks, name).options(runtime_env={"env_vars": variables})
+        monkeypatch.setattr(tasks, name, task)
     return notes
 
 
