@@ -79,13 +79,22 @@ def network(num_hosts: int) -> Iterator[list[Host]]:
 
 @contextmanager
 def ray_node(
-    host: Host, environment: Mapping[str, str], *options: str
+    host: Host, environment: Mapping[str, str], *options: str, hidden: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """`ray start` on a host; when it is killed, and in the end, all of its processes are gone, as
-    their namespace is."""
+    their namespace is.
+
+    Args:
+        host: where.
+        environment: of its processes.
+        options: of `ray start`.
+        hidden: a folder whose content the host does not see, as if it lacked a mount.
+    """
+    hide = ("sh", "-c", 'mount -t tmpfs tmpfs "$0" && exec "$@"', str(hidden)) if hidden else ()
     command = [
         *host.within,
         *("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"),
+        *hide,
         *(str(SCRIPTS / "ray"), "start", "--block", f"--node-ip-address={host.address}"),
         *("--num-gpus=0", *options),
     ]

@@ -17,6 +17,7 @@ from pipeline.backbone import (
     prepare_backbone,
 )
 from pipeline.errors import UserError
+from pipeline.failpoints import failpoint
 from pipeline.precompute.nodes import Nodes, Place, here
 
 
@@ -45,6 +46,7 @@ class _BackboneWorker:
         if self._backbone is None:
             prepared: PreparedModel = ray.get(model[0])
             self._backbone = open_backbone(self._spec, self._num_threads, prepared)
+        failpoint("embed")
         frames = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return here(), self._backbone(frames)
 

@@ -17,7 +17,7 @@ from pipeline.corpus import Corpus
 from pipeline.fingerprint import Fingerprint
 from pipeline.location import location
 from pipeline.shards import ItemFeatures, write_shard
-from pipeline.snapshot import ItemRecord, Snapshot, publish, table_of
+from pipeline.snapshot import ItemRecord, Snapshot, publish, table_of, write_stopped
 from pipeline.source import Source, opened
 
 FINGERPRINT = Fingerprint(
@@ -206,3 +206,23 @@ def test_a_picture_that_cannot_be_written_ends_in_one_line(
     assert ended.err.splitlines()[-1].startswith(
         "intertitle: --contact-sheet /proc/a.png: can't be written: "
     )
+
+
+def test_what_stopped_a_call_is_listed_with_its_tracebacks(intertitle, tmp_path: Path) -> None:
+    """There need be no snapshot; what ended well since has none of it."""
+    ended = intertitle("inspect", tmp_path, "--stopped")
+    assert ended.code == 2 and "--stopped: the last call was not ended by its failures" in ended.err
+    odd = ItemRecord(
+        "odd", "odd.mp4", "video", stage="decode", error="internal", message="KeyError: 1",
+        traceback="Traceback\n  a line\nKeyError: 1\n",
+    )  # fmt: skip
+    write_stopped(location(tmp_path), Snapshot(FINGERPRINT, {}, table_of([*LOST, odd])))
+    ended = intertitle("inspect", tmp_path, "--stopped", "--error", "internal", "--json")
+    line, last = ended.out.splitlines()
+    raised = r"Traceback\n  a line\nKeyError: 1\n"
+    assert line == "\t".join(["odd", "decode", "internal", "KeyError: 1", raised])
+    result = json.loads(last)
+    assert {q["error"]: q["items"] for q in result["quarantine"]} == {
+        "missing": 2, "unreadable": 1, "internal": 1,
+    }  # fmt: skip
+    assert [item["traceback"] for item in result["quarantined_items"]] == [odd.traceback]

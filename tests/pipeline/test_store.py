@@ -68,7 +68,7 @@ def test_a_snapshot_comes_back_as_it_was_published(tmp_path: Path) -> None:
     name = publish(location(tmp_path), snapshot)
     assert current_snapshot(location(tmp_path)) == snapshot
     assert FeatureStore(tmp_path).snapshot_id == name == snapshot.id()
-    assert snapshot.counts() == {"stored": 2, "degraded": 0, "quarantined": 1}
+    assert snapshot.counts() == {"stored": 2, "degraded": 0, "quarantined": 1, "file_missing": 0}
     assert snapshot.quarantined() == [LOST]
 
 

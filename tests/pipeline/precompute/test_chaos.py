@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import pipeline.precompute.run
 from pipeline import failpoints
@@ -205,6 +206,87 @@ def test_workers_killed_at_random_are_followed_by_others(
     assert_undisturbed(tmp_path, clip_features)
 
 
+PREEMPTIONS = """
+import random
+import signal
+import threading
+import psutil
+
+def is_worker(process):
+    name = process.cmdline()[0] if process.cmdline() else ""
+    return name.startswith("ray::") and not name.endswith("Agent")
+
+def kill():
+    chance = random.Random(11)
+    while len(killed) < 20 and not over.wait(1):
+        found = [p for p in psutil.Process().children(recursive=True) if is_worker(p)]
+        backbones = [p for p in found if "BackboneWorker" in p.cmdline()[0]]
+        # Twice as often a backbone, which is the dearest.
+        victims = backbones if backbones and chance.random() < 0.67 else found
+        if victims:
+            victim = chance.choice(sorted(victims, key=lambda process: process.pid))
+            killed.append(victim.cmdline()[0])
+            victim.send_signal(signal.SIGKILL)
+
+ray.init("local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
+killed, over, killer = [], threading.Event(), threading.Thread(target=kill)
+
+def wait_for_kills(progress):
+    if progress.done == 0:
+        killer.start()
+    elif len(killed) < 20 * progress.done / progress.total:
+        # So that they are spread over the call, which is short.
+        killer.join(4)
+
+make(2, wait_for_kills)
+over.set()
+killer.join()
+assert len(killed) == 20 and sum("Backbone" in name for name in killed) > 4, killed
+"""
+
+
+def test_twenty_preemptions_of_one_job_change_no_byte(
+    clips: Path, clip_features: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Backbones and decoders are killed, more often than a budget for a whole life would bear."""
+    run_driver(PREEMPTIONS, environment, clips, tmp_path)
+    assert_undisturbed(tmp_path, clip_features)
+
+
+# A node is not like the others
+
+WITHOUT_MOUNT = """
+import logging
+import time
+
+near = sys.argv[3]
+logging.basicConfig(level=logging.WARNING)
+ray.init(f"{near}:6379", _node_ip_address=near, log_to_driver=False)
+while sum(node["Alive"] for node in ray.nodes()) < 2:
+    time.sleep(0.2)
+make(2)
+"""
+
+
+def test_a_node_that_lacks_the_mount_gets_no_more_work(
+    clips: Path, clip_features: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Of two hosts the far one has an empty folder where the clips are, and three times the cores:
+    most chunks go there first, and fail at once."""
+    with (
+        network(2) as (near, far),
+        ray_node(
+            near, environment, "--num-cpus=1", "--head", "--port=6379", "--include-dashboard=false"
+        ),
+        ray_node(far, environment, "--num-cpus=3", f"--address={near.address}:6379", hidden=clips),
+    ):
+        command = [sys.executable, "-c", MAKE + WITHOUT_MOUNT]
+        ended = run([*near.within, *command, str(clips), str(tmp_path), near.address], environment)
+    assert ended.returncode == 0, ended.stderr
+    assert_undisturbed(tmp_path, clip_features)
+    assert f"node {far.address}" in ended.stderr and "it gets no more of this call" in ended.stderr
+
+
 # Messages are lost
 
 RPCS_FAIL = """
@@ -292,6 +374,46 @@ def test_a_split_network_publishes_once(
         assert_undisturbed(store, clip_features)
         # What the far host had written lies there, and nobody reads it.
         assert attempts(store)
+
+
+# Memory fills
+
+LARGE_FRAMES = """
+import os
+from ray._private.internal_api import memory_summary
+
+ray.init(
+    "local", num_cpus=4, num_gpus=0, include_dashboard=False, log_to_driver=False,
+    object_store_memory=150 << 20,
+)
+options = PrecomputeOptions(sys.argv[3], Uniform(8), shard_items=10, workers=1)
+report = precompute(Corpus(sys.argv[1]), sys.argv[2], options)
+assert report.stored == 24, report
+summary = memory_summary(ray.get_runtime_context().gcs_address, stats_only=True)
+assert "Spilled" not in summary, summary
+"""
+
+
+def test_large_frames_do_not_fill_a_small_object_store(
+    clips: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """24 clips of eight frames of 1024 x 1024 pixels are 600 MB; the store holds 150."""
+    network = tmp_path / "network.onnx"
+    size = 1024
+    nodes = [
+        helper.make_node("Cast", ["x"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["floats", "axes"], ["mean"], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "network",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, ["N", size, size, 3])],
+        [helper.make_tensor_value_info("mean", TensorProto.FLOAT, ["N", 3])],
+        [numpy_helper.from_array(np.array([1, 2], np.int64), "axes")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    network.write_bytes(model.SerializeToString())
+    run_driver(LARGE_FRAMES, environment, clips, tmp_path / "store", f"onnx:{network}")
 
 
 # A disk fills
