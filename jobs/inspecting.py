@@ -128,7 +128,7 @@ def _show(result: dict[str, Any]) -> None:
     page.add_row("snapshot", result["snapshot"])
     page.add_row("published", _when(result["published"]))
     marks = (("degraded", "degraded"), ("missing_files", "without their file"))
-    marked = [f"{result[name]:,} {what}" for name, what in marks if result[name]]
+    marked = [f"{result[name]:,} of these {what}" for name, what in marks if result[name]]
     degraded = f" ({', '.join(marked)})" if marked else ""
     page.add_row(
         "items",
