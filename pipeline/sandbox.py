@@ -33,12 +33,12 @@ from pipeline import failpoints
 from pipeline.confined import DEFECT
 from pipeline.confinement import bare_environment
 from pipeline.decode import DecodeError
-from pipeline.errors import one_line
+from pipeline.errors import JobError, one_line
 from pipeline.limits import Limits
 from pipeline.location import is_local
 from pipeline.sampling import Sampling
 from pipeline.source import FileState, Source, opened
-from pipeline.work import DecodedItem, Rejection, rejected
+from pipeline.work import DecodedItem, Rejection, rejected, unforeseen
 
 _LOG = logging.getLogger(__name__)
 _LOOK_S = 0.02
@@ -184,6 +184,11 @@ def _fetch(source: Source, limits: Limits, stack: ExitStack) -> _File | DecodedI
     except DecodeError as error:
         message = one_line(error.message)
         return rejected(source, Rejection("decode", error.error, message))
+    except JobError:
+        # It concerns every item.
+        raise
+    except Exception as error:
+        return unforeseen(source, error)
     finally:
         pool.shutdown(wait=False)
     return _File(source, stack.enter_context(copy.open("rb")).fileno(), state)

@@ -71,10 +71,10 @@ def stamp(source: Source) -> tuple[int, int] | None:
     """
     try:
         info = source.path.stat()
+    except DecodeError:
+        # Its host is not on the list.
+        return None
     except Exception as error:
-        if isinstance(error, DecodeError):
-            # Its URL leads to a host that is not on the list.
-            return None
         fault = _fault(source.path, error)
         if fault.error == "unavailable":
             raise fault from error

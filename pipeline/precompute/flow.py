@@ -1,9 +1,8 @@
 """Shards in the making: decode tasks, backbones and writers kept busy, frames in memory kept few.
 
 A chunk of items is decoded whole. Where Ray's worker dies, each of its items is examined in a task
-of its own. What a dying node or worker takes along is
-made again, as long as anything gets done; a broken backbone is replaced. What one node can't read
-is read on another.
+of its own. What a dying node or worker takes along is made again, as long as anything gets done; a
+broken backbone is replaced. What one node can't read is read on another.
 """
 
 from __future__ import annotations
@@ -247,7 +246,7 @@ class Flow:
         if broken and first:
             chunk.failures += 1
             if chunk.failures >= _MAX_FAILURES:
-                names = f"{chunk.sources[0].path} and {len(chunk.sources) - 1} more"
+                names = f"{chunk.sources[0].item.key!r} and {len(chunk.sources) - 1} more items"
                 raise JobError(
                     f"the network failed {chunk.failures} times, each time in a new process, over "
                     f"the frames of {names}: {_last_line(error)}"
@@ -306,7 +305,7 @@ class Flow:
             raise JobError(self._stalled(error)) from error
         line = f"its workers were lost again and again, lastly: {_last_line(error)}"
         return [
-            rejected(source, Rejection(stage, "killed", one_line(f"{source.path}: {line}")))
+            rejected(source, Rejection(stage, "killed", one_line(f"{source.item.key}: {line}")))
             for source in sources
         ]
 

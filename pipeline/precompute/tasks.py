@@ -52,20 +52,26 @@ def _decode(
     try:
         items, frames = decode_confined(sources, sampling, size, limits)
     except OSError as error:
-        items = [unavailable(source, error) for source in sources]
-        frames = np.zeros((0, size, size, 3), np.uint8)
+        items, frames = _none_of(sources, size, error)
     return Decoded(here(), items), frames
 
 
 def _examine(
     source: Source, sampling: Sampling, size: int, limits: Limits
 ) -> tuple[Decoded, NDArray[np.uint8]]:
-    """`examine`; where no process can be started, that is not the item's fault."""
+    """`examine`, likewise."""
     try:
         item, frames = examine(source, sampling, size, limits)
     except OSError as error:
-        item, frames = unavailable(source, error), np.zeros((0, size, size, 3), np.uint8)
+        (item,), frames = _none_of([source], size, error)
     return Decoded(here(), [item]), frames
+
+
+def _none_of(
+    sources: Sequence[Source], size: int, error: OSError
+) -> tuple[list[DecodedItem], NDArray[np.uint8]]:
+    none = np.zeros((0, size, size, 3), np.uint8)
+    return [unavailable(source, error) for source in sources], none
 
 
 def _write(
@@ -84,7 +90,7 @@ def _write(
 
 
 # What is tried again is the flow's to say, which knows where and how often: Ray would do so on any
-# node, and would start one that ends its process again.
+# node.
 decode_task: Any = ray.remote(num_cpus=1, num_returns=2, max_retries=0)(_decode)
 examine_task: Any = ray.remote(num_cpus=1, num_returns=2, max_retries=0)(_examine)
 write_task: Any = ray.remote(num_cpus=0, num_returns=2, max_retries=0)(_write)
