@@ -22,7 +22,7 @@ from ray.util.queue import Queue
 from training.reports import WorkerHung
 
 # Seconds between two beats, at most; the longest timeout is looked at as often.
-MAX_INTERVAL_S = 10.0
+MAX_INTERVAL_S = 2.0
 
 
 class Stage(IntEnum):
@@ -109,7 +109,7 @@ class Watchdog:
                 continue
             seen = self._seen[hung]
             waited = time.monotonic() - seen.since
-            await self._reports.put_async(WorkerHung(hung, seen.place[0], waited))
+            await self._reports.put_async(WorkerHung(hung, self._step_of(hung), waited))
             self._seen.clear()
             with contextlib.suppress(ray.exceptions.RayError):
                 ray.kill(seen.worker)
@@ -121,6 +121,13 @@ class Watchdog:
         last = min(self._seen, key=lambda rank: (self._seen[rank].place, self._seen[rank].since))
         waited = time.monotonic() - self._seen[last].since
         return last if waited > self._timeout_s else None
+
+    def _step_of(self, rank: int) -> int:
+        """The step that a worker is in. What it last told may be old, but none of the others is
+        past the start of a step before all have come there."""
+        others = (seen.place for other, seen in self._seen.items() if other != rank)
+        steps = (step - (stage <= Stage.STARTING) for step, stage in others)
+        return max(self._seen[rank].place[0], *steps, 0)
 
 
 def interval_of(timeout_s: float) -> float:

@@ -58,6 +58,10 @@ def start(*places: tuple[int, Stage]) -> tuple[Watchdog, Any]:
         (((7, Stage.COMPUTING), (7, Stage.LOADING), (7, Stage.COMPUTING)), 1, 7),
         (((40, Stage.MEASURING), (40, Stage.MEASURED)), 0, 40),
         (((41, Stage.STARTING), (40, Stage.MEASURED)), 1, 40),
+        # It has told nothing since it began: the other one tells what step it must be in.
+        (((9, Stage.STARTING), (0, Stage.STARTING)), 1, 8),
+        (((9, Stage.COMPUTING), (0, Stage.STARTING)), 1, 9),
+        (((5, Stage.COMPUTING),), 0, 5),
     ],
 )
 def test_the_worker_that_is_furthest_behind_is_ended(
