@@ -22,7 +22,8 @@ from pipeline.errors import SIGTERM_EXIT_CODE, JobError, Stopped, UserError
 from training.checkpoint import Checkpoint, Checkpoints
 from training.config import Recipe
 from training.data.dataset import open_dataset
-from training.data.source import DataSource, check_unchanged
+from training.data.pinning import check_there
+from training.data.source import DataSource
 from training.data.vocabularies import Vocabularies
 from training.loop import TrainingLoop
 from training.models.build import task_of
@@ -207,7 +208,7 @@ def _train_worker(config: dict[str, Any]) -> None:
     reports: Queue = config["reports"]
     torch.set_num_threads(config["num_threads"])
     context = ray.train.get_context()
-    check_unchanged(job.data)
+    check_there(job.data)
     ranks = Ranks(context.get_world_rank(), context.get_world_size())
     vocabularies = Vocabularies.from_json(job.vocabularies)
     task = task_of(job.recipe.model)
