@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from upath import UPath
 
 from jobs.importing import run_import
@@ -88,7 +90,9 @@ class SlotData:
         """Unpin all of it."""
         for path in (self._config.data.corpus, self._config.data.features):
             if path is not None and self.pin:
-                unpin(location(path), self.pin)
+                # A pin that stays costs a little room.
+                with suppress(OSError):
+                    unpin(location(path), self.pin)
 
     def _precompute(self, corpus: Corpus, store: UPath) -> PrecomputeReport:
         data = self._config.data

@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,8 +140,9 @@ class _Call:
             except Exception:
                 # It was not killed, and has learned nothing yet: the next call begins with what
                 # there is then, which may be mended.
-                if not slots.training_of(run.ref):
-                    data.let_go()
+                with suppress(UserError):  # that MLflow is away, too
+                    if not slots.training_of(run.ref):
+                        data.let_go()
                 raise
             failpoint("retrain_measured")
             return self._judge(run, data, measured, against)
@@ -150,7 +151,7 @@ class _Call:
         """What the slot learns from, and the tags that tell so: none where it was begun with it."""
         if begun:
             data = SlotData(self._config, begun.tags.get(slots.PIN, ""))
-            if data.is_there() or slots.training_of(begun.run):
+            if data.is_there() or self._goes_on(begun.run):
                 return {}, data
         self._on_step("looking for new data")
         data = SlotData(self._config, pin_new(self._config, self._slot))
@@ -169,7 +170,7 @@ class _Call:
     ) -> tuple[Measured, Measured | None]:
         """Train a challenger and measure it beside the champion. Needs a running Ray."""
         self._on_step(f"features of {self._config.data.corpus}")
-        if not slots.training_of(slot):
+        if not self._goes_on(slot):
             data.make_features()
         data.make_frozen_features()
         failpoint("retrain_precomputed")
@@ -267,7 +268,7 @@ class _Call:
             run, finished = begun
             if finished:
                 return run
-            if any((Path(chosen.checkpoints) / run.run_id).glob("checkpoint_*")):
+            if self._has_checkpoint(run):
                 self._on_step(f"going on with {run.name}")
                 with watching() as watch:
                     resume(
@@ -298,6 +299,15 @@ class _Call:
                 on_report=watch.on_report,
             )
         return result.run
+
+    def _goes_on(self, slot: RunRef) -> bool:
+        """Whether the slot's training is finished, or has a checkpoint to go on from."""
+        begun = slots.training_of(slot)
+        return begun is not None and (begun[1] or self._has_checkpoint(begun[0]))
+
+    def _has_checkpoint(self, run: RunRef) -> bool:
+        folder = Path(self._config.train.checkpoints) / run.run_id
+        return any(folder.glob("checkpoint_*"))
 
     def _measure(self, run: RunRef) -> Measured:
         """What a run scores on the frozen examples, measured where it has not been."""

@@ -36,7 +36,7 @@ def precomputed(monkeypatch: pytest.MonkeyPatch, stored: int, failed: int, publi
 
 @pytest.mark.parametrize(
     ("failed", "allowed", "refused"),
-    [(2, 0.1, False), (3, 0.1, True), (1, 0, True), (20, 1, False)],
+    [(2, 0.1, False), (3, 0.1, True), (1, 0, True), (19, 0.95, False)],
 )
 def test_more_items_in_quarantine_than_allowed_end_a_slot(
     failed: int, allowed: float, refused: bool, clips: Path, monkeypatch: pytest.MonkeyPatch
