@@ -154,24 +154,36 @@ def make_token() -> None:
     Ray would make one too, for every user of the machine to read.
 
     Raises:
-        UserError: there is a file for it, and no token in that.
+        UserError: there is a file for it, and no token in that; or it can't be written.
     """
     if _has_token():
         return
     from ray._private.authentication.authentication_token_setup import AuthenticationTokenLoader
 
     file = Path.home() / ".ray" / "auth_token"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    whole = file.with_name(f"auth_token.{secrets.token_hex(4)}")
-    with os.fdopen(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
-        opened.write(secrets.token_hex(32))
-    # Of two that make one at the same time the first wins, and nobody reads half a token.
-    with suppress(FileExistsError):
-        file.hardlink_to(whole)
-    whole.unlink()
+    try:
+        _write_token(file)
+    except OSError as error:
+        raise UserError(
+            f"{file}: {error.strerror or error}: Ray's token can't be kept there; give it in the "
+            'environment: export RAY_AUTH_TOKEN="$(openssl rand -hex 32)"'
+        ) from error
     AuthenticationTokenLoader.instance().reset_cache()
     if not _has_token():
         raise UserError(f"{file}: no token in it")
+
+
+def _write_token(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    whole = file.with_name(f"auth_token.{secrets.token_hex(4)}")
+    try:
+        with os.fdopen(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+            opened.write(secrets.token_hex(32))
+        # Of two that make one at the same time the first wins, and nobody reads half a token.
+        with suppress(FileExistsError):
+            file.hardlink_to(whole)
+    finally:
+        whole.unlink(missing_ok=True)
 
 
 def _has_token() -> bool:

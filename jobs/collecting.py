@@ -31,16 +31,23 @@ def collect_garbage(
         list[str] | None,
         typer.Option(metavar="SNAPSHOT", help="Another snapshot that stays; may be repeated."),
     ] = None,
+    release: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PIN", help="Of a run that will never go on; may be repeated."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be removed.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Remove what the current snapshot of a store, and those kept, do not name."""
+    """Remove what the current snapshot of a store, and those kept, do not name.
+
+    A training or a retraining that is not finished pins its snapshot, which stays.
+    """
     from pipeline.collect import collect
 
     with console.bar("removing") as bar:
-        collected = collect(store, keep or (), dry_run, bar.update)
+        collected = collect(store, keep or (), dry_run, release or (), bar.update)
     found = {kind: pile for kind, pile in collected.removed.items() if pile.num_files}
     num_files = sum(pile.num_files for pile in found.values())
     num_bytes = sum(pile.num_bytes for pile in found.values())
@@ -57,12 +64,15 @@ def collect_garbage(
         f"{'would be ' if dry_run else ''}removed; snapshot {collected.current} stays"
         + (f" with {others} other{'s' * (others > 1)}" if others else "")
     )
+    for pin, snapshot in collected.pinned.items():
+        console.say(f"{snapshot} is pinned by {pin}, which is not finished (--release {pin})")
     if json:
         console.result(
             {
                 "store": str(store),
                 "snapshot": collected.current,
                 "kept": list(collected.kept),
+                "pinned": collected.pinned,
                 "dry_run": dry_run,
                 "files": num_files,
                 "bytes": num_bytes,

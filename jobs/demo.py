@@ -32,6 +32,7 @@ def demo(
     from pipeline.precompute import PrecomputeOptions
     from training.config import load_recipe
     from training.experiment import train
+    from training.tracking.sqlite import sqlite_uri
 
     began = time.perf_counter()
     corpus, store = workdir / "corpus", workdir / "features"
@@ -48,7 +49,7 @@ def demo(
                 corpus,
                 store,
                 workers=min(2, os.cpu_count() or 1),
-                tracking_uri=f"sqlite:///{(workdir / 'mlflow.db').absolute()}",
+                tracking_uri=sqlite_uri(workdir / "mlflow.db"),
                 checkpoints=workdir / "checkpoints",
                 on_start=watch.on_start,
                 on_report=watch.on_report,

@@ -141,7 +141,7 @@ def _as_told(
 def _as_before(run: str, settings: list[str], tracking_uri: str) -> _Asked:
     """What a run was asked for, of the same data."""
     from training.config import change_recipe
-    from training.data.source import check_unchanged
+    from training.data.pinning import check_unchanged
     from training.experiment import logged_job
     from training.tracking.run import resolve_run
 

@@ -17,6 +17,7 @@ from pipeline.errors import UserError
 from pipeline.failpoints import failpoint
 from pipeline.location import is_local, sync_folder
 from pipeline.lock import only_writer
+from pipeline.pins import pinned_snapshots, unpin
 from pipeline.shards import SUFFIXES
 from pipeline.snapshot import Snapshot, load_snapshot, read_snapshot
 
@@ -50,12 +51,14 @@ class Collected:
     Attributes:
         current: the id of the current snapshot.
         kept: the ids of all snapshots that stayed, the current one first.
+        pinned: the ids of those that a pin names, by its name.
         removed: by kind, every one of KINDS.
         dry_run: whether nothing was removed.
     """
 
     current: str
     kept: tuple[str, ...]
+    pinned: dict[str, str]
     removed: dict[str, Pile]
     dry_run: bool
 
@@ -118,23 +121,26 @@ def collect(
     store: UPath,
     keep: Sequence[str] = (),
     dry_run: bool = False,
+    release: Sequence[str] = (),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Collected:
     """Remove every file of a store that no snapshot worth keeping names.
 
-    What stays: the current snapshot, those in `keep`, their shards, and what a call that died after
-    the current snapshot was published had finished: its notes and their shards. Files that no part
+    What stays: the current snapshot, those in `keep` or pinned by a run that is not finished, their
+    shards, and what a call that died after the current snapshot was published had finished: its
+    notes and their shards. Files that no part
     of this program writes stay too.
 
     Args:
         store: whose lock is held meanwhile.
         keep: ids of other snapshots that stay.
         dry_run: whether files are only counted.
+        release: names of pins that no longer count, and go.
         on_progress: told how many files of how many are gone.
 
     Raises:
-        UserError: there is no store, it has no snapshot of an id, another process writes to it, or
-            what is to be kept is damaged. Nothing is removed then.
+        UserError: there is no store, it has no snapshot of an id or no pin of a name, another
+            process writes to it, or what is to be kept is damaged. Nothing is removed then.
         JobError: another process took the store over meanwhile.
     """
     pointer = store / "CURRENT"
@@ -146,12 +152,25 @@ def collect(
             store.fs.invalidate_cache()
         current = pointer.read_text().strip()
         require_snapshots(store, keep)
-        kept = tuple(dict.fromkeys([current, *keep]))
+        pins = _pins(store, release)
+        kept = tuple(dict.fromkeys([current, *keep, *pins.values()]))
         todo = _unnamed(store, kept)
         if not dry_run:
+            for pin in release:
+                unpin(store, pin)
             _remove(store, todo, still_mine, on_progress)
     removed = {kind: Pile(len(f), sum(file.num_bytes for file in f)) for kind, f in todo.items()}
-    return Collected(current, kept, removed, dry_run)
+    return Collected(current, kept, pins, removed, dry_run)
+
+
+def _pins(store: UPath, release: Sequence[str]) -> dict[str, str]:
+    """The pinned snapshots that are there, by the names of the pins that still count."""
+    pins = pinned_snapshots(store)
+    for name in release:
+        if name not in pins:
+            raise UserError(f"{store}: has no pin {name!r}, allowed: {', '.join(pins) or 'none'}")
+    there = {file.name.removesuffix(".parquet") for file in _tables(store, "snapshots")}
+    return {n: found for n, found in pins.items() if n not in release and found in there}
 
 
 def _unnamed(store: UPath, kept: tuple[str, ...]) -> dict[str, list[_File]]:

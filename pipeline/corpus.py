@@ -29,6 +29,10 @@ from pipeline.location import AnyPath, is_url, location, write_whole
 
 Kind = Literal["video", "image"]
 
+TABLES = ("items.parquet", "examples.parquet")
+# The folder of a corpus, or of a store, in which what is pinned lies: see `pipeline.pins`.
+PINS = "pins"
+
 ITEM_SCHEMA = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),
@@ -113,6 +117,9 @@ class Corpus:
 
     Args:
         path: of the folder, or its URL.
+        pin: the name of a pin: the tables are those that it keeps, the items' files stay where
+            they are. Without one, or where it is gone, they are as they are now: who needs those of
+            a fingerprint compares it.
 
     Attributes:
         path: as given.
@@ -122,10 +129,12 @@ class Corpus:
         UserError: the folder is not a corpus.
     """
 
-    def __init__(self, path: AnyPath | str) -> None:
+    def __init__(self, path: AnyPath | str, pin: str | None = None) -> None:
         self.path = location(path)
-        self._items_file = self.path / "items.parquet"
-        self._examples_file = self.path / "examples.parquet"
+        tables = self.path
+        if pin and all((self.path / PINS / pin / name).is_file() for name in TABLES):
+            tables = self.path / PINS / pin
+        self._items_file, self._examples_file = (tables / name for name in TABLES)
         self.target_language: str | None = None
         for file, schema in (
             (self._items_file, ITEM_SCHEMA),

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-=======
-import math
->>>>>>> new-machine
 import struct
 import zlib
 from dataclasses import dataclass
@@ -21,11 +17,8 @@ from pipeline.clips import plan_clips
 from pipeline.containers import ProbeError
 from pipeline.corpus import Item
 from pipeline.faults import is_machine_fault
-<<<<<<< HEAD
 from pipeline.images import decode_still
 from pipeline.pictures import ANIMATION_FORMATS, HEAD_BYTES, picture_format
-=======
->>>>>>> new-machine
 from pipeline.probe import Track, probe, verify
 from pipeline.sampling import Sampling, select_frames
 

@@ -17,7 +17,8 @@ from training.check import check_recipe
 from training.checkpoint import Checkpoint
 from training.config import Recipe, parse_recipe
 from training.data.dataset import Dataset, open_dataset
-from training.data.source import DataSource, check_unchanged, describe_data, lines_of, texts_of
+from training.data.pinning import check_there, pinned, unpin_data
+from training.data.source import DataSource, describe_data, lines_of, texts_of
 from training.data.task import Task
 from training.data.vocabularies import Vocabularies, train_vocabularies
 from training.description import inputs_of, params_of
@@ -31,6 +32,7 @@ from training.scoring import MODEL_ARTIFACT, load_trained, log_evaluation, measu
 from training.tracking.plots import gradient_flow_plot, learning_curves
 from training.tracking.run import RunRef, TrackedRun, download, reopen, resolve_run
 from training.tracking.served import write_mlflow_model
+from training.tracking.store import check_store
 from training.trained import TrainedModel, sizes_of
 from training.trainer import TrainingJob, fit
 from training.transfer import Transfer, transfer
@@ -68,11 +70,15 @@ def train(
     name: str | None = None,
     init_from: str | None = None,
     tags: Mapping[str, str] | None = None,
+    pin: str | None = None,
     on_start: Callable[[RunRef], None] = lambda _: None,
     on_transfer: Callable[[Transfer], None] = lambda _: None,
     on_report: Callable[[Report], None] = lambda _: None,
 ) -> TrainingResult:
     """Train a recipe on a corpus, as a new run.
+
+    The corpus and the snapshot of the features are pinned until the run is finished: after a stop
+    it can go on with them, whatever has come in since.
 
     Args:
         recipe: what to do.
@@ -85,6 +91,7 @@ def train(
         init_from: a run, its name, or a model of the registry, whose weights to begin with as far
             as they fit.
         tags: of the run, beside its own.
+        pin: the name of what the caller has pinned, and unpins; None pins what there is now.
         on_start: told the run as soon as there is one.
         on_transfer: told what fits of `init_from`.
         on_report: told how it goes.
@@ -94,54 +101,58 @@ def train(
         JobError: the training failed; the run says so too.
     """
     task = task_of(recipe.model)
-    data = describe_data(corpus, features, task.sees)
-    vocabularies = train_vocabularies(recipe, *texts_of(corpus, "train", task))
-    # A mistake ends here, before there is a run.
-    check_recipe(recipe)
-    cpus_per_worker(workers)
-    warnings = _warnings(data, recipe, task, vocabularies)
-    for warning in warnings:
-        on_report(Warned(warning))
-    sizes = sizes_of(vocabularies, data)
-    all_tags = {**(tags or {}), "recipe": recipe.name}
-    if warnings:
-        all_tags["warnings"] = "; ".join(warnings)
-    params = params_of(recipe, sizes, workers)
-    begun = None
-    if init_from is not None:
-        source = resolve_run(init_from, tracking_uri)
-        begun = _begin_from(source, recipe, vocabularies, data)
-        on_transfer(begun)
-        all_tags["init_from"] = params["init_from"] = source.run_id
-    run = TrackedRun.start(
-        tracking_uri,
-        EXPERIMENT,
-        name or f"{recipe.name}-{datetime.now():%Y%m%d-%H%M%S}",
-        params=params,
-        tags=all_tags,
-        inputs=inputs_of(data),
-        checkpoints=checkpoints,
-    )
-    # Workers have folders of their own.
-    kept = checkpoints.absolute()
-    initial = begun.tensors if begun else {}
-    job = TrainingJob(
-        run.run_id,
-        recipe,
-        vocabularies.to_json(),
-        data,
-        kept,
-        workers,
-        initial,
-        all_tags.get("init_from"),
-    )
-    with run:
-        run.environment()
-        _log_job(run, job)
-        if begun:
-            run.text("transfer.json", begun.to_json())
-        on_start(run.ref)
-        return _train(job, run, on_report)
+    called = name or f"{recipe.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    check_store(tracking_uri)
+    with pinned(corpus, features, called, pin) as held:
+        data = describe_data(corpus, features, task.sees, held.name)
+        vocabularies = train_vocabularies(recipe, *texts_of(corpus, "train", task, data.pin))
+        # A mistake ends here, before there is a run.
+        check_recipe(recipe)
+        cpus_per_worker(workers)
+        warnings = _warnings(data, recipe, task, vocabularies)
+        for warning in warnings:
+            on_report(Warned(warning))
+        sizes = sizes_of(vocabularies, data)
+        all_tags = {**(tags or {}), "recipe": recipe.name}
+        if warnings:
+            all_tags["warnings"] = "; ".join(warnings)
+        params = params_of(recipe, sizes, workers)
+        begun = None
+        if init_from is not None:
+            source = resolve_run(init_from, tracking_uri)
+            begun = _begin_from(source, recipe, vocabularies, data)
+            on_transfer(begun)
+            all_tags["init_from"] = params["init_from"] = source.run_id
+        run = TrackedRun.start(
+            tracking_uri,
+            EXPERIMENT,
+            called,
+            params=params,
+            tags=all_tags,
+            inputs=inputs_of(data),
+            checkpoints=checkpoints,
+        )
+        # Workers have folders of their own.
+        kept = checkpoints.absolute()
+        held.checkpoints = kept / run.run_id
+        initial = begun.tensors if begun else {}
+        job = TrainingJob(
+            run.run_id,
+            recipe,
+            vocabularies.to_json(),
+            data,
+            kept,
+            workers,
+            initial,
+            all_tags.get("init_from"),
+        )
+        with run:
+            run.environment()
+            _log_job(run, job)
+            if begun:
+                run.text("transfer.json", begun.to_json())
+            on_start(run.ref)
+            return _train(job, run, on_report)
 
 
 def _warnings(
@@ -186,6 +197,7 @@ def resume(
     tracking_uri: str,
     changes: Mapping[str, int | None],
     workers: int | None = None,
+    unpin: bool = True,
     on_start: Callable[[RunRef], None] = lambda _: None,
     on_report: Callable[[Report], None] = lambda _: None,
 ) -> TrainingResult:
@@ -196,11 +208,12 @@ def resume(
         tracking_uri: MLflow's.
         changes: fields of the recipe's training section that may differ: `epochs`, `max_steps`.
         workers: another number of workers than before, or None.
+        unpin: whether what is pinned for the run is let go of when it is finished.
         on_start: told the run.
         on_report: told how it goes.
 
     Raises:
-        UserError: there is no such run, or its data has changed since.
+        UserError: there is no such run, or its data has changed since and was not pinned.
         JobError: the training failed.
     """
     ref = resolve_run(spec, tracking_uri)
@@ -208,7 +221,7 @@ def resume(
     settings = job.recipe.training.model_dump() | dict(changes)
     recipe = parse_recipe(job.recipe.model_dump() | {"training": settings}, "--set")
     check_recipe(recipe)
-    check_unchanged(job.data)
+    check_there(job.data)
     job = replace(job, recipe=recipe, workers=workers or job.workers)
     cpus_per_worker(job.workers)
     if not any((job.checkpoints / ref.run_id).glob("checkpoint_*")):
@@ -216,7 +229,10 @@ def resume(
     with reopen(ref, running=True) as run:
         _log_job(run, job)
         on_start(ref)
-        return _train(job, run, on_report)
+        result = _train(job, run, on_report)
+    if unpin:
+        unpin_data(job.data)
+    return result
 
 
 def logged_job(ref: RunRef) -> TrainingJob:
@@ -289,7 +305,9 @@ def _train(
     if progress.history:
         run.figure("learning_curves", learning_curves(progress.history, progress.best_epoch))
     if isinstance(trained.model, LanguageModel):
-        lines = trained.vocabularies.target.encode_all(list(lines_of(trained.data.corpus, "val")))
+        lines = trained.vocabularies.target.encode_all(
+            list(lines_of(trained.data.corpus, "val", trained.data.pin))
+        )
         if flows := compare_on_text(trained.model, lines, job.recipe.training.seed):
             run.figure("gradient_flow", gradient_flow_plot(flows))
     with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,7 @@ def _manifest(job: CorpusJob, trained: TrainedModel, num_answers: int) -> dict[s
         # A run that was resumed tells otherwise.
         "weights": hashlib.sha256(save_tensors(trained.model.state_dict())).hexdigest(),
         "search": trained.recipe.search.model_dump(),
-        "data": asdict(job.data),
+        "data": job.data.facts(),
         "split": job.split,
         "question": job.question,
         "nbest": job.nbest,

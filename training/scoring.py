@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 from upath import UPath
@@ -215,7 +213,7 @@ def log_evaluation(
         prefix += f"_{name}_{setting}"
     if others:
         prefix += f"/ensemble_of_{1 + len(others)}"
-    stamp = f"{prefix}/{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
+    stamp = f"{prefix}/{run.new_stamp(EVALUATIONS)}"
     scores = evaluation.scores
     tokenizer = choose_tokenizer(
         str((changed or {}).get("tokenizer", trained.recipe.evaluation.tokenizer)),
@@ -226,7 +224,7 @@ def log_evaluation(
         "split": evaluation.split,
         "num_examples": evaluation.num_examples,
         "num_left_out": evaluation.num_left_out,
-        "data": asdict(data),
+        "data": data.facts(),
         "search": search.model_dump(),
         "ensemble": [run.run_id, *others],
         **({} if predictions is None else {"predictions": predictions}),

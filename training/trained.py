@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -98,7 +98,7 @@ class TrainedModel:
                 "vocabularies.json": self.vocabularies.to_json().encode(),
                 "recipe.json": self.recipe.model_dump_json(indent=1).encode(),
                 "training.json": json.dumps(
-                    {"data": asdict(self.data), "step": self.step}, indent=1
+                    {"data": self.data.facts(), "step": self.step}, indent=1
                 ).encode(),
             },
         )

@@ -23,7 +23,8 @@ from pipeline.errors import SIGTERM_EXIT_CODE, JobError, Stopped, UserError
 from training.checkpoint import Checkpoint, Checkpoints, NoSpaceError
 from training.config import Recipe
 from training.data.dataset import open_dataset
-from training.data.source import DataSource, check_unchanged
+from training.data.pinning import check_there
+from training.data.source import DataSource
 from training.data.vocabularies import Vocabularies
 from training.failures import Budget, Failures, explain, found_by_a_worker
 from training.loop import TrainingLoop
@@ -204,7 +205,7 @@ def _train_worker(config: dict[str, Any]) -> None:
     ranks, pulse = Ranks(context.get_world_rank(), context.get_world_size()), Pulse()
     with watched(config["watchdog"], ranks.rank, pulse, job.recipe.training.step_timeout_s):
         check_versions(ranks.gather(versions_here()))
-        check_unchanged(job.data)
+        check_there(job.data)
         _train(job, ranks, pulse, config["reports"], config["stop"])
 
 

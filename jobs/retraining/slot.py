@@ -10,31 +10,25 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.cluster import cluster
-from jobs.importing import run_import
-from jobs.precompute import run_precompute
 from jobs.retraining.config import RetrainConfig, place
+from jobs.retraining.data import SlotData, pin_new
 from jobs.retraining.hooks import tell
 from jobs.watch import watching
-from pipeline.corpus import Corpus
-from pipeline.errors import JobError, UserError
+from pipeline.errors import UserError
 from pipeline.failpoints import failpoint
-from pipeline.limits import Limits
 from pipeline.location import location
 from pipeline.lock import only_writer
-from pipeline.plan import make_plan
-from pipeline.precompute import PrecomputeOptions
-from pipeline.sampling import Uniform
-from pipeline.snapshot import current_snapshot
 from training.config import flatten, load_recipe
 from training.data.source import describe_data
 from training.experiment import resume, train
 from training.scoring import evaluate_run, load_trained
 from training.tracking import moves, registry, slots
+from training.tracking.arbiter import only_one
 from training.tracking.compare import Measured, find_newest, read_newest
 from training.tracking.gate import Decision, decide
 from training.tracking.run import RunRef, TrackedRun, reopen, resolve_run
@@ -88,8 +82,11 @@ def retrain(
         JobError: a step failed; the next call goes on there.
     """
     _check_slot(slot)
-    call = _Call(config, slot, tracking_uri, on_step)
-    with only_writer(location(config.train.checkpoints) / f"{config.model}.retraining"):
+    with (
+        only_writer(location(config.train.checkpoints) / f"{config.model}.retraining"),
+        only_one(config.model, slots.EXPERIMENT, tracking_uri, on_step) as check_held,
+    ):
+        call = _Call(config, slot, tracking_uri, on_step, check_held)
         begun = slots.find_slot(config.model, slot, tracking_uri)
         if begun and begun.outcome:
             return call.again(begun, begun.outcome)
@@ -111,12 +108,14 @@ class _Call:
         slot: str,
         tracking_uri: str,
         on_step: Callable[[str], None],
+        check_held: Callable[[], None],
     ) -> None:
         self._config, self._slot, self._uri = config, slot, tracking_uri
-        self._on_step = on_step
+        self._on_step, self._check_held = on_step, check_held
 
     def again(self, slot: slots.Slot, outcome: str) -> Outcome:
         """What came of a slot that an earlier call finished; whom that did not tell is told."""
+        SlotData(self._config, slot.tags.get(slots.PIN, "")).let_go()
         found = self._outcome(slot.run, outcome, slot.tags[slots.REASONS], before=True)
         if slots.HOOKED not in slot.tags:
             self._tell(slot.run, found)
@@ -124,36 +123,73 @@ class _Call:
 
     def run(self, begun: slots.Slot | None, if_new: bool, address: str | None) -> Outcome:
         """Do a slot, or what is left of one that was begun."""
-        config = self._config
-        self._on_step("looking for new data")
-        corpus = self._corpus()
-        fingerprint = corpus.fingerprint()
-        known = slots.newest_corpus(config.model, self._uri)
-        nothing_new = if_new and known == fingerprint and self._has_features(corpus)
         champion = self._champion(begun)
-        with self._begin(begun, fingerprint, champion) as run:
-            if nothing_new:
-                return self._end(run, NOTHING_NEW, ("no item or example is new or changed",))
-            with cluster(address):
-                self._precompute(corpus)
-                failpoint("retrain_precomputed")
-                challenger = self._train(run.ref, champion)
-                failpoint("retrain_trained")
-                measured = self._measure(challenger)
-                against = self._measure(champion) if champion else None
+        tags, data = self._data(begun, if_new)
+        try:
+            run = self._begin(begun, tags, champion)
+        except BaseException:
+            if tags:
+                data.let_go()
+            raise
+        with run:
+            if (tags or (begun.tags if begun else {})).get(slots.NEW) == "no":
+                return self._end(run, data, NOTHING_NEW, ("no item or example is new or changed",))
+            try:
+                with cluster(address):
+                    measured, against = self._challenge(run.ref, data, champion)
+            except Exception:
+                # It was not killed, and has learned nothing yet: the next call begins with what
+                # there is then, which may be mended.
+                with suppress(UserError):  # that MLflow is away, too
+                    if not slots.training_of(run.ref):
+                        data.let_go()
+                raise
             failpoint("retrain_measured")
-            return self._judge(run, measured, against)
+            return self._judge(run, data, measured, against)
+
+    def _data(self, begun: slots.Slot | None, if_new: bool) -> tuple[dict[str, str], SlotData]:
+        """What the slot learns from, and the tags that tell so: none where it was begun with it."""
+        if begun:
+            data = SlotData(self._config, begun.tags.get(slots.PIN, ""))
+            if data.is_there() or self._goes_on(begun.run):
+                return {}, data
+        self._on_step("looking for new data")
+        data = SlotData(self._config, pin_new(self._config, self._slot))
+        try:
+            fingerprint = data.corpus.fingerprint()
+            known = slots.newest_corpus(self._config.model, self._uri)
+            is_new = not if_new or known != fingerprint or not data.has_features()
+        except BaseException:
+            data.let_go()
+            raise
+        new = "yes" if is_new else "no"
+        return {slots.CORPUS: fingerprint, slots.PIN: data.pin, slots.NEW: new}, data
+
+    def _challenge(
+        self, slot: RunRef, data: SlotData, champion: RunRef | None
+    ) -> tuple[Measured, Measured | None]:
+        """Train a challenger and measure it beside the champion. Needs a running Ray."""
+        self._on_step(f"features of {self._config.data.corpus}")
+        if not self._goes_on(slot):
+            data.make_features()
+        data.make_frozen_features()
+        failpoint("retrain_precomputed")
+        challenger = self._train(slot, champion, data.pin)
+        failpoint("retrain_trained")
+        return self._measure(challenger), self._measure(champion) if champion else None
 
     def _begin(
-        self, begun: slots.Slot | None, fingerprint: str, champion: RunRef | None
+        self, begun: slots.Slot | None, tags: dict[str, str], champion: RunRef | None
     ) -> TrackedRun:
         """A slot's run: the one that an earlier call began, else a new one."""
         if begun:
-            return reopen(begun.run, running=True)
+            run = reopen(begun.run, running=True)
+            if tags:
+                run.tags(tags)
+            return run
         config = self._config
-        tags = {slots.CORPUS: fingerprint}
         if champion:
-            tags[slots.CHAMPION] = champion.run_id
+            tags = {**tags, slots.CHAMPION: champion.run_id}
         params = {**_flat(config), **flatten(load_recipe(config.train.recipe, config.train.set))}
         return slots.begin_slot(config.model, self._slot, tags, params, self._uri)
 
@@ -164,7 +200,9 @@ class _Call:
         run_id = begun.tags.get(slots.CHAMPION)
         return resolve_run(run_id, self._uri) if run_id else None
 
-    def _judge(self, run: TrackedRun, challenger: Measured, champion: Measured | None) -> Outcome:
+    def _judge(
+        self, run: TrackedRun, data: SlotData, challenger: Measured, champion: Measured | None
+    ) -> Outcome:
         model = self._config.model
         self._on_step("the gate")
         decision = decide(challenger, champion, self._config.gate)
@@ -176,19 +214,24 @@ class _Call:
             run.metrics(
                 {f"champion/{name}": v for name, v in champion.record.how["scores"].items()}, 0
             )
+        # Of two hosts, one that was cut off for a while moves nothing.
+        self._check_held()
         why = f"slot {self._slot}: {_why(decision)}"[: moves.MAX_WHY]
         if decision.promote:
             registry.promote(challenger.run, model, why)
         else:
             registry.refuse(challenger.run, model, why)
         failpoint("retrain_moved")
-        return self._end(run, PROMOTED if decision.promote else REFUSED, decision.reasons)
+        return self._end(run, data, PROMOTED if decision.promote else REFUSED, decision.reasons)
 
-    def _end(self, run: TrackedRun, outcome: str, reasons: tuple[str, ...]) -> Outcome:
+    def _end(
+        self, run: TrackedRun, data: SlotData, outcome: str, reasons: tuple[str, ...]
+    ) -> Outcome:
         text = "\n".join(reasons)
         shown = html.escape(text, quote=False)
         run.tags({slots.OUTCOME: outcome, slots.REASONS: text, "mlflow.note.content": shown})
         run.finish()
+        data.let_go()
         told = self._outcome(run.ref, outcome, text)
         self._tell(run.ref, told)
         return told
@@ -217,44 +260,7 @@ class _Call:
                 tell(self._config.hooks.failed, failed)
             raise
 
-    def _corpus(self) -> Corpus:
-        data = self._config.data
-        if data.format is not None:
-            run_import(data.format, [location(one) for one in data.source], location(data.corpus))
-        return Corpus(location(data.corpus))
-
-    def _has_features(self, corpus: Corpus) -> bool:
-        """Whether no item's file is new or changed since its features were made."""
-        store = place(self._config.data.features)
-        if store is None:
-            return True
-        last = current_snapshot(store)
-        if last is None:
-            return False
-        return not len(make_plan(corpus, store, last, last.fingerprint, 1, Limits()).todo_rows)
-
-    def _precompute(self, corpus: Corpus) -> None:
-        data, frozen = self._config.data, self._config.frozen
-        for source, path in (
-            (corpus, place(data.features)),
-            (Corpus(location(frozen.corpus)), place(frozen.features)),
-        ):
-            if path is None:
-                continue
-            self._on_step(f"features of {source.path}")
-            report = run_precompute(source, path, self._precompute_options())
-            failed = len(report.quarantined)
-            if failed > data.allow_failed * (failed + report.stored):
-                raise JobError(
-                    f"{path}: {failed} of {failed + report.stored} items in quarantine, allowed: a "
-                    f"share of {data.allow_failed:g} (`intertitle inspect {path} --quarantine`)"
-                )
-
-    def _precompute_options(self) -> PrecomputeOptions:
-        data = self._config.data
-        return PrecomputeOptions(data.backbone, Uniform(data.frames), features=data.kind)
-
-    def _train(self, slot: RunRef, champion: RunRef | None) -> RunRef:
+    def _train(self, slot: RunRef, champion: RunRef | None, pin: str) -> RunRef:
         """The slot's training: done before, gone on with, or new."""
         chosen = self._config.train
         begun = slots.training_of(slot)
@@ -262,11 +268,15 @@ class _Call:
             run, finished = begun
             if finished:
                 return run
-            if any((Path(chosen.checkpoints) / run.run_id).glob("checkpoint_*")):
+            if self._has_checkpoint(run):
                 self._on_step(f"going on with {run.name}")
                 with watching() as watch:
                     resume(
-                        run.run_id, tracking_uri=self._uri, changes={}, on_report=watch.on_report
+                        run.run_id,
+                        tracking_uri=self._uri,
+                        changes={},
+                        unpin=False,
+                        on_report=watch.on_report,
                     )
                 return run
             slots.abandon(run)
@@ -283,11 +293,21 @@ class _Call:
                 name=f"{self._config.model}-{self._slot}-challenger",
                 init_from=from_champion.run_id if from_champion else None,
                 tags={slots.PARENT: slot.run_id},
+                pin=pin or None,
                 on_start=watch.on_start,
                 on_transfer=watch.on_transfer,
                 on_report=watch.on_report,
             )
         return result.run
+
+    def _goes_on(self, slot: RunRef) -> bool:
+        """Whether the slot's training is finished, or has a checkpoint to go on from."""
+        begun = slots.training_of(slot)
+        return begun is not None and (begun[1] or self._has_checkpoint(begun[0]))
+
+    def _has_checkpoint(self, run: RunRef) -> bool:
+        folder = Path(self._config.train.checkpoints) / run.run_id
+        return any(folder.glob("checkpoint_*"))
 
     def _measure(self, run: RunRef) -> Measured:
         """What a run scores on the frozen examples, measured where it has not been."""

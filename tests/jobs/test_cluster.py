@@ -47,6 +47,17 @@ def test_who_has_no_token_is_told_where_it_has_to_be(
     assert line.startswith(f"intertitle: {told}")
 
 
+def test_where_a_token_can_not_be_kept_its_variable_is_named(person: Person) -> None:
+    home = person.folder / "home"
+    home.touch()
+    ended = person.run("cluster", "up", "--port", *free_ports(1), HOME=str(home))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        f"intertitle: {home}/.ray/auth_token: Not a directory: Ray's token can't be kept there; "
+        'give it in the environment: export RAY_AUTH_TOKEN="$(openssl rand -hex 32)"\n'
+    )
+
+
 def test_a_token_is_made_once_and_for_its_user_alone(
     person: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:

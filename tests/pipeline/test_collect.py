@@ -18,8 +18,9 @@ from pipeline.collect import collect, list_snapshots
 from pipeline.errors import JobError, UserError
 from pipeline.failpoints import VARIABLE
 from pipeline.fingerprint import Fingerprint
-from pipeline.location import is_local, location
+from pipeline.location import is_local, location, write_whole
 from pipeline.lock import only_writer
+from pipeline.pins import pinned_snapshots
 from pipeline.shards import ItemFeatures, write_shard
 from pipeline.snapshot import ItemRecord, Snapshot, publish, table_of, write_snapshot
 from pipeline.store import FeatureStore
@@ -149,6 +150,22 @@ def test_a_snapshot_that_is_kept_stays_with_its_shards(store: UPath, scratch: Pa
     assert {found.id for found in list_snapshots(store) if found.is_readable} == {ids[0], ids[-1]}
     assert FeatureStore(store, ids[0]).features("b").shape == (2, 3)
     read_all(store, "cd")
+
+
+def test_a_pinned_snapshot_stays_until_its_pin_goes(store: UPath, scratch: Path) -> None:
+    ids, _ = untidy(store, scratch)
+    for name, snapshot in (("run-1", ids[0]), ("run-2", "gone long ago")):
+        write_whole(store / "pins" / name, lambda file, s=snapshot: file.write(f"{s}\n".encode()))
+    collected = collect(store)
+    assert (collected.kept, collected.pinned) == ((ids[-1], ids[0]), {"run-1": ids[0]})
+    assert FeatureStore(store, ids[0]).features("b").shape == (2, 3)
+
+    with pytest.raises(UserError, match="has no pin 'run-3', allowed: run-1, run-2"):
+        collect(store, release=["run-3"])
+    assert collect(store, release=["run-1"], dry_run=True).removed["snapshots"].num_files == 1
+    assert (store / "pins" / "run-1").exists()
+    assert collect(store, release=["run-1"]).kept == (ids[-1],)
+    assert pinned_snapshots(store) == {"run-2": "gone long ago"}
 
 
 def test_the_work_of_a_call_that_died_stays(store: UPath, scratch: Path) -> None:

@@ -1,15 +1,18 @@
 """One training is one run of MLflow, with all that it was and became."""
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.collect import collect
 from pipeline.errors import UserError
+from pipeline.location import location
 from training.config import flatten
-from training.data.source import DataSource
+from training.data.source import DataSource, describe_data
 from training.evaluation.metrics import ALL_METRICS
 from training.experiment import resume, train
 from training.reports import EpochReport
@@ -193,6 +196,42 @@ def test_data_that_cannot_be_trained_on_is_refused_before_there_is_a_run(
     assert not (tmp_path / "mlflow.db").exists()
 
 
+def test_a_run_that_was_stopped_goes_on_with_the_data_it_began_with(
+    ray_cluster: None, tmp_path: Path
+) -> None:
+    """Where the corpus was overwritten, the store has another snapshot, and `gc` has run."""
+    data = write_data(tmp_path, coloured_things(40))
+    store = Path(features_of(data).path)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+
+    def stop(report: object) -> None:
+        if isinstance(report, EpochReport):
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError):
+        train(
+            small_recipe("s2vt", "training.epochs=2", "training.monitor=nats_per_token"),
+            Path(data.corpus),
+            store,
+            workers=1,
+            tracking_uri=uri,
+            checkpoints=tmp_path / "checkpoints",
+            name="stopped",
+            on_report=stop,
+        )
+    write_data(tmp_path / "new", coloured_things(60, seed=7))
+    shutil.copytree(tmp_path / "new" / "corpus", data.corpus, dirs_exist_ok=True)
+    write_features(tmp_path / "made", coloured_things(60, seed=7), weights="1")
+    shutil.copytree(tmp_path / "made", store, dirs_exist_ok=True)
+    collect(location(store))
+    assert describe_data(data.corpus, store, "pooled") != data
+
+    run = resume("stopped", tracking_uri=uri, changes={}).run
+    kept = load_trained(run).data
+    assert (kept.corpus_fingerprint, kept.features) == (data.corpus_fingerprint, data.features)
+    assert not (store / "pins").exists() and not (tmp_path / "corpus" / "pins").exists()
+
+
 def with_features(data: DataSource, **changes: str) -> DataSource:
     return replace(data, features=replace(features_of(data), **changes))
 
@@ -201,6 +240,7 @@ def with_features(data: DataSource, **changes: str) -> DataSource:
 def test_a_run_is_not_resumed_on_data_that_has_changed(
     trained: Trained, things: DataSource, field: str
 ) -> None:
+    told = "has no snapshot another" if field == "snapshot" else f"{field} was another"
     changed = replace(things, corpus_fingerprint="another")
     if field != "corpus_fingerprint":
         changed = with_features(things, **{field.removeprefix("features_"): "another"})
@@ -214,7 +254,7 @@ def test_a_run_is_not_resumed_on_data_that_has_changed(
     }
     with TrackedRun.start(trained.tracking_uri, "changed", field) as run:
         run.text("job/job.json", json.dumps(job))
-    with pytest.raises(UserError, match=rf"{field} was another"):
+    with pytest.raises(UserError, match=told):
         resume(field, tracking_uri=trained.tracking_uri, changes={})
 
 

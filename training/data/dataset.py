@@ -37,7 +37,7 @@ def open_dataset(
                 f"training.accumulate: {settings.accumulate}, allowed: 1 for running text, whose "
                 "lanes are read together"
             )
-        lines = vocabularies.target.encode_all(list(lines_of(source.corpus, split)))
+        lines = vocabularies.target.encode_all(list(lines_of(source.corpus, split, source.pin)))
         return StreamDataset(
             lines, max(1, settings.batch_tokens // settings.window), settings.window
         )
@@ -86,7 +86,7 @@ class Dataset:
         self.target_language = source.target_language
         self.warnings: tuple[str, ...] = ()
         self._split = split
-        examples = Corpus(source.corpus).examples(split)
+        examples = Corpus(source.corpus, source.pin).examples(split)
         self._store = _open_store(source.features) if source.features else None
         kept = [_can_be_seen(example, self._store, source.corpus) for example in examples]
         self.examples: tuple[Example, ...] = tuple(compress(examples, kept))

@@ -1,6 +1,6 @@
 """Where a training's data lies and what it is, and the texts that its vocabularies are built from.
 
-This module and `dataset` are the only ones of the training that touch the pipeline.
+This module, `dataset` and `pinning` are the only ones of the training that touch the pipeline.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import contextlib
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ from pipeline.files import (
 from pipeline.files import (
     Reading as Reading,
 )
-from pipeline.location import AnyPath
+from pipeline.location import AnyPath, location
+from pipeline.pins import pinned_snapshot
 from pipeline.source import Source
 from pipeline.store import FeatureStore
 from pipeline.strip import picture_strip
@@ -69,18 +70,26 @@ class DataSource:
         corpus_fingerprint: of every row of it.
         features: of its items; None for a task on text alone.
         target_language: of its targets, as `en`; None where the corpus does not name it.
+        pin: the name of the pin that keeps the corpus as it was; None reads it as it is now.
     """
 
     corpus: str
     corpus_fingerprint: str
     features: FeatureSource | None = None
     target_language: str | None = None
+    pin: str | None = None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DataSource:
-        """The inverse of `dataclasses.asdict`."""
+        """The inverse of `dataclasses.asdict`, and of `facts`."""
         features = values["features"]
         return cls(**{**values, "features": features and FeatureSource(**features)})
+
+    def facts(self) -> dict[str, Any]:
+        """What a model or an evaluation tells of its data: they outlive the pin."""
+        values = asdict(self)
+        del values["pin"]
+        return values
 
     @property
     def feature_dim(self) -> int:
@@ -88,8 +97,16 @@ class DataSource:
         return self.features.dim if self.features else 0
 
 
-def describe_data(corpus: AnyPath | str, features: AnyPath | str | None, sees: Sees) -> DataSource:
+def describe_data(
+    corpus: AnyPath | str, features: AnyPath | str | None, sees: Sees, pin: str | None = None
+) -> DataSource:
     """Look at a corpus and, for a task that sees, at a store.
+
+    Args:
+        corpus: its folder or URL.
+        features: of its items.
+        sees: what the task does.
+        pin: the name of what `pin_data` pinned; None looks at both as they are now.
 
     Raises:
         UserError: one of them is not what it should be, or is missing or not wanted.
@@ -98,14 +115,15 @@ def describe_data(corpus: AnyPath | str, features: AnyPath | str | None, sees: S
         raise UserError(f"--features {features}: this recipe reads text alone")
     if sees != "nothing" and features is None:
         raise UserError(f"--features: missing; this recipe sees {sees} features")
-    seen = None if features is None else _describe_features(features, sees)
-    source = Corpus(corpus)
+    seen = None if features is None else _describe_features(features, sees, pin)
+    source = Corpus(corpus, pin)
     path = str(source.path.absolute())
-    return DataSource(path, source.fingerprint(), seen, source.target_language)
+    return DataSource(path, source.fingerprint(), seen, source.target_language, pin)
 
 
-def _describe_features(features: AnyPath | str, sees: Sees) -> FeatureSource:
-    store = FeatureStore(features)
+def _describe_features(features: AnyPath | str, sees: Sees, pin: str | None) -> FeatureSource:
+    pinned = pinned_snapshot(location(features), pin) if pin else None
+    store = FeatureStore(features, pinned)
     found = store.snapshot.fingerprint
     if found.features != sees:
         raise UserError(
@@ -132,7 +150,7 @@ class Profile:
 
 def corpus_profile(data: DataSource) -> Profile:
     """How much a corpus holds, by split."""
-    corpus = Corpus(data.corpus)
+    corpus = Corpus(data.corpus, data.pin)
     examples = {f"{split}_examples": num for split, num in corpus.counts().items()}
     references = corpus.num_references()
     columns = {field.name: _type_name(field.type) for field in EXAMPLE_SCHEMA}
@@ -158,29 +176,6 @@ def features_profile(features: FeatureSource) -> Profile:
 
 def _type_name(kind: pa.DataType) -> str:
     return f"array({kind.value_type})" if pa.types.is_list(kind) else str(kind)
-
-
-def check_unchanged(data: DataSource) -> None:
-    """Make sure that a corpus and a store are still what they were when a run began.
-
-    Raises:
-        UserError: one of them has changed.
-    """
-    corpus = Corpus(data.corpus).fingerprint()
-    facts = [("corpus_fingerprint", data.corpus_fingerprint, corpus)]
-    if data.features:
-        store = FeatureStore(data.features.path)
-        make = store.snapshot.fingerprint.features_json()
-        facts += [
-            ("snapshot", data.features.snapshot, store.snapshot_id),
-            ("features_fingerprint", data.features.fingerprint, make),
-        ]
-    for name, was, found in facts:
-        if was != found:
-            raise UserError(
-                f"{name} was {was} when the run began and is {found}; "
-                "a training goes on with the data it began with"
-            )
 
 
 def feature_maker(
@@ -275,23 +270,25 @@ def _items(corpus: AnyPath | str, item_keys: Collection[str]) -> list[Source]:
     return [Source(item, str(source.path)) for item in items_of(chosen)]
 
 
-def texts_of(corpus: AnyPath | str, split: str, task: Task) -> tuple[list[str], list[str] | None]:
+def texts_of(
+    corpus: AnyPath | str, split: str, task: Task, pin: str | None = None
+) -> tuple[list[str], list[str] | None]:
     """The targets of a split, and the sources where a task reads: what vocabularies are built from.
 
     Raises:
         UserError: a source is missing.
     """
-    examples = Corpus(corpus).examples(split)
+    examples = Corpus(corpus, pin).examples(split)
     targets = [target for example in examples for target in targets_of(example, task)]
     if not task.reads:
         return targets, None
     return targets, [source_of(example, corpus) for example in examples]
 
 
-def lines_of(corpus: AnyPath | str, split: str) -> Iterator[str]:
+def lines_of(corpus: AnyPath | str, split: str, pin: str | None = None) -> Iterator[str]:
     """A split as running text: all targets in order, and "" for the blank lines of its files."""
     before = None
-    for example in Corpus(corpus).examples(split):
+    for example in Corpus(corpus, pin).examples(split):
         here = _LINE_ID.fullmatch(example.id)
         if here and before and here["file"] == before["file"]:
             yield from [""] * (int(here["line"]) - int(before["line"]) - 1)

@@ -65,7 +65,8 @@ class MachineWatch:
         # How busy processors were is known since the last look: the first one says nothing.
         _look(monitor)
         while not self._stopping.wait(interval_s):
-            self._write(_look(monitor), round(time.time() - self._began_ms / 1000))
+            seconds = max(0, round(time.time() - self._began_ms / 1000))
+            self._write(_look(monitor), seconds)
 
 
 def _look(monitor: SystemMetricsMonitor) -> dict[str, float]:

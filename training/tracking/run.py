@@ -11,7 +11,6 @@ import logging
 import math
 import shutil
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +20,7 @@ from training.tracking import environment
 from training.tracking.delivery import Entry, Status
 from training.tracking.inputs import DataInput, check_inputs, describe_run
 from training.tracking.machine import MachineWatch
+from training.tracking.order import now_ms, stamp_after, start_after
 from training.tracking.outbox import Fill, Outbox, send_journals, send_kept
 from training.tracking.store import (
     RunRef,
@@ -81,6 +81,7 @@ class TrackedRun:
         self.ref = ref
         self._client = client
         self._unfinished = owns
+        self._began_ms = began_ms
         self._outbox = Outbox(client, ref, home)
         self._machine = MachineWatch(ref.run_id, ref.tracking_uri, began_ms, self._log_machine)
 
@@ -113,7 +114,9 @@ class TrackedRun:
             all_tags = {"mlflow.source.name": "intertitle", **(tags or {})}
             if checkpoints:
                 all_tags[_CHECKPOINTS_TAG] = str(checkpoints.absolute())
-            info = client.create_run(experiment_id, tags=all_tags, run_name=name).info
+            info = client.create_run(
+                experiment_id, start_time=start_after(client, name), tags=all_tags, run_name=name
+            ).info
             ref = RunRef(info.run_id, info.run_name, uri)
             home = checkpoints.absolute() / info.run_id / _JOURNAL if checkpoints else None
             run = cls(client, ref, info.start_time, home or _scratch())
@@ -138,12 +141,12 @@ class TrackedRun:
         A NaN or an infinity cannot be drawn or compared: it is left out with a warning, and the
         tag `non_finite.<name>` tells the value and the step. It is the loop that ends a training.
         """
-        now_ms = int(time.time() * 1000)
+        measured_ms = now_ms()
         kept: list[tuple[str, float, int, int]] = []
         tags = {}
         for name, value in values.items():
             if math.isfinite(value):
-                kept.append((name, float(value), now_ms, step))
+                kept.append((name, float(value), measured_ms, step))
             else:
                 _log.warning("%s is %s at step %d: not logged", name, value, step)
                 tags[f"non_finite.{name}"] = f"{value} at step {step}"
@@ -166,6 +169,11 @@ class TrackedRun:
         """
         path = f"{name}.json"
         self._write(Entry(table=path), lambda folder: write_table(folder, path, rows))
+
+    def new_stamp(self, folder: str) -> str:
+        """A name, the time, that sorts after those of all stamped folders below one."""
+        with answering(self.ref.tracking_uri), impatient():
+            return stamp_after(self._client, self.run_id, folder)
 
     def logged_rows(self, name: str) -> list[dict[str, object]]:
         """The rows of a table that has been logged; none if it has not.
@@ -232,7 +240,7 @@ class TrackedRun:
                 self._unfinished = False
                 tags = {"error": reason} if reason else {}
                 # What was refused before is told after it: the run has to end, too.
-                end = Entry(tags=tags, end=(status, int(time.time() * 1000)))
+                end = Entry(tags=tags, end=(status, max(now_ms(), self._began_ms)))
                 self._outbox.put(end, wait=False)
         finally:
             self._outbox.close()
@@ -258,8 +266,8 @@ class TrackedRun:
             error.add_note(f"run {self.name} stays RUNNING: {one_line(unreachable)}")
 
     def _log_machine(self, values: Mapping[str, float], step: int) -> None:
-        now_ms = int(time.time() * 1000)
-        metrics = [(name, float(value), now_ms, step) for name, value in values.items()]
+        measured_ms = now_ms()
+        metrics = [(name, float(value), measured_ms, step) for name, value in values.items()]
         self._outbox.put(Entry(metrics), wait=False)
 
     def _write(self, entry: Entry, fill: Fill | None = None) -> None:

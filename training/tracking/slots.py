@@ -22,6 +22,10 @@ REASONS, CORPUS, CHAMPION, HOOKED = (
     "retrain.champion",
     "retrain.hooked",
 )
+# The name of what is pinned for it, and whether there was anything new in that: "yes" or "no".
+PIN, NEW = "retrain.pin", "retrain.new"
+# Counts a model's slots in the order in which they were begun: clocks of hosts differ.
+NUMBER = "retrain.number"
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,11 @@ class Slot:
     def outcome(self) -> str | None:
         """What came of it; None where it was not finished."""
         return self.tags.get(OUTCOME)
+
+    @property
+    def number(self) -> int:
+        """Greater than that of every slot that was begun before; of old ones there is none."""
+        return int(self.tags.get(NUMBER, "0"))
 
 
 def find_slot(model: str, slot: str, tracking_uri: str) -> Slot | None:
@@ -62,7 +71,7 @@ def newest_corpus(model: str, tracking_uri: str) -> str | None:
 
 
 def finished_slots(model: str, tracking_uri: str) -> list[str]:
-    """The names of a model's finished slots, the newest run first.
+    """The names of a model's finished slots, that which was begun last first.
 
     Raises:
         UserError: the store does not answer.
@@ -83,12 +92,13 @@ def set_tag(run: RunRef, name: str, value: str) -> None:
 def begin_slot(
     model: str, slot: str, tags: Mapping[str, str], params: Mapping[str, object], tracking_uri: str
 ) -> TrackedRun:
-    """Begin a slot.
+    """Begin a slot, while this process alone retrains the model.
 
     Raises:
         UserError: the store does not answer.
     """
-    tags = {MODEL: model, SLOT: slot, **tags}
+    number = 1 + max((before.number for before in _slots(model, tracking_uri)), default=0)
+    tags = {MODEL: model, SLOT: slot, NUMBER: str(number), **tags}
     return TrackedRun.start(tracking_uri, EXPERIMENT, f"{model}-{slot}", params, tags)
 
 
@@ -127,9 +137,10 @@ def _slots(model: str, tracking_uri: str, slot: str | None = None) -> list[Slot]
         if slot is not None:
             condition += f" AND tags.`{SLOT}` = '{slot}'"
         found = _search(open_client(uri), condition)
-    return [
+    found_slots = [
         Slot(RunRef(run.info.run_id, run.info.run_name, uri), dict(run.data.tags)) for run in found
     ]
+    return sorted(found_slots, key=lambda slot: slot.number, reverse=True)
 
 
 def _search(client: MlflowClient, condition: str) -> list[Any]:

@@ -11,28 +11,42 @@ import os
 import re
 import shlex
 import shutil
-import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from pipeline.errors import UserError
+from training.tracking.answers import answering, impatient, mlflow_command, one_line, shown
+from training.tracking.sqlite import ARTIFACTS, absolute, database, opening
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+# Callers need this module alone.
+__all__ = [
+    "RunRef",
+    "absolute",
+    "answering",
+    "check_store",
+    "database",
+    "default_tracking_uri",
+    "download",
+    "find_named",
+    "impatient",
+    "one_line",
+    "open_client",
+    "open_command",
+    "open_experiment",
+    "params",
+    "resolve_run",
+    "search_named",
+    "shown",
+]
+
 LONG_PARAMS = "long_params.json"  # whole values of the params that MLflow's limit cuts
 CUT_MARK = f"... (whole in {LONG_PARAMS})"
-
-# What MLflow is asked for while it only has to be there; its own patience is some four minutes.
-_IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
-# What each `impatient` block of this process set in the environment: all the same.
-_impatient_blocks: list[dict[str, str]] = []
-_lock = threading.Lock()
 
 # Set before anything here imports MLflow: it must not call home, draw bars or print links.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -59,11 +73,8 @@ def open_command(tracking_uri: str) -> str:
     uri = absolute(tracking_uri)
     if uri.startswith(("http://", "https://")):
         return shown(uri)
-    # The one of this environment, which need not be on the PATH. One worker is there in a third of
-    # the time that the default of four takes.
-    mlflow = Path(sys.executable).with_name("mlflow")
-    here = mlflow.relative_to(Path.cwd()) if mlflow.is_relative_to(Path.cwd()) else mlflow
-    return f"{shlex.quote(str(here))} ui --workers 1 --backend-store-uri {shlex.quote(shown(uri))}"
+    # One worker is there in a third of the time that the default of four takes.
+    return f"{mlflow_command()} ui --workers 1 --backend-store-uri {shlex.quote(shown(uri))}"
 
 
 def resolve_run(spec: str, tracking_uri: str) -> RunRef:
@@ -115,11 +126,32 @@ def download(run: RunRef, artifact_path: str) -> Path:
         client = open_client(run.tracking_uri)
         if not client.list_artifacts(run.run_id, artifact_path):
             there = ", ".join(entry.path for entry in client.list_artifacts(run.run_id)) or "none"
-            raise UserError(f"run {run.name}: no folder {artifact_path!r}; it has: {there}")
+            where = _whereabouts(client.get_run(run.run_id).info.artifact_uri, run.tracking_uri)
+            raise UserError(
+                f"run {run.name}: no folder {artifact_path!r}; it has: {there}; {where}"
+            )
         # MLflow's own temporary folder would stay behind, a checkpoint each time.
         folder = tempfile.mkdtemp(prefix="intertitle-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         return Path(client.download_artifacts(run.run_id, artifact_path, folder))
+
+
+def _whereabouts(artifact_uri: str, tracking_uri: str) -> str:
+    """Where a run's artifacts are, and what to do where that place is gone."""
+    parts = urlsplit(artifact_uri)
+    if parts.scheme not in ("", "file"):
+        return f"its artifacts are in {shown(artifact_uri)}"
+    place = Path(unquote(parts.path))
+    if place.exists():
+        return f"its artifacts are in {place}"
+    told = f"its artifacts were in {place}, which is not there"
+    file = database(tracking_uri)
+    old = next((p for p in place.parents if p.name == ARTIFACTS), None)
+    if file is None or old is None or old.exists() or not (file.parent / ARTIFACTS).is_dir():
+        return told
+    new, old_folder = file.parent / ARTIFACTS, shlex.quote(str(old.parent))
+    link = f"ln -s {shlex.quote(str(new))} {shlex.quote(str(old))}"
+    return f"{told}; if they are in {new} now: mkdir -p {old_folder} && {link}"
 
 
 def params(run: RunRef) -> dict[str, str]:
@@ -146,9 +178,23 @@ def open_client(uri: str) -> "MlflowClient":
     level = log.level
     log.setLevel(logging.WARNING)
     try:
-        return MlflowClient(uri)
+        with opening(uri):
+            return MlflowClient(uri)
     finally:
         log.setLevel(level)
+
+
+def check_store(tracking_uri: str) -> None:
+    """Make sure that a store answers, before any work whose result it is to hold; none is created.
+
+    Raises:
+        UserError: it does not, or its database has to be migrated.
+    """
+    uri = absolute(tracking_uri)
+    if (file := database(uri)) and not file.exists():
+        return
+    with answering(uri), impatient():
+        open_client(uri).search_experiments(max_results=1)
 
 
 def open_experiment(client: "MlflowClient", uri: str, name: str) -> str:
@@ -159,7 +205,7 @@ def open_experiment(client: "MlflowClient", uri: str, name: str) -> str:
     if found is None:
         # MLflow would put artifacts below whatever folder the process happens to run in.
         file = database(uri)
-        location = (file.parent / "mlartifacts").as_uri() if file else None
+        location = (file.parent / ARTIFACTS).as_uri() if file else None
         try:
             return str(client.create_experiment(name, artifact_location=location))
         except MlflowException:
@@ -169,73 +215,6 @@ def open_experiment(client: "MlflowClient", uri: str, name: str) -> str:
     if found.lifecycle_stage != "active":
         raise UserError(f"experiment {name!r} at {shown(uri)} is deleted: restore or rename it")
     return str(found.experiment_id)
-
-
-@contextmanager
-def answering(uri: str) -> Iterator[None]:
-    """Turn what MLflow, its database or its server raise into one line that names the store."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        reason = _refusal(error) or one_line(error)
-        raise UserError(f"MLflow at {shown(uri)}: {reason}") from error
-
-
-def _refusal(error: Exception) -> str:
-    """What a server's refusal means for who is refused; nothing for another error."""
-    user = os.environ.get("MLFLOW_TRACKING_USERNAME", "")
-    code = getattr(error, "error_code", None)
-    if code == "UNAUTHENTICATED":
-        asked = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-        return f"user {user!r}: unknown, or another password, allowed: {asked} of an account there"
-    if code == "PERMISSION_DENIED" and "Permission denied" in str(error):
-        return f"user {user!r} may not do this there: its owner or an admin grants it"
-    return ""
-
-
-@contextmanager
-def impatient() -> Iterator[None]:
-    """Let an absent server fail in seconds. A person's own MLflow settings win."""
-    # Threads overlap: the first that comes sets them, the last that leaves takes them away.
-    with _lock:
-        if not _impatient_blocks:
-            added = {key: value for key, value in _IMPATIENT.items() if key not in os.environ}
-            os.environ.update(added)
-        else:
-            added = _impatient_blocks[0]
-        _impatient_blocks.append(added)
-    try:
-        yield
-    finally:
-        with _lock:
-            _impatient_blocks.pop()
-            if not _impatient_blocks:
-                for key in added:
-                    os.environ.pop(key, None)
-
-
-def absolute(uri: str) -> str:
-    """A tracking URI that means the same from any folder."""
-    return re.sub(r"^sqlite:///(?!/)", lambda _: f"sqlite:///{Path.cwd()}/", uri)
-
-
-def database(uri: str) -> Path | None:
-    """The file of a SQLite store."""
-    path = absolute(uri).partition("?")[0]
-    return Path(path.removeprefix("sqlite:///")) if path.startswith("sqlite:////") else None
-
-
-def shown(uri: str) -> str:
-    """A URI without its password."""
-    return re.sub(r"//([^/@:]*):[^/@]*@", r"//\1:***@", uri)
-
-
-def one_line(error: BaseException) -> str:
-    """An error's message on one line of at most 300 characters."""
-    return shown(" ".join(str(error).split())[:300])
 
 
 def _model_run_id(client: "MlflowClient", spec: str, uri: str) -> str:
@@ -269,12 +248,17 @@ def _active_run(client: "MlflowClient", run_id: str) -> Any:
 
 
 def _named_run(client: "MlflowClient", name: str) -> Any:
+    finished = search_named(client, name, " AND attributes.status = 'FINISHED'")
+    return finished or search_named(client, name)
+
+
+def search_named(client: "MlflowClient", name: str, condition: str = "") -> Any:
+    """The run of a name that began last, or None."""
     quote = '"' if "'" in name else "'"
     if quote in name:
         return None  # MLflow's filter cannot say such a name
     called = f"attributes.run_name = {quote}{name}{quote}"
-    finished = _search(client, f"{called} AND attributes.status = 'FINISHED'", 1)
-    return next(iter(finished or _search(client, called, 1)), None)
+    return next(iter(_search(client, called + condition, 1)), None)
 
 
 def _search(client: "MlflowClient", condition: str, limit: int) -> list[Any]:

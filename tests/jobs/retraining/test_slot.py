@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ import pytest
 
 from jobs.retraining import load_config, retrain
 from jobs.retraining.slot import PROMOTED, Outcome
+from pipeline.errors import UserError
 from training.tracking import registry, slots
+from training.tracking.arbiter import only_one
 from training.tracking.store import RunRef
 
 CONFIG = """
@@ -64,11 +67,11 @@ def lines(seed: int, num: int) -> str:
 class Moods:
     """A folder with all of it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, uri: str | None = None) -> None:
         from pipeline.importers.labelled import import_labelled
 
         self.folder = folder
-        self.uri = f"sqlite:///{folder}/mlflow.db"
+        self.uri = uri or f"sqlite:///{folder}/mlflow.db"
         (folder / "inbox").mkdir()
         (folder / "inbox" / "val.tsv").write_text(lines(2, 60))
         (folder / "inbox" / "train.tsv").write_text(lines(1, 240))
@@ -126,6 +129,56 @@ def test_told_to_stop_it_says_how_to_go_on_and_has_not_failed(
     assert moods.told() == []
     finished = moods.retrain("a night")
     assert (finished.outcome, finished.before) == (PROMOTED, False)
+
+
+def test_a_model_that_another_host_retrains_is_left_to_it(moods: Moods) -> None:
+    with (
+        only_one("moods", slots.EXPERIMENT, moods.uri, print),
+        pytest.raises(UserError, match=r"moods: process \d+ on \S+ is retraining it"),
+    ):
+        moods.retrain("night")
+    assert slots.find_slot("moods", "night", moods.uri) is None
+
+
+@pytest.mark.chaos
+def test_two_daemons_on_two_hosts_run_each_slot_once(
+    moods: Moods, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from mlflow import MlflowClient
+
+    hosts = [moods, Moods(tmp_path_factory.mktemp("other host"), moods.uri)]
+    command = ["schedule", "moods.toml", "--cron", "* * * * *", "--tracking-uri", moods.uri]
+    daemons = []
+    for host in hosts:
+        with (host.folder / "printed").open("w") as printed:
+            daemons.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "jobs", *command],
+                    cwd=host.folder,
+                    stdout=printed,
+                    stderr=printed,
+                )
+            )
+    try:
+        deadline = time.monotonic() + 400
+        while not slots.finished_slots("moods", moods.uri) and time.monotonic() < deadline:
+            assert all(daemon.poll() is None for daemon in daemons)
+            time.sleep(1)
+    finally:
+        for daemon in daemons:
+            daemon.terminate()
+        for daemon in daemons:
+            daemon.wait()
+    told = "".join((host.folder / "printed").read_text() for host in hosts)
+    assert slots.finished_slots("moods", moods.uri), told
+    assert "is retraining it; one at a time" in told
+    client = MlflowClient(moods.uri)
+    begun = client.search_runs([client.get_experiment_by_name(slots.EXPERIMENT).experiment_id])
+    names = [run.data.tags[slots.SLOT] for run in begun]
+    assert len(set(names)) == len(names)
+    trained = client.search_runs([client.get_experiment_by_name("intertitle").experiment_id])
+    parents = [run.data.tags[slots.PARENT] for run in trained]
+    assert len(set(parents)) == len(parents)
 
 
 @pytest.mark.chaos

@@ -6,6 +6,9 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from jobs.retraining.slot import NOTHING_NEW, PROMOTED, REFUSED
 from pipeline.corpus import Corpus, Example, Item, write_corpus
 from pipeline.importers.rendered import render_corpus
 from pipeline.store import FeatureStore
+from training.scoring import load_trained
 from training.tracking import registry, slots
 
 CONFIG = """
@@ -92,6 +96,54 @@ class Inbox:
                 ]
         text = json.dumps({"videos": videos, "sentences": sentences})
         (self.folder / "inbox" / "videodatainfo.json").write_text(text)
+
+
+@pytest.mark.chaos
+def test_killed_in_training_a_slot_ends_on_what_it_began_with_whatever_arrives(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ray_cluster: None,
+    intertitle: Callable[..., Any],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    inbox = Inbox(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", inbox.uri)
+    inbox.put(inbox.first)
+    slow = {"INTERTITLE_FAILPOINT": ";".join(f"train-step@{n}-0=sleep" for n in range(8, 40))}
+    with (tmp_path / "printed").open("w") as printed:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jobs", "retrain", "clips.toml", "--slot", "night"],
+            env={**os.environ, **slow},
+            stdout=printed,
+            stderr=printed,
+        )
+    while not list(tmp_path.glob("checkpoints/*/checkpoint_*")):
+        assert process.poll() is None, (tmp_path / "printed").read_text()
+        time.sleep(0.2)
+    process.kill()
+    process.wait()
+    corpus = Corpus(tmp_path / "corpus").fingerprint()
+
+    inbox.put([*inbox.first, *inbox.later])
+    for command in (
+        ("import", "msrvtt", "inbox", "--out", "corpus"),
+        ("precompute", "corpus", "--out", "features", "--frames", 4),
+        ("gc", "features"),
+    ):
+        ended = intertitle(*command)
+        assert ended.code == 0, ended.err
+    assert Corpus(tmp_path / "corpus").fingerprint() != corpus
+
+    ended = intertitle("retrain", "clips.toml", "--slot", "night", "--json")
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out.splitlines()[-1])["outcome"] == PROMOTED
+    champion = registry.champion("clips", inbox.uri)
+    assert champion is not None
+    assert load_trained(champion).data.corpus_fingerprint == corpus
+    # The next one sees what has come in, and nothing is pinned any more.
+    assert len(FeatureStore(tmp_path / "features").snapshot) == LATER + VAL - LATER
+    assert not (tmp_path / "corpus" / "pins").exists()
+    assert not (tmp_path / "features" / "pins").exists()
 
 
 def test_clips_come_in_and_the_gate_says_yes_and_no(

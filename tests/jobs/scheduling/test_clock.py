@@ -50,6 +50,9 @@ def test_slots_that_nobody_ran() -> None:
     on_time = at("2026-11-23T03:00:20+01:00")
     assert list(map(name_of, BERLIN.due(finished, on_time, "skip"))) == days[-1:]
     assert BERLIN.due(at(days[-1]), now, "backfill") == []
+    five = at("2026-11-23T03:05:00+01:00")
+    assert list(map(name_of, BERLIN.due(finished, five, "skip"))) == days[-1:]
+    assert BERLIN.due(finished, five + timedelta(seconds=1), "skip") == []
 
 
 @pytest.mark.parametrize(("late_s", "is_run"), [(0, True), (300, True), (301, False)])

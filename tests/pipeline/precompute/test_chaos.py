@@ -213,13 +213,6 @@ PREEMPTIONS = """
 import random
 import signal
 import threading
-<<<<<<< HEAD
-import psutil
-
-def is_worker(process):
-    name = process.cmdline()[0] if process.cmdline() else ""
-    return name.startswith("ray::") and not name.endswith("Agent")
-=======
 import time
 import psutil
 
@@ -234,42 +227,20 @@ def workers():
         if name.startswith("ray::") and "Agent" not in name:
             found[process.pid] = name
     return found
->>>>>>> new-machine
 
 def kill():
     chance = random.Random(11)
     while len(killed) < 20 and not over.wait(1):
-<<<<<<< HEAD
-        found = [p for p in psutil.Process().children(recursive=True) if is_worker(p)]
-        backbones = [p for p in found if "BackboneWorker" in p.cmdline()[0]]
-        # Twice as often a backbone, which is the dearest.
-        victims = backbones if backbones and chance.random() < 0.67 else found
-        if victims:
-            victim = chance.choice(sorted(victims, key=lambda process: process.pid))
-            killed.append(victim.cmdline()[0])
-            victim.send_signal(signal.SIGKILL)
-=======
         found = workers()
         busy = {pid: name for pid, name in found.items() if "IDLE" not in name} or found
         if busy:
             victim = chance.choice(sorted(busy))
             killed.append(busy[victim])
             psutil.Process(victim).send_signal(signal.SIGKILL)
->>>>>>> new-machine
 
 ray.init("local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
 killed, over, killer = [], threading.Event(), threading.Thread(target=kill)
 
-<<<<<<< HEAD
-def wait_for_kills(progress):
-    if progress.done == 0:
-        killer.start()
-    elif len(killed) < 20 * progress.done / progress.total:
-        # So that they are spread over the call, which is short.
-        killer.join(4)
-
-make(2, wait_for_kills)
-=======
 def spread(progress):
     if progress.done == 0:
         killer.start()
@@ -278,7 +249,6 @@ def spread(progress):
         time.sleep(0.1)
 
 make(2, spread)
->>>>>>> new-machine
 over.set()
 killer.join()
 assert len(killed) == 20 and sum("Backbone" in name for name in killed) > 4, killed

@@ -11,7 +11,8 @@ from pipeline.errors import UserError
 from pipeline.snapshot import ItemRecord, publish, table_of
 from pipeline.store import FeatureStore
 from training.data.dataset import Dataset, open_dataset
-from training.data.source import DataSource, check_unchanged, describe_data, lines_of, texts_of
+from training.data.pinning import check_unchanged
+from training.data.source import DataSource, describe_data, lines_of, texts_of
 from training.data.stream import StreamDataset
 from training.data.task import Sees, Task
 from training.data.tokenizer import EOS_ID, UNK_ID, Tokenizer

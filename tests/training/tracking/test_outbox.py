@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from matplotlib.figure import Figure
@@ -19,7 +19,15 @@ from matplotlib.figure import Figure
 from pipeline.errors import UserError
 from tests.conftest import Ended
 from training.tracking.delivery import Entry, deliver
-from training.tracking.run import TrackedRun, download, reopen, resolve_run, send_kept
+from training.tracking.outbox import Outbox
+from training.tracking.run import (
+    RunRef,
+    TrackedRun,
+    download,
+    reopen,
+    resolve_run,
+    send_kept,
+)
 
 from .servers import Server, proxied, write
 
@@ -182,6 +190,28 @@ def test_what_a_killed_process_left_is_sent_by_the_one_that_goes_on(
     assert_whole(server.uri, run)
     assert_artifacts(run)
     assert not list((tmp_path / run.run_id).iterdir())
+
+
+def test_the_pauses_between_tries_grow_to_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Away:
+        def log_batch(self, *_: object, **__: object) -> None:
+            raise ConnectionError("away")
+
+    pauses: list[float] = []
+
+    def note(_: Outbox, __: Exception, pause: float) -> bool:
+        pauses.append(pause)
+        return len(pauses) < 10
+
+    monkeypatch.setattr(Outbox, "_wait", note)
+    outbox = Outbox(
+        cast(Any, Away()), RunRef("0" * 32, "run", "http://mlflow"), tmp_path / "journal"
+    )
+    outbox.put(Entry(tags={"a": "b"}), wait=False)
+    outbox.close()
+    assert pauses == [0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
 def test_what_mlflow_refuses_is_raised_where_it_was_written(
