@@ -129,7 +129,7 @@ def test_a_busy_server_is_asked_again_and_no_request_is_multiplied(
     answer: tuple[int, str, dict[str, str]], server: Server, film: UPath, pauses: list[float]
 ) -> None:
     server.answers = [answer] * 3
-    with opened(Source(Item("a", str(film), "video"), "/nowhere")) as (path, state):
+    with opened(Source(Item("a", str(film), "video"), "s3://bucket")) as (path, state):
         assert path.read_bytes() == b"a film" and state.size_bytes == 6
     # Three refusals of the first request, then the two that reading a file takes.
     assert server.asked == ["HEAD /bucket/a.mp4"] * 4 + ["GET /bucket/a.mp4"]
@@ -156,7 +156,7 @@ def test_reads_and_writes_have_one_deadline_and_then_the_item_is_unavailable(
     server.always = (503, "SlowDown")
     with (
         pytest.raises(DecodeError, match=r"no proper answer within 0\.5 s") as refused,
-        opened(Source(Item("a", str(film), "video"), "/nowhere")),
+        opened(Source(Item("a", str(film), "video"), "s3://bucket")),
     ):
         pass
     assert refused.value.error == "unavailable"
@@ -181,7 +181,7 @@ def test_expired_credentials_are_renewed_through_the_chain(
     server.accepted = "NEW"
     renewed = "[default]\naws_access_key_id=NEW\naws_secret_access_key=secret\n"
     (tmp_path / "credentials").write_text(renewed)
-    with opened(Source(Item("a", str(film), "video"), "/nowhere")) as (path, _):
+    with opened(Source(Item("a", str(film), "video"), "s3://bucket")) as (path, _):
         assert path.read_bytes() == b"a film"
     write_whole(film, lambda file: file.write(b"another"))
     assert server.stored["/bucket/a.mp4"] == b"another"
@@ -191,7 +191,7 @@ def test_credentials_that_stay_refused_end_the_job_at_once(server: Server, film:
     server.always, server.accepted = (400, "ExpiredToken"), "NEW"
     with (
         pytest.raises(CredentialsError, match=r"s3://bucket: the credentials are refused.*renew"),
-        opened(Source(Item("a", str(film), "video"), "/nowhere")),
+        opened(Source(Item("a", str(film), "video"), "s3://bucket")),
     ):
         pass
     assert len(server.asked) < 8
@@ -203,7 +203,7 @@ def test_an_object_that_may_not_be_read_is_not_a_matter_of_credentials(
     server.always = (403, "AccessDenied")
     with (
         pytest.raises(DecodeError) as refused,
-        opened(Source(Item("a", str(film), "video"), "/nowhere")),
+        opened(Source(Item("a", str(film), "video"), "s3://bucket")),
     ):
         pass
     assert refused.value.error == "unavailable"
