@@ -50,7 +50,7 @@ def test_the_installed_program_is_this_one() -> None:
     [
         (["train"], "--corpus"),
         (["train", "s2v", "--corpus", "c", "--features", "f"], "recipe: 's2v', allowed: "),
-        (["train", "s2vt", "--corpus", "c", "--features", "gone"], "gone: not a feature store"),
+        (["train", "s2vt", "--corpus", "gone", "--features", "f"], "gone: not a corpus"),
         (
             ["train", "s2vt", "--corpus", "c", "--features", "f", "--set", "training.epochs=0"],
             "s2vt: training.epochs: 0: ",
