@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint bench chaos mutants infra
+.PHONY: setup demo test lint lint-links docs bench chaos mutants infra
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml infra/constraints.txt
@@ -19,11 +19,21 @@ demo: setup
 test: setup
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-lint: setup
+lint: setup lint-links
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	PYTHONPATH=.lint $(BIN)/lint-imports
+	$(BIN)/python -m tests.language
+
+# The folders under the name that they are installed by, for tools that look for packages in folders.
+lint-links:
+	mkdir -p .lint/intertitle
+	cd .lint/intertitle && ln -sfn ../../jobs/api/* ../../pipeline ../../training ../../jobs .
+
+# The site, into docs/_build/html; a warning is an error.
+docs: setup
+	$(BIN)/sphinx-build -W -q -b html docs docs/_build/html
 
 bench: setup
 	$(BIN)/pytest -m bench -s tests/benchmarks
@@ -37,4 +47,4 @@ mutants: setup
 
 # Where it runs: written from the settings that the code uses.
 infra: setup
-	$(BIN)/python -m jobs.deploying
+	$(BIN)/python -m intertitle.jobs.deploying

@@ -1,5 +1,5 @@
-"""`python -m jobs` is `intertitle`, where the project is there and its command is not installed."""
+"""Run the command `intertitle` as `python -m intertitle.jobs`, where it is not on the PATH."""
 
-from jobs.cli import main
+from intertitle.jobs.cli import main
 
 main()

@@ -1,4 +1,4 @@
-"""Options that several commands take."""
+"""Command-line options that several commands share."""
 
 from __future__ import annotations
 
@@ -10,21 +10,29 @@ from typing import Annotated, Any
 import typer
 from upath import UPath
 
-from pipeline.errors import UserError
-from pipeline.location import location
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.storage.paths import as_path
 
-Run = Annotated[str, typer.Argument(help="A run's id or name, or models:/name@alias.")]
+Run = Annotated[str, typer.Argument(help="Id or name of a run, or models:/NAME@ALIAS.")]
 Corpus = Annotated[
     UPath | None,
-    typer.Option(parser=location, metavar="PATH", help="default: the one it was trained on."),
+    typer.Option(
+        parser=as_path,
+        metavar="PATH",
+        help="Corpus to use; default: the one the run was trained on.",
+    ),
 ]
 Features = Annotated[
     UPath | None,
-    typer.Option(parser=location, metavar="PATH", help="default: those it was trained on."),
+    typer.Option(
+        parser=as_path,
+        metavar="PATH",
+        help="Feature store to use; default: the one the run was trained on.",
+    ),
 ]
 Ensemble = Annotated[
     list[str] | None,
-    typer.Option(metavar="RUN", help="A run that tells together with it; may be repeated."),
+    typer.Option(metavar="RUN", help="Further run to ensemble with; may be repeated."),
 ]
 
 _SEARCH: dict[str, Any] = {"rich_help_panel": "Search (default: the recipe's)"}
@@ -32,78 +40,97 @@ _SEARCH: dict[str, Any] = {"rich_help_panel": "Search (default: the recipe's)"}
 
 def _search(
     beam: Annotated[
-        int | None, typer.Option(help="Sentences kept; 1 is greedy.", **_SEARCH)
+        int | None, typer.Option(help="Beam size; 1 is greedy search.", **_SEARCH)
     ] = None,
     length_penalty: Annotated[
-        float | None, typer.Option(help="More is for longer sentences.", **_SEARCH)
+        float | None,
+        typer.Option(help="Exponent of the length penalty; larger favours long text.", **_SEARCH),
     ] = None,
     coverage_penalty: Annotated[
-        float | None, typer.Option(help="More is for all of the source, by attention.", **_SEARCH)
+        float | None,
+        typer.Option(
+            help="Weight of the penalty for parts of the source without attention.", **_SEARCH
+        ),
     ] = None,
     patience: Annotated[
         float | None,
-        typer.Option(help="Done after so many times the beam's sentences.", **_SEARCH),
+        typer.Option(
+            help="Stop once patience * beam size hypotheses are finished; larger is slower.",
+            **_SEARCH,
+        ),
     ] = None,
     consensus: Annotated[
         float | None,
         typer.Option(
-            help="Take what a beam's sentences agree on most; more counts the unlikely ones more.",
+            help="If above 0, rank hypotheses by agreement; larger counts improbable ones more.",
             **_SEARCH,
         ),
     ] = None,
-    min_tokens: Annotated[int | None, typer.Option(help="Of a sentence.", **_SEARCH)] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Of a sentence.", **_SEARCH)] = None,
+    min_tokens: Annotated[
+        int | None, typer.Option(help="Minimum number of tokens to generate.", **_SEARCH)
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Maximum number of tokens to generate.", **_SEARCH)
+    ] = None,
     no_repeat_ngram: Annotated[
         int | None,
-        typer.Option(help="No so many words in a row come twice; 0: they may.", **_SEARCH),
+        typer.Option(help="Size of n-grams that must not repeat; 0 allows repeats.", **_SEARCH),
     ] = None,
     prefix: Annotated[
-        str | None, typer.Option(help="Each sentence begins with it.", **_SEARCH)
+        str | None, typer.Option(help="Text with which each output begins.", **_SEARCH)
     ] = None,
     sample: Annotated[
         bool | None,
         typer.Option(
             "--sample/--no-sample",
-            help="Draw, as --temperature, --top-k and --top-p do too.",
+            help="Sample instead of beam search; --temperature, --top-k or --top-p imply it.",
             **_SEARCH,
         ),
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(help="Of drawing; below 1 is more careful.", **_SEARCH)
+        float | None,
+        typer.Option(help="Sampling temperature; below 1 favours probable tokens.", **_SEARCH),
     ] = None,
     top_k: Annotated[
-        int | None, typer.Option(help="Draw from the likeliest K words; 0: all.", **_SEARCH)
+        int | None,
+        typer.Option(help="Sample from the K most probable tokens; 0: from all.", **_SEARCH),
     ] = None,
     top_p: Annotated[
-        float | None, typer.Option(help="Draw from the words likely by P together.", **_SEARCH)
+        float | None,
+        typer.Option(
+            help="Sample from the most probable tokens that have probability P together.", **_SEARCH
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of drawing.", **_SEARCH)] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed of sampling.", **_SEARCH)] = None,
 ) -> dict[str, Any]:
-    """Fields of `training.config.SearchConfig`, which checks them; None is as in the recipe.
+    """Return fields of `SearchConfig`, which validates them; None keeps the recipe's value.
 
     Raises:
-        UserError: a beam is asked for and drawing as well.
+        UserError: options of beam search and of sampling are combined.
     """
-    of_a_beam = {
+    beam_options = {
         "no-sample": None if sample else sample,
         "beam": beam,
         "coverage-penalty": coverage_penalty,
         "patience": patience,
         "consensus": consensus,
     }
-    of_drawing = {
+    sampling_options = {
         "sample": sample or None,
         "temperature": temperature,
         "top-k": top_k,
         "top-p": top_p,
     }
-    keep, draw = (
+    beam_flags, sampling_flags = (
         [f"--{flag}" for flag, value in flags.items() if value is not None]
-        for flags in (of_a_beam, of_drawing)
+        for flags in (beam_options, sampling_options)
     )
-    if keep and draw:
-        raise UserError(f"{keep[0]}: allowed only without {draw[0]}, which draws and keeps no beam")
-    method = "beam" if keep else "sample" if draw else None
+    if beam_flags and sampling_flags:
+        raise UserError(
+            f"{beam_flags[0]}: allowed only without {sampling_flags[0]}, which draws and keeps no "
+            "beam"
+        )
+    method = "beam" if beam_flags else "sample" if sampling_flags else None
     return {
         "method": method,
         "beam_size": beam,
@@ -123,57 +150,62 @@ def _search(
 
 
 def with_search(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the flags of a search: its parameter `search` gets what `_search` makes of
-    them, and stands in its help for all of them."""
+    """Add the search options to a command.
+
+    In the command's signature they replace its parameter `search`, which receives the result of
+    `_search`.
+    """
     flags = signature(_search, eval_str=True).parameters
 
     @wraps(command)
-    def searching(**given: Any) -> None:
-        search = _search(**{name: given.pop(name) for name in flags})
-        command(search=search, **given)
+    def searching(**arguments: Any) -> None:
+        search = _search(**{name: arguments.pop(name) for name in flags})
+        command(search=search, **arguments)
 
     own = signature(command, eval_str=True)
     taken = [
-        one.replace(kind=Parameter.KEYWORD_ONLY)
+        item.replace(kind=Parameter.KEYWORD_ONLY)
         for name, parameter in own.parameters.items()
-        for one in (flags.values() if name == "search" else [parameter])
+        for item in (flags.values() if name == "search" else [parameter])
     ]
     searching.__signature__ = own.replace(parameters=taken)  # type: ignore[attr-defined]
-    searching.__annotations__ = {one.name: one.annotation for one in taken}
+    searching.__annotations__ = {item.name: item.annotation for item in taken}
     return searching
 
 
 MaxSourceTokens = Annotated[
     int | None,
-    typer.Option(min=1, help="A longer text that is read is cut; default: the recipe's."),
+    typer.Option(
+        min=1, help="Maximum number of source tokens; longer texts are cut; default: the recipe's."
+    ),
 ]
 FollowLinks = Annotated[
     bool,
     typer.Option(
-        "--follow-links", help="In folders, follow links to folders and those that lead out."
+        "--follow-links", help="Follow symbolic links to folders, and those that leave the folder."
     ),
 ]
 AnimationsAsImages = Annotated[
     bool,
     typer.Option(
         "--animations-as-images",
-        help="Of an animated GIF, WebP, PNG or AVIF take the first picture; default: a video.",
+        help="Use the first frame of an animated GIF, WebP, PNG or AVIF; default: read as a video.",
     ),
 ]
 Json = Annotated[
-    bool, typer.Option("--json", help="The last line printed is one JSON object with the result.")
+    bool, typer.Option("--json", help="Print the result as one JSON object on the last line.")
 ]
 Address = Annotated[
     str | None,
     typer.Option(
-        help="A Ray cluster: auto, host:port or ray://host:port; default: this machine alone."
+        help="Ray cluster: auto, HOST:PORT or ray://HOST:PORT; default: start one on this machine."
     ),
 ]
 TrackingUri = Annotated[
     str | None,
     typer.Option(
         envvar="MLFLOW_TRACKING_URI",
-        help="Where MLflow keeps runs; default: mlflow.db in this folder.",
+        help="MLflow tracking URI; default: mlflow.db in the current folder.",
     ),
 ]
-Timezone = Annotated[str, typer.Option(help="Of --cron; as Europe/Berlin.")]
+Timezone = Annotated[str, typer.Option(help="Time zone of --cron, such as Europe/Berlin.")]

@@ -1,8 +1,8 @@
-"""A corpus: what there is to look at (items) and what to learn from it (examples).
+"""Corpus of videos and images (items) and of the texts to learn (examples).
 
-On disk it is a folder with `items.parquet` and `examples.parquet`. One schema serves every task:
-captioning has an item and reference captions, translation a source and a target, and so on.
-Features never hold text, so new captions never recompute a feature.
+On disk, a corpus is a folder with `items.parquet` and `examples.parquet`. All tasks use the same
+schema: an example of captioning has an item and reference captions, an example of translation a
+source and a target, and so on. Features contain no text, so new captions require no new features.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from upath import UPath
 
-from pipeline.errors import UserError
-from pipeline.location import AnyPath, is_url, location, write_whole
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.storage.paths import AnyPath, as_path, atomic_write, is_url
 
 Kind = Literal["video", "image"]
 
 TABLES = ("items.parquet", "examples.parquet")
-# The folder of a corpus, or of a store, in which what is pinned lies: see `pipeline.pins`.
+# Name of the folder of pins in a corpus or a store; `feature_store.pins` describes them.
 PINS = "pins"
 
 ITEM_SCHEMA = pa.schema(
@@ -58,11 +58,11 @@ class Item:
     """One video, image, or segment of a video.
 
     Attributes:
-        key: unique name inside the corpus; any text.
-        uri: a path, relative to the corpus folder or absolute, or any URL that fsspec knows.
-        kind: "video" or "image".
-        start_s: where a segment begins, in seconds; None is the beginning.
-        end_s: where a segment ends, in seconds; None is the end.
+        key: unique name in the corpus; any text.
+        uri: path, absolute or relative to the corpus folder, or any URL that fsspec supports.
+        kind: kind of the item, "video" or "image".
+        start_s: start of the segment in seconds; None is the start of the video.
+        end_s: end of the segment in seconds; None is the end of the video.
     """
 
     key: str
@@ -74,14 +74,14 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One thing a model learns from or is measured on.
+    """One example for training or evaluating a model.
 
     Attributes:
-        id: unique inside the corpus.
-        split: "train", "val", "test" or any other name.
-        item_key: the item it is about, or None for a task on text alone.
-        source: what the model reads besides the item (a question, a sentence), or None.
-        targets: what it should say; captioning has several references.
+        id: unique id in the corpus.
+        split: name of the split: "train", "val", "test" or any other.
+        item_key: key of the example's item, or None for a task without items.
+        source: input text besides the item, such as a question or a sentence, or None.
+        targets: reference output texts; captioning has several.
     """
 
     id: str
@@ -96,8 +96,11 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def clean_text(text: str) -> str:
-    """Make a sentence safe for one line of any file: control characters and runs of white space
-    become one space, and what has no meaning in UTF-8 (a lone surrogate) becomes U+FFFD."""
+    """Normalize a text so that it fits on one line of any file.
+
+    Control characters and runs of white space become one space. A lone surrogate, which UTF-8
+    cannot encode, becomes U+FFFD.
+    """
     if _UNSAFE.search(text):
         text = "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text)
         text = _UNSAFE.sub(" ", text)
@@ -108,29 +111,30 @@ _LANGUAGE = b"target_language"
 
 
 def locate(corpus: UPath | str, item: Item) -> UPath:
-    """Where an item's file is: its uri, from the corpus' folder on."""
-    return location(item.uri) if is_url(item.uri) else location(corpus) / item.uri
+    """Return the path of an item's file; a relative URI starts at the folder of the corpus."""
+    return as_path(item.uri) if is_url(item.uri) else as_path(corpus) / item.uri
 
 
 class Corpus:
-    """A corpus on disk, read-only.
+    """A corpus on disk, opened for reading.
 
     Args:
-        path: of the folder, or its URL.
-        pin: the name of a pin: the tables are those that it keeps, the items' files stay where
-            they are. Without one, or where it is gone, they are as they are now: who needs those of
-            a fingerprint compares it.
+        path: path or URL of the corpus folder.
+        pin: name of a pin, whose copies of the tables are read; the items' files stay where they
+            are. Without a pin, or if it does not exist any more, the current tables are read. To
+            require certain tables, compare `fingerprint()`.
 
     Attributes:
-        path: as given.
-        target_language: a code as `en`, from `name_target_language`; None where it was not named.
+        path: path or URL of the corpus folder.
+        target_language: language code of the targets, such as `en`, as `name_target_language` wrote
+            it; None if it was not set.
 
     Raises:
         UserError: the folder is not a corpus.
     """
 
     def __init__(self, path: AnyPath | str, pin: str | None = None) -> None:
-        self.path = location(path)
+        self.path = as_path(path)
         tables = self.path
         if pin and all((self.path / PINS / pin / name).is_file() for name in TABLES):
             tables = self.path / PINS / pin
@@ -147,30 +151,30 @@ class Corpus:
                 )
             try:
                 with file.open("rb") as opened:
-                    found = pq.read_schema(opened)
+                    file_schema = pq.read_schema(opened)
             except (pa.ArrowInvalid, OSError) as error:
                 raise UserError(f"{file}: not a Parquet file: {error}") from error
-            if found.names != schema.names:
-                raise UserError(f"{file}: columns {found.names}, expected {schema.names}")
-            if language := (found.metadata or {}).get(_LANGUAGE):
+            if file_schema.names != schema.names:
+                raise UserError(f"{file}: columns {file_schema.names}, expected {schema.names}")
+            if language := (file_schema.metadata or {}).get(_LANGUAGE):
                 self.target_language = language.decode()
 
     def item_table(self) -> pa.Table:
-        """All items in the order they were imported, as columns: a million take 100 MB or so.
+        """Return a table of all items in the order of import; a million items take about 100 MB.
 
         Raises:
-            UserError: the table was not written by `write_corpus` and breaks its rules.
+            UserError: the table was not written by `write_corpus` and violates its rules.
         """
         table = _read(self._items_file)
         _check_items(table, str(self._items_file))
         return table
 
     def items(self) -> list[Item]:
-        """All items, in the order they were imported; see `item_table` for large corpora."""
+        """Return all items in the order of import; use `item_table` for large corpora."""
         return items_of(self.item_table())
 
     def examples(self, split: str | None = None) -> list[Example]:
-        """The examples of one split, or all, in the order they were imported.
+        """Return the examples of one split, or all examples, in the order of import.
 
         Raises:
             UserError: the corpus has no such split.
@@ -185,30 +189,30 @@ class Corpus:
         return [Example(**{**row, "targets": tuple(row["targets"])}) for row in table.to_pylist()]
 
     def splits(self) -> list[str]:
-        """The names of the splits there are, in order of first appearance."""
+        """Return the names of the splits, in order of first appearance."""
         return list(self.counts())
 
     def counts(self) -> dict[str, int]:
-        """How many examples each split has, in order of first appearance."""
+        """Return the number of examples of each split, in order of first appearance."""
         column = _read(self._examples_file, ["split"])["split"]
         return {str(n["values"]): n["counts"] for n in pc.value_counts(column).to_pylist()}
 
     def num_references(self) -> int:
-        """How many targets all examples have."""
+        """Return the total number of targets of all examples."""
         targets = _read(self._examples_file, ["targets"])["targets"]
         return int(pc.sum(pc.list_value_length(targets)).as_py() or 0)
 
     def num_items(self) -> int:
-        """How many items there are."""
+        """Return the number of items."""
         with self._items_file.open("rb") as file:
             return int(pq.read_metadata(file).num_rows)
 
     def locate(self, item: Item) -> UPath:
-        """Where an item's file is."""
+        """Return the path of an item's file."""
         return locate(self.path, item)
 
     def fingerprint(self) -> str:
-        """A hash of every row: equal for equal corpora."""
+        """Return a hash of all rows, which is equal for equal corpora."""
         digest = hashlib.sha256()
         for path in (self._items_file, self._examples_file):
             with path.open("rb") as file:
@@ -219,19 +223,29 @@ class Corpus:
 
 
 def items_of(table: pa.Table) -> list[Item]:
-    """Rows of an item table."""
+    """Convert the rows of an item table to items."""
     return [Item(**row) for row in table.to_pylist()]
 
 
 def write_corpus(path: AnyPath | str, items: Iterable[Item], examples: Iterable[Example]) -> Corpus:
-    """Check and write a corpus; text is cleaned on its way. Rows are not held: they may be many.
+    """Check and write a corpus.
+
+    Texts are normalized with `clean_text`. Rows are streamed to disk, because there may be many.
+
+    Args:
+        path: path or URL of the corpus folder.
+        items: items of the corpus.
+        examples: examples of the corpus.
+
+    Returns:
+        The corpus that was written.
 
     Raises:
-        UserError: a duplicate key or id (both rows are named), an unknown kind, a segment that ends
-            before it starts, an example with no item, no target or an empty one. Nothing is written
-            then.
+        UserError: a key or id is duplicate (the message names both rows), a key or URI is not valid
+            Unicode, a kind is unknown, a segment ends before it starts, or an example names an
+            unknown item or has no target or an empty one. Nothing is written in this case.
     """
-    folder = location(path)
+    folder = as_path(path)
     with tempfile.TemporaryDirectory(prefix="intertitle-") as scratch:
         item_file, example_file = Path(scratch) / "items", Path(scratch) / "examples"
         _write_rows(item_file, map(_item_row, count(), items), ITEM_SCHEMA)
@@ -240,26 +254,26 @@ def write_corpus(path: AnyPath | str, items: Iterable[Item], examples: Iterable[
         _check_examples(_read(example_file, ["id", "item_key"]), _read(item_file, ["key"])["key"])
         for file in (item_file, example_file):
             with file.open("rb") as written:
-                write_whole(folder / f"{file.name}.parquet", partial(_copy, written))
+                atomic_write(folder / f"{file.name}.parquet", partial(_copy, written))
     return Corpus(folder)
 
 
 def name_target_language(path: AnyPath | str, language: str) -> None:
-    """Note in a corpus what language its targets are in; its rows stay as they are.
+    """Record the language of the targets in a corpus; its rows stay unchanged.
 
     Args:
-        path: of the corpus.
-        language: its code.
+        path: path or URL of the corpus folder.
+        language: language code, such as `en`.
     """
-    file = location(path) / "examples.parquet"
+    file = as_path(path) / "examples.parquet"
     with tempfile.TemporaryDirectory(prefix="intertitle-") as scratch:
-        noted = Path(scratch) / "examples"
+        new_file = Path(scratch) / "examples"
         schema = EXAMPLE_SCHEMA.with_metadata({_LANGUAGE: language.encode()})
-        with file.open("rb") as opened, pq.ParquetWriter(noted, schema) as writer:
+        with file.open("rb") as opened, pq.ParquetWriter(new_file, schema) as writer:
             for batch in pq.ParquetFile(opened).iter_batches():
                 writer.write_batch(batch.replace_schema_metadata(schema.metadata))
-        with noted.open("rb") as written:
-            write_whole(file, partial(_copy, written))
+        with new_file.open("rb") as written:
+            atomic_write(file, partial(_copy, written))
 
 
 def _copy(source: BinaryIO, target: BinaryIO) -> None:
@@ -350,6 +364,6 @@ def _check_unique(column: pa.ChunkedArray, where: str, name: str) -> None:
 
 
 def _first(mask: pa.ChunkedArray) -> int | None:
-    """Where a mask is true first; null is not true."""
+    """Return the index of the first true value of a mask, or None; null is not true."""
     row = pc.index(mask, True).as_py()
     return None if row < 0 else int(row)

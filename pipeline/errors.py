@@ -1,12 +1,12 @@
-"""The errors that a person, rather than a programmer, has to read."""
+"""Errors whose messages are meant for users."""
 
-# What sysexits.h calls EX_TEMPFAIL: schedulers that know it start the job again.
+# EX_TEMPFAIL of sysexits.h; job schedulers that support it restart the job.
 SIGTERM_EXIT_CODE = 75
 SIGINT_EXIT_CODE = 130
 
 
 class UserError(Exception):
-    """A user's mistake or an unusable input.
+    """Invalid input or options of the user.
 
     The message is one line that names the file or field, the value, and what is allowed. The
     command line prints it without a traceback and exits with 2.
@@ -14,10 +14,10 @@ class UserError(Exception):
 
 
 class FileError(UserError):
-    """A file that can't be read; of many files the others may be.
+    """A file that cannot be read; other files of the same call may be readable.
 
     Attributes:
-        error: the class of the failure, as that of an item in quarantine.
+        error: class of the failure, as of a quarantined item.
     """
 
     def __init__(self, error: str, message: str) -> None:
@@ -26,30 +26,35 @@ class FileError(UserError):
 
 
 def one_line(text: str) -> str:
-    """A text in which nothing but its letters is left to a terminal: a line end becomes \\n."""
+    """Escape all characters of a text that are not printable: a line end becomes \\n."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def is_text(value: object) -> bool:
-    """Whether it is one that UTF-8 can hold: half of a surrogate pair, which JSON may have, is
-    none, nor is what stands for bytes that are not UTF-8."""
+    """Return whether a value is a string that UTF-8 can encode.
+
+    A string with a lone surrogate is not: JSON may contain one, and Python uses them in place of
+    bytes that are not UTF-8.
+    """
     return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
 class JobError(Exception):
-    """A job that began and could not be finished, through no mistake of the user's.
+    """A job that started and could not be finished, for reasons other than invalid input.
 
-    The command line prints its one line and exits with 1.
+    The command line prints the message, which is one line, and exits with 1.
     """
 
 
 class Stopped(KeyboardInterrupt):
-    """A command that was told to stop before its end; like Ctrl-C, no `except Exception` stops it.
+    """A command was stopped by SIGTERM or Ctrl-C.
+
+    Like KeyboardInterrupt, it is not caught by `except Exception`.
 
     Attributes:
-        exit_code: 75 after SIGTERM (EX_TEMPFAIL: what was done is kept, call it again), 130 after
-            Ctrl-C.
-        resumable: whether there is anything to go on from.
+        exit_code: exit status: 75 after SIGTERM (EX_TEMPFAIL: finished work is kept, and the
+            command can be run again), 130 after Ctrl-C.
+        resumable: whether a later run can continue from saved work.
     """
 
     def __init__(self, exit_code: int, resumable: bool = True) -> None:

@@ -1,11 +1,11 @@
-"""Places where a test makes a process die, hang or swell.
+"""Failpoints: places where a test makes a process end, hang, fail or consume memory.
 
     INTERTITLE_FAILPOINT="decode@clip-7=hang;publish=kill"    name[@subject]=action
-    INTERTITLE_FAILPOINT_ONCE=<folder>                        each acts once: a marker is left there
+    INTERTITLE_FAILPOINT_ONCE=<folder>                        each acts once, and leaves a marker
 
-The variables travel to Ray's workers, and to the processes they start, as any environment does;
-`variables` are for workers of a cluster that was there before.
-Without it a failpoint is one look into a dictionary.
+Ray's workers and the processes that they start inherit the variables. `variables` returns them for
+the workers of a cluster that was already running. Without the variables, a failpoint only costs a
+dictionary lookup.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ ONCE = "INTERTITLE_FAILPOINT_ONCE"
 
 
 def failpoint(name: str, subject: str = "") -> None:
-    """Do here what the environment asks for: kill, term, crash, hang, swell, sleep, fail, full."""
-    wanted = os.environ.get(VARIABLE)
-    if not wanted:
+    """Perform the action that the environment sets for this failpoint; `_act` lists the actions."""
+    rules = os.environ.get(VARIABLE)
+    if not rules:
         return
-    for rule in wanted.split(";"):
+    for rule in rules.split(";"):
         where, _, action = rule.rpartition("=")
         if where in (name, f"{name}@{subject}") and _first_time(where):
             _act(action)
 
 
 def variables() -> dict[str, str]:
-    """What another process needs in its environment to meet the same failpoints."""
+    """Return the environment variables that another process needs for the same failpoints."""
     return {name: os.environ[name] for name in (VARIABLE, ONCE) if name in os.environ}
 
 
@@ -56,12 +56,12 @@ def _act(action: str) -> None:
     elif action == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     elif action == "hang":
-        # Through PyDLL, which keeps the interpreter's lock: the worst kind.
+        # PyDLL keeps the global interpreter lock, which is the worst kind of hang.
         ctypes.PyDLL(None).sleep(10**6)
-    elif action == "swell":
-        eaten = []
+    elif action == "allocate":
+        blocks = []
         while True:
-            eaten.append(bytearray(b"x") * (16 << 20))
+            blocks.append(bytearray(b"x") * (16 << 20))
     elif action == "sleep":
         time.sleep(5)
     elif action == "fail":

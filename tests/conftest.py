@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Sets how Ray authenticates, which Ray reads when it is imported: so before any test imports Ray.
-import pipeline  # noqa: F401
+import intertitle
+from tests.ports import free_ports
 
-from .ports import free_ports
+# Ray reads how it authenticates when it is imported: so before any test imports Ray.
+intertitle.init()
 
 # A shared machine is slow at times, and a test that fails must fail again.
 settings.register_profile("intertitle", deadline=None, derandomize=True)
@@ -79,7 +80,7 @@ def serve(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
 @pytest.fixture(scope="session")
 def ray_cluster(onnx_cache: Path, object_store: Path) -> Iterator[None]:
     """Ray on two cores and no GPU, whatever the machine has; it takes five seconds to start."""
-    from jobs.cluster import cluster
+    from intertitle.jobs.cluster.session import cluster
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 2, "GPU": 0}')
@@ -94,7 +95,7 @@ def ray_cluster(onnx_cache: Path, object_store: Path) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus of drawn clips; a test that changes it takes a copy."""
-    from pipeline.importers.rendered import render_corpus
+    from intertitle.pipeline.importers.synthetic import render_corpus
 
     out = tmp_path_factory.mktemp("clips")
     render_corpus(out, num_clips=NUM_CLIPS, seed=1, num_processes=1)
@@ -104,9 +105,10 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def clip_features(clips: Path, ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of the clips' features, eight frames each, made by one worker in three shards."""
-    from pipeline.corpus import Corpus
-    from pipeline.precompute import PrecomputeOptions, precompute
-    from pipeline.sampling import Uniform
+    from intertitle.pipeline.corpus import Corpus
+    from intertitle.pipeline.decoding.sampling import Uniform
+    from intertitle.pipeline.precompute.options import PrecomputeOptions
+    from intertitle.pipeline.precompute.run import precompute
 
     store = tmp_path_factory.mktemp("clip features")
     options = PrecomputeOptions("efficientnet_lite0", Uniform(8), shard_items=10, workers=1)
@@ -128,7 +130,7 @@ def intertitle(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Ended]:
     """Run the command line in this process."""
-    from jobs.cli import main
+    from intertitle.jobs.cli import main
 
     def run(*arguments: object) -> Ended:
         monkeypatch.setattr("sys.argv", ["intertitle", *map(str, arguments)])

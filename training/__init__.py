@@ -1,3 +1,1 @@
-"""From a store of features to sentences and scores: see README.md of this folder."""
-
-import pipeline.errors  # noqa: F401  (importing the package sets Ray's authentication mode)
+"""Training: from stored features and texts to models, sentences and scores."""

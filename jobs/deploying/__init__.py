@@ -1,6 +1,6 @@
-"""Where it runs: the files of `infra/`, written from the settings that the code uses."""
+"""Deployment: the files of `infra/`, generated from the settings that the code uses."""
 
-from jobs.deploying.render import files, write
-from jobs.deploying.settings import Settings
+from intertitle.jobs.deploying.render import files, write
+from intertitle.jobs.deploying.settings import Settings
 
 __all__ = ["Settings", "files", "write"]

@@ -1,7 +1,7 @@
-"""`make infra`."""
+"""Write the files of `infra/`, as `make infra` does."""
 
 from pathlib import Path
 
-from jobs.deploying import files, write
+from intertitle.jobs.deploying import files, write
 
 write(files(), Path("infra"))

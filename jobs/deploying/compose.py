@@ -1,12 +1,12 @@
-"""One machine's containers: Ray's head and workers, MLflow, its database, an object store."""
+"""Docker Compose file: Ray's head and workers, MLflow, its database and an object store."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
-from jobs.cluster import HEAD_PORT, JOB_SERVER_PORT
-from jobs.deploying.settings import (
+from intertitle.jobs.cluster.session import HEAD_PORT, JOB_SERVER_PORT
+from intertitle.jobs.deploying.settings import (
     AGENT_PORT,
     DATA,
     GRACE_S,
@@ -17,7 +17,7 @@ from jobs.deploying.settings import (
     Settings,
     Size,
 )
-from training.tracking.server import ADMIN_PASSWORD, STORE, ServerSettings
+from intertitle.training.tracking.server.serve import ADMIN_PASSWORD, STORE, ServerSettings
 
 Tree = dict[str, Any]
 
@@ -28,14 +28,14 @@ _DATABASE_PASSWORD = "POSTGRES_PASSWORD"
 _REGION = "us-east-1"
 _NUM_WORKERS = 2
 _SIZE = Size(2, 6, "")
-# Ray's object store is there.
+# Shared memory of a container, which holds Ray's object store.
 _SHM_SIZE = "2gb"
 _TRACKING_PORT = ServerSettings.port
 _NODES, _STORES = "nodes", "stores"
 
 
 def compose(settings: Settings) -> Tree:
-    """`docker compose --file infra/compose.yaml up`; secrets are in the environment alone."""
+    """Return the file for `docker compose --file infra/compose.yaml up`; it contains no secrets."""
     name = settings.name
     return {
         "name": name,
@@ -50,7 +50,7 @@ def compose(settings: Settings) -> Tree:
                 "depends_on": {"tracking": {"condition": "service_healthy"}},
             },
             "worker": _worker(settings, _SIZE, _NUM_WORKERS),
-            # docker compose --profile gpu up
+            # Started only by `docker compose --profile gpu up`.
             "gpu-worker": {
                 **_worker(settings, replace(_SIZE, gpus=1), 1),
                 "profiles": ["gpu"],
@@ -88,7 +88,7 @@ def compose(settings: Settings) -> Tree:
                 ),
                 "restart": "unless-stopped",
             },
-            # Makes the bucket where there is none, and ends.
+            # Creates the bucket if it does not exist, and ends.
             "bucket": {
                 **_image(settings),
                 "command": ["python", "-c", make_bucket(name)],
@@ -98,14 +98,14 @@ def compose(settings: Settings) -> Tree:
                 "restart": "on-failure",
             },
         },
-        # Only MLflow's server reaches what it keeps things in, as only it has the keys.
+        # Only MLflow's server can reach the database and the object store, as only it has the keys.
         "networks": {_NODES: {}, _STORES: {"internal": True}},
         "volumes": {"data": {}, "database": {}, "objects": {}},
     }
 
 
 def make_bucket(name: str) -> str:
-    """A program that makes a bucket of the object store which the environment names."""
+    """Return a Python program that creates a bucket in the object store of the environment."""
     return f"import fsspec; fsspec.filesystem('s3').makedirs('{name}', exist_ok=True)"
 
 
@@ -117,12 +117,12 @@ def _tracking(settings: Settings) -> Tree:
             f"intertitle tracking --host 0.0.0.0 --port {_TRACKING_PORT} --allowed-hosts tracking"
         ),
         "environment": {
-            # Its password is in a variable of its own, which needs no quoting.
+            # The password is in a separate variable, so that it needs no quoting in a URL.
             STORE: f"postgresql://{name}@database/{name}",
             "PGPASSWORD": _required(_DATABASE_PASSWORD),
             "MLFLOW_ARTIFACTS_DESTINATION": f"s3://{name}/artifacts",
             ADMIN_PASSWORD: _required(ADMIN_PASSWORD),
-            # An account that it makes for the nodes.
+            # The account that the server creates for the nodes.
             **{name: _required(name) for name in TRACKING_ACCOUNT},
             **_object_store(),
         },
@@ -192,12 +192,12 @@ def _object_store() -> Tree:
 
 
 def _required(name: str) -> str:
-    """A variable without which nothing starts: there are no default passwords."""
+    """Return a reference to a variable that must be set: there are no default passwords."""
     return f"${{{name}:?is not set}}"
 
 
 def _here_alone(port: int) -> str:
-    """Beyond this machine, put a proxy that speaks https before it."""
+    """Publish a port only on this machine; other machines need a proxy that speaks HTTPS."""
     return f"127.0.0.1:{port}:{port}"
 
 
@@ -207,7 +207,7 @@ def _asks(url: str) -> list[str]:
 
 
 def _check(test: list[str]) -> Tree:
-    # On two busy cores a head has needed eighty seconds.
+    # `start_period` is long, because on two busy cores a head has needed 80 s.
     return {
         "test": test,
         "interval": "10s",

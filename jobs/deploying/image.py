@@ -1,17 +1,20 @@
-"""The Dockerfile: one for machines with and without GPUs."""
+"""Dockerfile of the project, for machines with and without GPUs."""
 
 from __future__ import annotations
 
-from jobs.cluster import HEAD_PORT, JOB_SERVER_PORT
-from jobs.deploying.settings import DATA, ENVIRONMENT, PYTHON_VERSION, USER_ID
+from intertitle.jobs.cluster.session import HEAD_PORT, JOB_SERVER_PORT
+from intertitle.jobs.deploying.settings import DATA, ENVIRONMENT, PYTHON_VERSION, USER_ID
 
-# All that an image is built from.
-SOURCES = ("pyproject.toml", "README.md", "infra/constraints.txt", "pipeline", "training", "jobs")
+# Files and folders that an image is built from.
+SOURCES = (
+    *("pyproject.toml", "README.md", "LICENSE", "infra/constraints.txt"),
+    *("pipeline", "training", "jobs"),
+)
 _EXTRAS = "flores,ja,ko,s3,server,timm"
 
 
 def dockerfile() -> str:
-    """Builds from the project's folder: `docker build --file infra/Dockerfile .`."""
+    """Return the Dockerfile; build it with `docker build --file infra/Dockerfile .` at the root."""
     environment = " \\\n    ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
     return f"""\
 ARG ACCELERATOR=cpu
@@ -30,9 +33,13 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \\
     PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 # What it needs first, without its code: a layer that stays when only the code changes.
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY infra/constraints.txt infra/
-RUN pip install --constraint infra/constraints.txt '.[{_EXTRAS}]'
+RUN python -c "import tomllib; \
+    project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+    extras = [project['optional-dependencies'][name] for name in '{_EXTRAS}'.split(',')]; \
+    print(*project['dependencies'], *sum(extras, []), sep=chr(10))" > requirements.txt \
+    && pip install --constraint infra/constraints.txt --requirement requirements.txt
 COPY pipeline pipeline
 COPY training training
 COPY jobs jobs
@@ -52,6 +59,6 @@ CMD ["intertitle", "--help"]
 
 
 def dockerignore() -> str:
-    """Nothing but the sources goes to the builder."""
-    kept = "\n".join(f"!{source}" for source in SOURCES)
-    return f"*\n{kept}\n**/__pycache__\n"
+    """Return the .dockerignore file, which sends only the sources to the builder."""
+    included = "\n".join(f"!{source}" for source in SOURCES)
+    return f"*\n{included}\n**/__pycache__\n"

@@ -1,6 +1,6 @@
-"""Ray on Kubernetes, as KubeRay 1.7 reads it: a cluster, a job with one of its own, and a schedule.
+"""Objects for KubeRay 1.7: a Ray cluster, a job with a cluster of its own, and a schedule.
 
-KubeRay itself adds each node's health checks, its ports and the token to the pods.
+KubeRay adds the health checks, the ports and the token of each node to the pods.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from jobs.attempt import JOB_VARIABLE
-from jobs.deploying.pods import labels, resources, template
-from jobs.deploying.settings import (
+from intertitle.jobs.cluster.job_resume import JOB_VARIABLE
+from intertitle.jobs.deploying.pods import labels, resources, template
+from intertitle.jobs.deploying.settings import (
     DATA,
     IDLE_S,
     RAY_VERSION,
@@ -28,21 +28,22 @@ Tree = dict[str, Any]
 _API = "ray.io/v1"
 _NUM_TRAINERS = 2
 _SMALL = Size(1, 1, "")
-# A job that is not done by then hangs, or would meet the next slot: KubeRay starts that anyway.
+# Maximum duration of a job: a longer one hangs, or would overlap with the next slot, which KubeRay
+# starts anyway.
 _LONGEST_S = 20 * 3600
-# How long what ended can still be looked at.
+# Time in seconds for which a finished job can still be inspected.
 _KEEP_S = 600
-# KubeRay adds a slot's and a cluster's suffix, and Kubernetes those of services.
+# Maximum length of a name: KubeRay adds suffixes for slot and cluster, Kubernetes for services.
 MAX_NAME = 36
 
 
 def ray_cluster(settings: Settings) -> Tree:
-    """A cluster that stays, for `intertitle submit`."""
+    """Return a permanent Ray cluster, for `intertitle submit`."""
     return {**_head("RayCluster", settings.name, settings), "spec": _cluster(settings)}
 
 
 def ray_job(settings: Settings) -> Tree:
-    """One training, on a cluster that is made for it and removed when it ends."""
+    """Return a training job with a Ray cluster that is removed when the job ends."""
     command = [
         *("intertitle", "train", "show_and_tell"),
         *("--corpus", f"{DATA}/corpus", "--features", f"{DATA}/features"),
@@ -53,7 +54,7 @@ def ray_job(settings: Settings) -> Tree:
         **_head("RayJob", name, settings),
         "spec": {
             **_job(settings, command),
-            # An attempt goes on with the run that the one before it began.
+            # Lets an attempt resume the run that an earlier attempt started.
             "runtimeEnvYAML": yaml.safe_dump({"env_vars": {JOB_VARIABLE: name}}),
         },
     }
@@ -62,7 +63,7 @@ def ray_job(settings: Settings) -> Tree:
 def ray_cron_job(
     settings: Settings, name: str, schedule: str, timezone: str, command: list[str]
 ) -> Tree:
-    """A command at every time of a cron expression, on a cluster of its own."""
+    """Return a schedule: a command at the times of a cron expression, on a cluster of its own."""
     return {
         **_head("RayCronJob", name, settings),
         "spec": {
@@ -74,9 +75,9 @@ def ray_cron_job(
 
 
 def _job(settings: Settings, command: list[str]) -> Tree:
-    # A job begins when these are there; see `Group.least`.
+    # A training uses the nodes that exist when it starts, so GPU workers are there from the start.
     workers = tuple(
-        replace(group, least=_NUM_TRAINERS) if group.size.gpus else group
+        replace(group, min_workers=_NUM_TRAINERS) if group.size.gpus else group
         for group in settings.workers
     )
     return {
@@ -86,7 +87,7 @@ def _job(settings: Settings, command: list[str]) -> Tree:
         "shutdownAfterJobFinishes": True,
         "ttlSecondsAfterFinished": _KEEP_S,
         "rayClusterSpec": _cluster(replace(settings, workers=workers)),
-        # Hands the job in and follows it; one of our pods, so that the network lets it.
+        # Submits the job and follows it; has our labels, so that the network policy admits it.
         "submitterPodTemplate": template(
             settings,
             {"name": "submitter"},
@@ -101,7 +102,7 @@ def _job(settings: Settings, command: list[str]) -> Tree:
 def _cluster(settings: Settings) -> Tree:
     return {
         "rayVersion": RAY_VERSION,
-        # The Secret has the token as its key auth_token.
+        # The Secret contains the token under the key auth_token.
         "authOptions": {"mode": "token", "secretName": f"{settings.name}-ray"},
         "enableInTreeAutoscaling": True,
         "autoscalerOptions": {
@@ -110,7 +111,7 @@ def _cluster(settings: Settings) -> Tree:
             "resources": resources(_SMALL),
         },
         "headGroupSpec": {
-            # It keeps the cluster's state, so that no work runs on it and no spot machine has it.
+            # The head has the cluster's state: it runs no work and is not on a spot machine.
             "rayStartParams": {"num-cpus": "0"},
             "template": template(
                 settings, {"name": "ray-head"}, settings.head, on_spot=False, restartPolicy="Never"
@@ -124,9 +125,9 @@ def _workers(settings: Settings, group: Group) -> Tree:
     container = {"name": "ray-worker"}
     return {
         "groupName": group.name,
-        "replicas": group.least,
-        "minReplicas": group.least,
-        "maxReplicas": group.most,
+        "replicas": group.min_workers,
+        "minReplicas": group.min_workers,
+        "maxReplicas": group.max_workers,
         "rayStartParams": {},
         "template": template(
             settings, container, group.size, on_spot=group.on_spot, restartPolicy="Never"

@@ -1,21 +1,21 @@
-"""Kubernetes without Ray's operator: a schedule, and who may speak to whom."""
+"""Objects of Kubernetes that need no KubeRay: a schedule and a network policy."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from jobs.cluster import JOB_SERVER_PORT
-from jobs.deploying.pods import labels, template
-from jobs.deploying.settings import RETRIES, START_WITHIN_S, Settings, Size
-from training.tracking.server import ServerSettings
+from intertitle.jobs.cluster.session import JOB_SERVER_PORT
+from intertitle.jobs.deploying.pods import labels, template
+from intertitle.jobs.deploying.settings import RETRIES, START_WITHIN_S, Settings, Size
+from intertitle.training.tracking.server.serve import ServerSettings
 
 Tree = dict[str, Any]
 
-# A slot on a machine of its own, with a Ray of its own.
+# Size of the pod of a slot, which starts its own Ray.
 _SIZE = Size(4, 16, "")
-# Ray's object store; Kubernetes alone gives 64 MiB.
+# Shared memory for Ray's object store; the default of Kubernetes is 64 MiB.
 _SHARED_MEMORY = "4Gi"
-# Of a pod that may start jobs and look at Ray's page.
+# Label of a pod that may start jobs and open Ray's dashboard.
 CLIENT = "intertitle-client"
 _OPERATOR = {"app.kubernetes.io/name": "kuberay-operator"}
 
@@ -23,7 +23,7 @@ _OPERATOR = {"app.kubernetes.io/name": "kuberay-operator"}
 def cron_job(
     settings: Settings, name: str, schedule: str, timezone: str, command: list[str]
 ) -> Tree:
-    """A command at every time of a cron expression, one at a time."""
+    """Return a CronJob that runs a command at the times of a cron expression, one at a time."""
     container = {
         "name": "retrain",
         "command": command,
@@ -34,12 +34,12 @@ def cron_job(
         "backoffLimit": RETRIES,
         "podFailurePolicy": {
             "rules": [
-                # A machine that was taken away is no failure; the next attempt goes on.
+                # A machine that is taken away does not count as a failure; the next try resumes.
                 {
                     "action": "Ignore",
                     "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
                 },
-                # A user's mistake fails every time.
+                # Invalid input (exit code 2) would fail every time.
                 {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [2]}},
             ]
         },
@@ -69,9 +69,10 @@ def cron_job(
 
 
 def network_policy(settings: Settings) -> Tree:
-    """Ray's nodes speak to one another, to what they need, and to nobody else.
+    """Return a policy that lets Ray's nodes connect only to each other and to required services.
 
-    A token says who may give orders, but what Ray says is not encrypted, so nobody may listen.
+    The token protects a cluster against foreign commands. But Ray's traffic is not encrypted, so
+    the policy also keeps other pods from reaching it.
     """
     clients = {"podSelector": {"matchLabels": {CLIENT: "true"}}}
     operator = {"namespaceSelector": {}, "podSelector": {"matchLabels": dict(_OPERATOR)}}
@@ -88,9 +89,9 @@ def network_policy(settings: Settings) -> Tree:
             ],
             "egress": [
                 {"to": [_ours(settings)]},
-                # Names.
+                # DNS.
                 {"ports": [{"protocol": "UDP", "port": 53}, _tcp(53)]},
-                # The object store, hooks, Kubernetes itself, which the autoscaler asks; MLflow.
+                # The object store, hooks, the Kubernetes API (for the autoscaler), and MLflow.
                 {"ports": [_tcp(443), _tcp(6443), _tcp(ServerSettings.port)]},
             ],
         },

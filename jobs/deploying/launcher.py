@@ -1,26 +1,26 @@
-"""Ray's own cluster launcher, `ray up`: machines of AWS, each with one container."""
+"""Configuration of Ray's cluster launcher, `ray up`: AWS machines with one container each."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from jobs.cluster import HEAD_PORT, JOB_SERVER_PORT
-from jobs.deploying.settings import DATA, IDLE_S, Group, Settings
+from intertitle.jobs.cluster.session import HEAD_PORT, JOB_SERVER_PORT
+from intertitle.jobs.deploying.settings import DATA, IDLE_S, Group, Settings
 
 Tree = dict[str, Any]
 
-# On every machine, from its image: the variables of README.md, and the folder that all share.
+# Paths on every machine, from its image: variables (see README.md), and the shared folder.
 _SECRETS = "/etc/intertitle/env"
 _SHARED = "/mnt/intertitle"
 _DISK_GB = 200
 
 
 def launcher(settings: Settings) -> Tree:
-    """For `ray up infra/ray-cluster.yaml`."""
-    most = sum(group.most for group in settings.workers)
+    """Return the configuration for `ray up infra/ray-cluster.yaml`."""
+    max_workers = sum(group.max_workers for group in settings.workers)
     return {
         "cluster_name": settings.name,
-        "max_workers": most,
+        "max_workers": max_workers,
         "upscaling_speed": 1.0,
         "idle_timeout_minutes": IDLE_S // 60,
         "provider": {"type": "aws", "region": "eu-central-1", "cache_stopped_nodes": False},
@@ -38,7 +38,7 @@ def launcher(settings: Settings) -> Tree:
         "head_node_type": "head",
         "available_node_types": {
             "head": {
-                # It keeps the cluster's state: no work runs on it.
+                # The head has the cluster's state, so no work runs on it.
                 "resources": {"CPU": 0},
                 "min_workers": 0,
                 "max_workers": 0,
@@ -64,8 +64,8 @@ def _workers(group: Group) -> Tree:
         machine["InstanceMarketOptions"] = {"MarketType": "spot"}
     return {
         "resources": {"CPU": group.size.cpus, **({"GPU": n} if (n := group.size.gpus) else {})},
-        "min_workers": group.least,
-        "max_workers": group.most,
+        "min_workers": group.min_workers,
+        "max_workers": group.max_workers,
         "node_config": machine,
     }
 

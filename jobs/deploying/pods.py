@@ -1,10 +1,10 @@
-"""What all pods of this project have in common."""
+"""Pod templates that all Kubernetes objects of the project share."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from jobs.deploying.settings import (
+from intertitle.jobs.deploying.settings import (
     DATA,
     GRACE_S,
     JOB_VARIABLES,
@@ -16,17 +16,17 @@ from jobs.deploying.settings import (
 
 Tree = dict[str, Any]
 
-# Of every pod; what the network policy holds for.
+# Label of every pod, which the network policy selects.
 PART_OF = "app.kubernetes.io/part-of"
-# Where a spot machine says what it is; clouds differ, and this is Karpenter's.
+# Node label of a spot machine; clouds differ, and this is the label of Karpenter.
 SPOT = ("karpenter.sh/capacity-type", "spot")
-# Set by NVIDIA's operator on nodes that have one.
+# Node label that NVIDIA's GPU operator sets.
 _HAS_GPU = ("nvidia.com/gpu.present", "true")
 _GPU = "nvidia.com/gpu"
 
 
 def labels(settings: Settings) -> Tree:
-    """Of every object and pod."""
+    """Return the labels of every object and pod."""
     return {PART_OF: settings.name}
 
 
@@ -38,15 +38,15 @@ def template(
     runs_jobs: bool = True,
     **spec: Any,
 ) -> Tree:
-    """A pod of one container.
+    """Return the template of a pod with one container.
 
     Args:
-        settings: of where it runs.
-        container: its name, and what only this one has.
-        size: what it may use; it is placed where there is as much.
-        on_spot: whether on a machine that may be taken away.
-        runs_jobs: whether it needs what a job reads.
-        spec: more of the pod.
+        settings: deployment settings.
+        container: name and further fields of the container.
+        size: resources of the pod, both its requests and its limits.
+        on_spot: whether the pod runs on a spot machine, which may be taken away.
+        runs_jobs: whether the container gets the environment variables of a job.
+        spec: further fields of the pod's spec.
     """
     return {
         "metadata": {"labels": labels(settings)},
@@ -74,7 +74,7 @@ def template(
 
 
 def resources(size: Size) -> Tree:
-    """As many are asked for as may be used: whoever takes more memory is ended, nobody else."""
+    """Return requests equal to limits, so that only a pod that exceeds its own memory is killed."""
     amount: Tree = {"cpu": str(size.cpus), "memory": f"{size.memory_gib}Gi"}
     if size.gpus:
         amount[_GPU] = str(size.gpus)
@@ -82,7 +82,7 @@ def resources(size: Size) -> Tree:
 
 
 def _variables(settings: Settings) -> list[Tree]:
-    """By name: a Secret may have more in it, such as the admin's password."""
+    """Return the job's variables one by one: the Secret may also contain the admin's password."""
     return [
         {
             "name": name,
@@ -103,7 +103,7 @@ def _container(settings: Settings, container: Tree, size: Size, runs_jobs: bool)
         **container,
         "image": settings.image,
         "workingDir": DATA,
-        # Where things are, and who may reach them; see README.md.
+        # Addresses and credentials of services; see README.md.
         **({"env": _variables(settings)} if runs_jobs else {}),
         "resources": resources(size),
         "securityContext": {

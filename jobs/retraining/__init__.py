@@ -1,6 +1,19 @@
-"""A model that is trained again as data comes in: what `intertitle retrain` does in one slot."""
+"""Scheduled retraining: running one slot, computing slot times, exporting to other schedulers."""
 
-from jobs.retraining.config import RetrainConfig, load_config
-from jobs.retraining.slot import Outcome, retrain
+from intertitle.jobs.retraining.config import RetrainConfig, load_config
+from intertitle.jobs.retraining.cron import Clock, Missed
+from intertitle.jobs.retraining.daemon import serve
+from intertitle.jobs.retraining.export import FORMATS, export
+from intertitle.jobs.retraining.run_slot import SlotOutcome, retrain
 
-__all__ = ["Outcome", "RetrainConfig", "load_config", "retrain"]
+__all__ = [
+    "FORMATS",
+    "Clock",
+    "Missed",
+    "RetrainConfig",
+    "SlotOutcome",
+    "export",
+    "load_config",
+    "retrain",
+    "serve",
+]

@@ -1,4 +1,4 @@
-"""What a retraining's TOML file says."""
+"""Configuration of a retraining, read from a TOML file."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from upath import UPath
 
-from pipeline.errors import UserError
-from pipeline.location import is_url, location
-from training.models.config import PositiveInt, Section, Share
-from training.tracking.gate import GateConfig
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.storage.paths import as_path, is_url
+from intertitle.training.config.models import PositiveInt, Section, Share
+from intertitle.training.reports.gate import GateConfig
 
 
 def _plain_name(name: str) -> str:
@@ -23,14 +23,16 @@ def _plain_name(name: str) -> str:
 
 
 class DataConfig(Section):
-    """What there is to learn from; paths are relative to the file's folder.
+    """Training data; paths are relative to the file's folder.
 
     Attributes:
-        format: of `intertitle import`; without it the corpus is kept up by others.
-        source: what to import: a folder, an object store's prefix, a manifest.
-        corpus: that it becomes.
-        features: the store of its features; none for text alone.
-        backbone, kind, frames: as for `intertitle precompute`.
+        format: format for `intertitle import`; None if the corpus is updated by other means.
+        source: data to import: a folder, a prefix of an object store, or a manifest.
+        corpus: folder or URL of the imported corpus.
+        features: folder or URL of the feature store; None for text only.
+        backbone: name of the network, as for `intertitle precompute`.
+        kind: "pooled" or "grid", the option --features of `intertitle precompute`.
+        frames: number of frames per video, as for `intertitle precompute`.
         allow_failed: share of the items that may be in quarantine.
     """
 
@@ -45,14 +47,14 @@ class DataConfig(Section):
 
 
 class TrainConfig(Section):
-    """How a challenger is trained.
+    """Training of a challenger.
 
     Attributes:
-        recipe: its name, or the path of a .toml file.
-        set: changes of it, "section.field=value" each.
-        init_from: "champion": from its weights; "scratch".
-        workers: together.
-        checkpoints: a folder that all workers reach.
+        recipe: name of a recipe, or path of a .toml file.
+        set: changes of the recipe, each "section.field=value".
+        init_from: initial weights: "champion" for those of the champion, "scratch" for new ones.
+        workers: number of workers.
+        checkpoints: folder for checkpoints that all workers can access.
     """
 
     recipe: str
@@ -63,13 +65,13 @@ class TrainConfig(Section):
 
 
 class FrozenConfig(Section):
-    """The examples on which champion and challenger are measured: always the same.
+    """Fixed examples on which champion and challenger are evaluated.
 
     Attributes:
-        corpus: its folder or URL.
-        features: the store of its features, computed where they are missing.
-        split: of the corpus.
-        beam: sentences kept; none as in the recipe.
+        corpus: folder or URL of the corpus.
+        features: folder or URL of its feature store; missing features are computed.
+        split: name of the split.
+        beam: beam size; None uses the recipe's.
     """
 
     corpus: str
@@ -79,7 +81,12 @@ class FrozenConfig(Section):
 
 
 class Hook(Section):
-    """Whom to tell: a command, which reads the outcome as JSON, or a URL that it is posted to."""
+    """Receiver of a slot's outcome as JSON: a command or a URL, of which exactly one is set.
+
+    Attributes:
+        command: command and arguments; the outcome is its standard input.
+        url: URL to which the outcome is posted.
+    """
 
     command: list[str] | None = None
     url: str | None = None
@@ -92,7 +99,13 @@ class Hook(Section):
 
 
 class HooksConfig(Section):
-    """Told after a challenger was promoted or refused, or a slot failed."""
+    """Hooks called after a slot.
+
+    Attributes:
+        promoted: hook called after a challenger was promoted.
+        refused: hook called after a challenger was refused.
+        failed: hook called after a slot failed.
+    """
 
     promoted: Hook | None = None
     refused: Hook | None = None
@@ -100,10 +113,15 @@ class HooksConfig(Section):
 
 
 class RetrainConfig(Section):
-    """A model that is trained again.
+    """Retraining of one model.
 
     Attributes:
-        model: its name in the registry.
+        model: name of the registered model.
+        data: training data.
+        train: training of a challenger.
+        frozen: fixed examples for the evaluation.
+        gate: conditions for a promotion.
+        hooks: hooks called after a slot.
     """
 
     model: Annotated[str, AfterValidator(_plain_name)]
@@ -115,10 +133,10 @@ class RetrainConfig(Section):
 
 
 def load_config(path: Path) -> RetrainConfig:
-    """Read a retraining's file, its paths made absolute.
+    """Read a retraining's TOML file and make its paths absolute.
 
     Raises:
-        UserError: it can't be read, or a value is not allowed.
+        UserError: the file is not TOML, or a value is not allowed.
     """
     try:
         tree = tomllib.loads(path.read_text("utf-8"))
@@ -129,8 +147,8 @@ def load_config(path: Path) -> RetrainConfig:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
-        shown = "" if first["type"] == "missing" else f" {first['input']!r}:"
-        raise UserError(f"{path}: {field}:{shown} {first['msg']}") from error
+        value = "" if first["type"] == "missing" else f" {first['input']!r}:"
+        raise UserError(f"{path}: {field}:{value} {first['msg']}") from error
     return _with_paths_from(config, path.absolute().parent)
 
 
@@ -160,5 +178,5 @@ def _with_paths_from(config: RetrainConfig, folder: Path) -> RetrainConfig:
 
 
 def place(path: str | None) -> UPath | None:
-    """A folder or URL of the file."""
-    return None if path is None else location(path)
+    """Convert an optional folder or URL of the file to a path."""
+    return None if path is None else as_path(path)

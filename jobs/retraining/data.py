@@ -1,4 +1,4 @@
-"""What a slot learns from: imported, pinned, and made into features."""
+"""Training data of a slot: import it, pin it, and compute its features."""
 
 from __future__ import annotations
 
@@ -6,36 +6,41 @@ from contextlib import suppress
 
 from upath import UPath
 
-from jobs.importing import run_import
-from jobs.precompute import run_precompute
-from jobs.retraining.config import RetrainConfig, place
-from pipeline.corpus import PINS, TABLES, Corpus
-from pipeline.errors import JobError
-from pipeline.limits import Limits
-from pipeline.location import location
-from pipeline.pins import pin_corpus, pin_name, pin_snapshot, pinned_snapshot, unpin
-from pipeline.plan import make_plan
-from pipeline.precompute import PrecomputeOptions, PrecomputeReport
-from pipeline.sampling import Uniform
-from pipeline.snapshot import current_snapshot
+from intertitle.jobs.progress import run_import, run_precompute
+from intertitle.jobs.retraining.config import RetrainConfig, place
+from intertitle.pipeline.corpus import PINS, TABLES, Corpus
+from intertitle.pipeline.decoding.limits import Limits
+from intertitle.pipeline.decoding.sampling import Uniform
+from intertitle.pipeline.errors import JobError
+from intertitle.pipeline.feature_store.pins import (
+    pin_corpus,
+    pin_name,
+    pin_snapshot,
+    pinned_snapshot,
+    unpin,
+)
+from intertitle.pipeline.feature_store.snapshot import current_snapshot
+from intertitle.pipeline.precompute.options import PrecomputeOptions, PrecomputeReport
+from intertitle.pipeline.precompute.plan import make_plan
+from intertitle.pipeline.storage.paths import as_path
 
 
 def pin_new(config: RetrainConfig, slot: str) -> str:
-    """Import what there is now and pin it; the name of the pin."""
+    """Import the current data and pin the corpus; return the name of the pin."""
     data = config.data
     if data.format is not None:
-        run_import(data.format, [location(one) for one in data.source], location(data.corpus))
+        run_import(data.format, [as_path(item) for item in data.source], as_path(data.corpus))
     name = pin_name(f"retrain-{config.model}-{slot}")
     pin_corpus(Corpus(data.corpus).path, name)
     return name
 
 
 class SlotData:
-    """The data of a slot, as it was when the slot began.
+    """Data of a slot, as it was when the slot started.
 
     Args:
-        config: of the retraining.
-        pin: the name of what is pinned.
+        config: configuration of the retraining.
+        pin: name of the pin.
     """
 
     def __init__(self, config: RetrainConfig, pin: str) -> None:
@@ -43,15 +48,16 @@ class SlotData:
 
     @property
     def corpus(self) -> Corpus:
-        return Corpus(location(self._config.data.corpus), self.pin)
+        """Pinned corpus."""
+        return Corpus(as_path(self._config.data.corpus), self.pin)
 
     def is_there(self) -> bool:
-        """Whether the corpus is still pinned."""
-        folder = location(self._config.data.corpus) / PINS / self.pin
+        """Return whether the corpus is still pinned."""
+        folder = as_path(self._config.data.corpus) / PINS / self.pin
         return bool(self.pin) and all((folder / table).is_file() for table in TABLES)
 
     def has_features(self) -> bool:
-        """Whether no item's file is new or changed since its features were made."""
+        """Return whether every item has up-to-date features, or needs none."""
         store = place(self._config.data.features)
         if store is None:
             return True
@@ -62,7 +68,7 @@ class SlotData:
         return not len(plan.todo_rows)
 
     def make_features(self) -> None:
-        """Make what features the store lacks, and pin the snapshot; once a slot.
+        """Compute the features that the store lacks, and pin the snapshot, once per slot.
 
         Raises:
             JobError: too many items are in quarantine, or another process changed the store.
@@ -76,7 +82,7 @@ class SlotData:
             raise JobError(f"{store}: another process published a snapshot meanwhile; call again")
 
     def make_frozen_features(self) -> None:
-        """Make what features of the frozen examples are lacking.
+        """Compute the missing features of the frozen examples.
 
         Raises:
             JobError: too many items are in quarantine.
@@ -84,15 +90,15 @@ class SlotData:
         frozen = self._config.frozen
         store = place(frozen.features)
         if store is not None:
-            self._precompute(Corpus(location(frozen.corpus)), store)
+            self._precompute(Corpus(as_path(frozen.corpus)), store)
 
     def let_go(self) -> None:
-        """Unpin all of it."""
+        """Unpin the corpus and the features."""
         for path in (self._config.data.corpus, self._config.data.features):
             if path is not None and self.pin:
-                # A pin that stays costs a little room.
+                # A pin that cannot be removed only uses some disk space.
                 with suppress(OSError):
-                    unpin(location(path), self.pin)
+                    unpin(as_path(path), self.pin)
 
     def _precompute(self, corpus: Corpus, store: UPath) -> PrecomputeReport:
         data = self._config.data

@@ -1,4 +1,4 @@
-"""Who is told of a slot's outcome: a command, or a web address."""
+"""Hooks that receive a slot's outcome: commands and webhooks."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING
 import requests
 from tenacity import retry, stop_after_attempt, wait_exponential
 
-from jobs.retraining.config import Hook
-from pipeline.errors import one_line
+from intertitle.jobs.retraining.config import Hook
+from intertitle.pipeline.errors import one_line
 
 if TYPE_CHECKING:
-    from jobs.retraining.slot import Outcome
+    from intertitle.jobs.retraining.run_slot import SlotOutcome
 
 _log = logging.getLogger(__name__)
 
 _TIMEOUT_S = 30
 
 
-def tell(hook: Hook, outcome: Outcome) -> None:
-    """Tell a hook; one that fails is warned of, it undoes nothing.
+def notify(hook: Hook, outcome: SlotOutcome) -> None:
+    """Send a slot's outcome to a hook; a hook that fails only logs a warning.
 
-    A call that was killed just after telling it tells it again: `model` and `slot` name the event.
+    If a call is killed just after this, the next call sends the outcome again. A receiver can
+    recognize the repetition by `model` and `slot`.
     """
     message = json.dumps(asdict(outcome), ensure_ascii=False)
     try:
@@ -36,10 +37,10 @@ def tell(hook: Hook, outcome: Outcome) -> None:
         elif hook.url:
             _post(hook.url, message)
     except (OSError, subprocess.SubprocessError, requests.RequestException) as error:
-        # An address may hold a secret.
-        what = hook.command[0] if hook.command else "the webhook"
-        shown = type(error).__name__ if hook.url else one_line(str(error))
-        _log.warning("hook after %s: %s failed: %s", outcome.outcome, what, shown)
+        # The URL is not logged, because it may contain a secret.
+        target = hook.command[0] if hook.command else "the webhook"
+        reason = type(error).__name__ if hook.url else one_line(str(error))
+        _log.warning("hook after %s: %s failed: %s", outcome.outcome, target, reason)
 
 
 @retry(
@@ -48,10 +49,10 @@ def tell(hook: Hook, outcome: Outcome) -> None:
     reraise=True,
 )
 def _post(url: str, message: str) -> None:
-    answer = requests.post(
+    response = requests.post(
         url,
         data=message.encode(),
         headers={"Content-Type": "application/json"},
         timeout=_TIMEOUT_S,
     )
-    answer.raise_for_status()
+    response.raise_for_status()

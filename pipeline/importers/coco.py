@@ -1,12 +1,12 @@
-"""MS COCO captions as published (Chen et al. 2015), of 2014 or 2017, or in Karpathy's splits.
+"""Import MS COCO captions (Chen et al. 2015) of 2014 or 2017, or in Karpathy's splits.
 
 SOURCE/
   annotations/captions_{train,val}{2014,2017}.json
       {"images": [{"id", "file_name", ...}], "annotations": [{"id", "image_id", "caption"}], ...}
-  {train,val}{2014,2017}/*.jpg             or the same below images/
+  {train,val}{2014,2017}/*.jpg             or these folders below images/
 
-With files named after the folder, those are read instead of all in annotations/: some of the
-captions_*.json, or Karpathy's dataset_coco.json.
+Annotation files that are passed after the folder are read instead of all those in annotations/:
+some of the captions_*.json, or Karpathy's dataset_coco.json.
 """
 
 from __future__ import annotations
@@ -16,25 +16,32 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipeline.errors import UserError
-from pipeline.importers.captioned import Caption, Captioned, image_item, write_captioned
-from pipeline.importers.karpathy import read_karpathy_record
-from pipeline.importers.reading import Record, by_id, find_file, folder_of, read_json, shown
-from pipeline.importers.report import ImportReport
-from pipeline.location import AnyPath
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.base import Caption, CaptionedItem, image_item, write_captioned
+from intertitle.pipeline.importers.karpathy import read_karpathy_record
+from intertitle.pipeline.importers.parsing import (
+    JsonRecord,
+    by_id,
+    find_file,
+    folder_of,
+    format_value,
+    read_json,
+)
+from intertitle.pipeline.importers.report import ImportReport
+from intertitle.pipeline.storage.paths import AnyPath
 
 _CAPTIONS_FILE = re.compile(r"captions_(?P<folder>(?P<split>train|val)(?P<year>\d{4}))\.json")
 
 
 def import_coco(source: Path, out: AnyPath, annotations: Sequence[Path] = ()) -> ImportReport:
-    """Make a corpus of COCO's photographs and captions.
+    """Write a corpus of COCO's photographs and captions.
 
-    The key of a photograph is its file's name, with either kind of annotations, so that both can
-    share features. The splits stay as they were published.
+    The key of a photograph is the name of its file with both kinds of annotations, so that they
+    can share features. The published splits are used.
 
     Raises:
-        UserError: there are no annotations, they are of two years, they can't be read, or what
-            they name is not there.
+        UserError: there are no annotations, they are of two years, they can't be read, or a
+            caption names an image that they do not list, or all photographs are missing.
     """
     files = annotations or sorted((folder_of(source) / "annotations").glob("captions_*.json"))
     if not files:
@@ -57,7 +64,7 @@ def _one_year(files: Sequence[Path]) -> None:
         )
 
 
-def _read(files: Sequence[Path], source: Path, notes: list[str]) -> Iterator[Captioned]:
+def _read(files: Sequence[Path], source: Path, notes: list[str]) -> Iterator[CaptionedItem]:
     for file in files:
         data = read_json(file)
         if "annotations" in data.values:
@@ -66,7 +73,7 @@ def _read(files: Sequence[Path], source: Path, notes: list[str]) -> Iterator[Cap
             yield from read_karpathy_record(data, [source, source / "images"], notes)
 
 
-def _read_captions(data: Record, source: Path) -> Iterator[Captioned]:
+def _read_captions(data: JsonRecord, source: Path) -> Iterator[CaptionedItem]:
     match = _CAPTIONS_FILE.fullmatch(data.file.name)
     if match is None:
         raise UserError(f"{data.file}: expected a name like captions_train2014.json")
@@ -76,9 +83,11 @@ def _read_captions(data: Record, source: Path) -> Iterator[Captioned]:
     for annotation in by_id(data.records("annotations"), "id", int).values():
         image_id = annotation.get("image_id", int)
         if image_id not in images:
-            raise UserError(f"{annotation.at('image_id')}: {shown(image_id)} is not in images")
+            raise UserError(
+                f"{annotation.at('image_id')}: {format_value(image_id)} is not in images"
+            )
         captions[image_id].append(Caption(annotation.get("caption", str), annotation.at("caption")))
     for image_id, image in images.items():
         name = image.get("file_name", str)
         item = image_item(name, find_file(folders, name, image.at("file_name")))
-        yield Captioned(name, item, match["split"], captions[image_id], image.where)
+        yield CaptionedItem(name, item, match["split"], captions[image_id], image.where)

@@ -1,8 +1,9 @@
-"""easy-VQA (Zhou 2020), straight from the Python package that it was published as.
+"""Import easy-VQA (Zhou 2020) from the Python package that it was published as.
 
-Its functions give, for train and for test, three lists in step (questions, answers, image ids)
-and the path of each image by its id. Both count their images from 0. There is no val: the last
-tenth of the train images, with all their questions, becomes it; test stays as it was published.
+For train and for test, the package's functions return three lists of equal length (questions,
+answers, image ids) and the path of each image by its id. Image ids start at 0 in both splits. There
+is no val split: the last tenth of the train images becomes val, with all their questions. The test
+split stays as published.
 """
 
 from __future__ import annotations
@@ -10,19 +11,19 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable
 
-from pipeline.corpus import Example, Item, write_corpus
-from pipeline.errors import UserError
-from pipeline.importers.report import ImportReport, report_import
-from pipeline.location import AnyPath
+from intertitle.pipeline.corpus import Example, Item, write_corpus
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.report import ImportReport, count_import
+from intertitle.pipeline.storage.paths import AnyPath
 
 SPLITS = ("train", "test")
 
 
 def import_easy_vqa(out: AnyPath) -> ImportReport:
-    """Make a corpus of the drawn images, the questions and their one answer each.
+    """Write a corpus of the drawn images and the questions, with one answer each.
 
-    A key is `<split>/<image id>.png`; an example's id `<split>/<n>`, counted as in the package:
-    there `<split>` is train or test, as published, for those of val too.
+    An item's key is `<split>/<image id>.png` and an example's id is `<split>/<n>`, numbered as in
+    the package. In both, `<split>` is the published split, so that it is train for val, too.
 
     Raises:
         UserError: the package `easy-vqa` is not installed.
@@ -49,10 +50,13 @@ def import_easy_vqa(out: AnyPath) -> ImportReport:
             part = "val" if split == "train" and image_id in held_out else split
             examples.append(Example(f"{split}/{number}", part, key, question, (answer,)))
     notes = ["val: the last tenth of the train images"] if held_out else []
-    return report_import(write_corpus(out, items.values(), examples), missing, notes)
+    return count_import(write_corpus(out, items.values(), examples), missing, notes)
 
 
 def _last_tenth(image_ids: Iterable[int]) -> frozenset[int]:
-    """Of the published train images; whole images, for one that was learned from is known."""
+    """Return the ids of the last tenth of the images.
+
+    An image is never divided between splits: a model would know it from training.
+    """
     ordered = sorted(image_ids)
     return frozenset(ordered[len(ordered) - len(ordered) // 10 :])

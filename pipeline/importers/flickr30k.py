@@ -1,16 +1,16 @@
-"""Flickr30k as published (Young et al. 2014), or as the table that Kaggle has of it.
+"""Import Flickr30k as published (Young et al. 2014), or as the table published on Kaggle.
 
 SOURCE/
   results_20130124.token                   <file>#<n> TAB <caption>
   flickr30k-images/*.jpg
 or
   results.csv                              image_name| comment_number| comment
-  flickr30k_images/*.jpg                   each of the two also one flickr30k_images/ deeper
-and, where there are
-  {train,val,test}.txt                     a file's name a line, with or without .jpg
+  flickr30k_images/*.jpg                   both may also be one flickr30k_images/ deeper
+and, optionally
+  {train,val,test}.txt                     one file name per line, with or without .jpg
 
-The set was published without splits. Those of Karpathy's dataset_flickr30k.json, named after the
-folder, are what papers use; without it and without lists, all photographs are in train.
+The data set was published without splits. Papers use those of Karpathy's dataset_flickr30k.json,
+which is passed after the folder. Without it and without lists, all photographs are in train.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipeline.errors import UserError
-from pipeline.importers.captioned import Captioned, image_item, write_captioned
-from pipeline.importers.flickr import Captions, read_list, read_table, read_tokens
-from pipeline.importers.karpathy import read_karpathy
-from pipeline.importers.reading import find_file, folder_of
-from pipeline.importers.report import ImportReport
-from pipeline.location import AnyPath
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.base import CaptionedItem, image_item, write_captioned
+from intertitle.pipeline.importers.flickr import Captions, read_list, read_table, read_tokens
+from intertitle.pipeline.importers.karpathy import read_karpathy
+from intertitle.pipeline.importers.parsing import find_file, folder_of
+from intertitle.pipeline.importers.report import ImportReport
+from intertitle.pipeline.storage.paths import AnyPath
 
 SPLITS = ("train", "val", "test")
 
 
 def import_flickr30k(source: Path, out: AnyPath, karpathy: Sequence[Path] = ()) -> ImportReport:
-    """Make a corpus of Flickr30k's photographs and captions.
+    """Write a corpus of Flickr30k's photographs and captions.
 
     Raises:
         UserError: there are no captions, a line can't be read, or a listed photograph has none.
@@ -61,7 +61,9 @@ def _read_captions(source: Path) -> Captions:
     raise UserError(f"{source}: has neither {tokens.name} nor results.csv")
 
 
-def _all(captions: Captions, folders: list[Path]) -> Iterator[Captioned]:
-    for name, said in captions.items():
-        path = find_file(folders, name, said[0].where)
-        yield Captioned(name, image_item(name, path), "train", said, said[0].where)
+def _all(captions: Captions, folders: list[Path]) -> Iterator[CaptionedItem]:
+    for name, image_captions in captions.items():
+        path = find_file(folders, name, image_captions[0].where)
+        yield CaptionedItem(
+            name, image_item(name, path), "train", image_captions, image_captions[0].where
+        )

@@ -1,11 +1,12 @@
-"""Flickr8k as published (Hodosh, Young & Hockenmaier 2013): photographs with five captions each.
+"""Import Flickr8k (Hodosh, Young & Hockenmaier 2013): photographs with five captions each.
 
 SOURCE/
   Images/*.jpg                             or Flicker8k_Dataset/, as in the published archive
   Flickr8k.token.txt                       <file>#<n> TAB <caption>
-  Flickr_8k.{train,dev,test}Images.txt     a file name a line
+  Flickr_8k.{train,dev,test}Images.txt     one file name per line
 
-With Karpathy's dataset_flickr8k.json named after the folder, captions and splits are of that.
+If Karpathy's dataset_flickr8k.json is passed after the folder, captions and splits are read from
+it.
 """
 
 from __future__ import annotations
@@ -13,22 +14,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.errors import UserError
-from pipeline.importers.captioned import Captioned, write_captioned
-from pipeline.importers.flickr import read_list, read_tokens
-from pipeline.importers.karpathy import read_karpathy
-from pipeline.importers.reading import folder_of
-from pipeline.importers.report import ImportReport
-from pipeline.location import AnyPath
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.base import CaptionedItem, write_captioned
+from intertitle.pipeline.importers.flickr import read_list, read_tokens
+from intertitle.pipeline.importers.karpathy import read_karpathy
+from intertitle.pipeline.importers.parsing import folder_of
+from intertitle.pipeline.importers.report import ImportReport
+from intertitle.pipeline.storage.paths import AnyPath
 
-# The published name of each list, and the split's name here.
+# Name of the split by the published name of its list.
 SPLITS = {"train": "train", "dev": "val", "test": "test"}
 
 
 def import_flickr8k(source: Path, out: AnyPath, karpathy: Sequence[Path] = ()) -> ImportReport:
-    """Make a corpus of the splits whose lists are there.
+    """Write a corpus of the splits whose lists exist.
 
-    A photograph that a list names and the folder lacks is reported as missing and left out.
+    A photograph that a list names but the folder lacks is left out and reported as missing.
 
     Raises:
         UserError: the captions or all the lists are missing, a line can't be read, or a listed
@@ -40,7 +41,7 @@ def import_flickr8k(source: Path, out: AnyPath, karpathy: Sequence[Path] = ()) -
         photographs = read_karpathy(karpathy, folders, notes)
         return write_captioned(source, out, photographs, notes)
     captions = read_tokens(source / "Flickr8k.token.txt")
-    listed: list[Captioned] = []
+    listed: list[CaptionedItem] = []
     for published, split in SPLITS.items():
         names = source / f"Flickr_8k.{published}Images.txt"
         if names.is_file():

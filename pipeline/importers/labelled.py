@@ -1,9 +1,9 @@
-"""Labelled text: one file a split, named after it.
+"""Import labelled text from one file per split, named after the split.
 
 SOURCE/train.tsv, val.tsv, test.tsv        label TAB text, or one such file
 
-A first line that names a label and a text is a header, and says which column is which (`label TAB
-text`, `sentence TAB label` as GLUE's SST-2 is published, `id TAB review TAB sentiment`).
+If the first line names a label and a text, it is a header that gives the order of the columns
+(`label TAB text`, `sentence TAB label` as in GLUE's SST-2, `id TAB review TAB sentiment`).
 """
 
 from __future__ import annotations
@@ -12,29 +12,35 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.corpus import Example, write_corpus
-from pipeline.errors import UserError
-from pipeline.importers.reading import files_of, lines, says_something, shown, split_named
-from pipeline.importers.report import ImportReport, report_import
-from pipeline.location import AnyPath
+from intertitle.pipeline.corpus import Example, write_corpus
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.parsing import (
+    check_caption,
+    files_of,
+    format_value,
+    lines,
+    split_named,
+)
+from intertitle.pipeline.importers.report import ImportReport, count_import
+from intertitle.pipeline.storage.paths import AnyPath
 
 LABEL_NAMES = frozenset({"label", "labels", "class", "category", "sentiment", "polarity", "target"})
 TEXT_NAMES = frozenset(
     {"text", "sentence", "review", "phrase", "question", "content", "comment", "tweet", "document"}
 )
-# Labels are counted in so many lines of a file, so that memory does not grow with it.
+# Number of lines of a file in which labels are counted, so that memory does not grow with the file.
 _NUM_COUNTED = 10_000
-# Of fewer lines each may have a label of its own.
+# Number of lines below which every line may have a different label.
 _MIN_LINES = 20
 
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """Where a label and a text stand in a line.
+    """Positions of the label and the text in a line.
 
     Attributes:
-        label, text: their places.
-        num: of columns; None: the text is all that follows the label.
+        label, text: indices of their columns, from 0.
+        num: number of columns, or None if the text is everything that follows the label.
     """
 
     label: int = 0
@@ -42,7 +48,7 @@ class _Columns:
     num: int | None = None
 
     def cut(self, line: str) -> tuple[str, str] | None:
-        """The label and the text of a line; None if it has another number of columns."""
+        """Return the label and the text of a line, or None if its number of columns differs."""
         if self.num is None:
             label, _, text = line.partition("\t")
             return label, text
@@ -52,34 +58,38 @@ class _Columns:
 
 @dataclass(slots=True)
 class _Counts:
-    """Different labels and texts of the first lines of a file."""
+    """Distinct labels and texts in the first lines of a file."""
 
     num: int = 0
     labels: set[str] = field(default_factory=set)
     texts: set[str] = field(default_factory=set)
 
     def add(self, label: str, text: str) -> None:
-        """Count a line."""
+        """Count the label and the text of a line."""
         if self.num < _NUM_COUNTED:
             self.num += 1
             self.labels.add(label)
             self.texts.add(text)
 
     def are_swapped(self) -> bool:
-        """Whether what stands for labels are texts: most differ, more than of the texts do."""
+        """Return whether the labels seem to be texts.
+
+        They do if there are more distinct labels than half of the lines, and more distinct labels
+        than distinct texts.
+        """
         return 2 * len(self.labels) > self.num and len(self.labels) > len(self.texts)
 
 
 def import_labelled(source: Path, out: AnyPath) -> ImportReport:
-    """Make a corpus of texts, the sources, and their labels, the one target of each.
+    """Write a corpus of texts, the sources, with their labels as targets.
 
-    An id is `<file's stem>:<line>`. Blank lines are no examples.
+    An example's id is `<stem of the file>:<line>`. Blank lines are ignored.
 
     Raises:
         UserError: there is no such file, a line can't be read, a label or text is empty, or most
-            labels differ, so that they are no labels.
+            labels are distinct, so that they can't be labels.
     """
-    return report_import(write_corpus(out, [], _read(files_of(source, ".tsv"))))
+    return count_import(write_corpus(out, [], _read(files_of(source, ".tsv"))))
 
 
 def _read(files: Sequence[Path]) -> Iterator[Example]:
@@ -97,11 +107,12 @@ def _read(files: Sequence[Path]) -> Iterator[Example]:
             cells = columns.cut(line)
             if cells is None:
                 raise UserError(
-                    f"{where}: {shown(line)}, expected {columns.num} columns as in the header"
+                    f"{where}: {format_value(line)}, expected {columns.num} columns as in the "
+                    "header"
                 )
             label, text = cells
-            if not (says_something(label, where) and says_something(text, where)):
-                raise UserError(f"{where}: {shown(line)}, expected label TAB text")
+            if not (check_caption(label, where) and check_caption(text, where)):
+                raise UserError(f"{where}: {format_value(line)}, expected label TAB text")
             counts.add(label, text)
             num_examples += 1
             yield Example(f"{file.stem}:{number}", split, None, text, (label,))
@@ -116,14 +127,14 @@ def _read(files: Sequence[Path]) -> Iterator[Example]:
 
 
 def _header(line: str) -> _Columns | None:
-    """What the first line says of the columns; None if it is no header."""
+    """Parse the first line of a file; return None if it is not a header."""
     names = [name.strip().lower() for name in line.split("\t")]
     at_label = [n for n, name in enumerate(names) if name in LABEL_NAMES]
     at_text = [n for n, name in enumerate(names) if name in TEXT_NAMES]
     if len(at_label) != 1 or len(at_text) != 1:
         return None
     label, text = at_label[0], at_text[0]
-    # In the order of this format a text may hold tabs.
+    # With exactly the columns label and text, in this order, a text may contain tabs.
     return (
         _Columns() if (label, text, len(names)) == (0, 1, 2) else _Columns(label, text, len(names))
     )
@@ -131,7 +142,7 @@ def _header(line: str) -> _Columns | None:
 
 def _too_many(file: Path, labels: set[str], num: int) -> str:
     return (
-        f"{file}: {len(labels):,} different labels in {num:,} lines, as {shown(min(labels))}; "
-        "allowed: label TAB text with fewer labels than half of the lines, or a header that names "
-        "the columns, as sentence TAB label"
+        f"{file}: {len(labels):,} different labels in {num:,} lines, as "
+        f"{format_value(min(labels))}; allowed: label TAB text with fewer labels than half of "
+        "the lines, or a header that names the columns, as sentence TAB label"
     )

@@ -1,4 +1,4 @@
-"""MSR-VTT as published (Xu et al. 2016): clips with twenty captions each.
+"""Import MSR-VTT as published (Xu et al. 2016): clips with twenty captions each.
 
 SOURCE/, at any depth
   *videodatainfo*.json                     train_val_videodatainfo.json, test_videodatainfo.json
@@ -6,8 +6,8 @@ SOURCE/, at any depth
        "sentences": [{"sen_id", "video_id", "caption"}], ...}
   video0.mp4, video1.mp4, ...              in TrainValVideo/, TestVideo/ or any other folder
 
-The start and end are of the film that a clip was cut from: the clips are whole items. With files
-named after the folder, those are read instead of every *videodatainfo*.json.
+The start and end times refer to the film that a clip was cut from; each clip is an item as a whole.
+JSON files that are passed after the folder are read instead of every *videodatainfo*.json.
 """
 
 from __future__ import annotations
@@ -16,50 +16,51 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.errors import UserError
-from pipeline.importers.captioned import Caption, Captioned, video_item, write_captioned
-from pipeline.importers.reading import (
-    Record,
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.base import Caption, CaptionedItem, video_item, write_captioned
+from intertitle.pipeline.importers.parsing import (
+    JsonRecord,
     by_id,
     composed,
     folder_of,
+    format_value,
     read_json,
-    shown,
     videos_in,
 )
-from pipeline.importers.report import ImportReport
-from pipeline.location import AnyPath
-from pipeline.walk import walk
+from intertitle.pipeline.importers.report import ImportReport
+from intertitle.pipeline.importers.walk import walk
+from intertitle.pipeline.storage.paths import AnyPath
 
 _ANNOTATIONS = "*videodatainfo*.json"
 
-# The published name of each split, and its name here.
+# Name of the split by its published name.
 SPLITS = {"train": "train", "validate": "val", "val": "val", "test": "test"}
 
 
 def import_msrvtt(
     source: Path, out: AnyPath, annotations: Sequence[Path] = (), follow_links: bool = False
 ) -> ImportReport:
-    """Make a corpus of MSR-VTT's clips and captions.
+    """Write a corpus of MSR-VTT's clips and captions.
 
-    A file without any sentence, as the challenge of 2017 has for its test, is left out and noted.
-    Links to folders, and those that lead out of the folder, are followed only if asked.
+    A file without any sentences, such as the test file of the 2017 challenge, is left out and
+    noted. Links to folders, and those that lead out of the folder, are followed only with
+    `follow_links`.
 
     Raises:
         UserError: there are no annotations, they can't be read, or a clip has no caption.
     """
-    found = walk(folder_of(source), follow_links)
-    files = annotations or [f.path for f in found.files if Path(f.name).match(_ANNOTATIONS)]
+    walked = walk(folder_of(source), follow_links)
+    files = annotations or [f.path for f in walked.files if Path(f.name).match(_ANNOTATIONS)]
     if not files:
         raise UserError(f"{source}: has no {_ANNOTATIONS}")
-    notes = found.notes()
-    clips = _read(files, videos_in(found), notes)
-    return write_captioned(source, out, clips, notes, found.left_out())
+    notes = walked.notes()
+    clips = _read(files, videos_in(walked), notes)
+    return write_captioned(source, out, clips, notes, walked.left_out())
 
 
 def _read(
     files: Sequence[Path], clips: Mapping[str, Path], notes: list[str]
-) -> Iterator[Captioned]:
+) -> Iterator[CaptionedItem]:
     for file in files:
         data = read_json(file)
         captions = _captions(data)
@@ -70,17 +71,17 @@ def _read(
             split = video.get("split", str)
             if split not in SPLITS:
                 where = video.at("split")
-                raise UserError(f"{where}: {shown(split)}, allowed: {', '.join(SPLITS)}")
+                raise UserError(f"{where}: {format_value(split)}, allowed: {', '.join(SPLITS)}")
             item = video_item(name, clips.get(composed(name)))
-            yield Captioned(name, item, SPLITS[split], captions.get(name, ()), video.where)
+            yield CaptionedItem(name, item, SPLITS[split], captions.get(name, ()), video.where)
 
 
-def _captions(data: Record) -> Mapping[str, Sequence[Caption]]:
+def _captions(data: JsonRecord) -> Mapping[str, Sequence[Caption]]:
     videos = {video.get("video_id", str) for video in data.records("videos")}
     captions: defaultdict[str, list[Caption]] = defaultdict(list)
     for sentence in by_id(data.records("sentences"), "sen_id", int).values():
         name = sentence.get("video_id", str)
         if name not in videos:
-            raise UserError(f"{sentence.at('video_id')}: {shown(name)} is not in videos")
+            raise UserError(f"{sentence.at('video_id')}: {format_value(name)} is not in videos")
         captions[name].append(Caption(sentence.get("caption", str), sentence.at("caption")))
     return captions

@@ -1,12 +1,13 @@
-"""Aligned text in two languages: line n of one file is the translation of line n of the other.
+"""Import aligned text in two languages: line n of one file translates line n of the other.
 
-SOURCE/                                    with the languages named, here en and de
+SOURCE/                                    files in the given languages, here en and de
   train.en  train.de  val.en  val.de  newstest2014.en  newstest2014.de
 or
   SOURCE_FILE TARGET_FILE                  one pair of files
 
-A file's name gives the split: `valid`, `validation` and `dev` are val; another name, newstest2014
-say, is itself a split. The split of one pair of files whose name says none is train.
+A file's name gives the split: `valid`, `validation` and `dev` mean val, and any other name, such as
+newstest2014, is itself the name of a split. If one pair of files is given and the name of the
+source file does not mean a split, the split is train.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.corpus import Example, write_corpus
-from pipeline.errors import UserError
-from pipeline.importers.reading import (
+from intertitle.pipeline.corpus import Example, write_corpus
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.parsing import (
     MAX_WORDS,
     folder_of,
     is_blank,
@@ -26,16 +27,17 @@ from pipeline.importers.reading import (
     split_named,
     valid_name,
 )
-from pipeline.importers.report import ImportReport, report_import
-from pipeline.location import AnyPath
-from pipeline.walk import is_hidden
+from intertitle.pipeline.importers.report import ImportReport, count_import
+from intertitle.pipeline.importers.walk import is_hidden
+from intertitle.pipeline.storage.paths import AnyPath
 
 
 def import_parallel_files(source: Path, target: Path, out: AnyPath) -> ImportReport:
-    """Make a corpus of one pair of files.
+    """Write a corpus of one pair of files.
 
     Raises:
-        UserError: a file is missing or can't be read, or they have not the same number of lines.
+        UserError: a file is missing or can't be read, the files differ in their number of lines, or
+            they have no usable pair of lines.
     """
     return _write(out, [_Pair(source, target, split_named(source.stem) or "train")])
 
@@ -43,10 +45,11 @@ def import_parallel_files(source: Path, target: Path, out: AnyPath) -> ImportRep
 def import_parallel_folder(
     folder: Path, out: AnyPath, source_language: str, target_language: str
 ) -> ImportReport:
-    """Make a corpus of all pairs `<split>.<language>` of a folder.
+    """Write a corpus of all pairs of files `<split>.<language>` in a folder.
 
     Raises:
-        UserError: there are none, one half of a pair is missing, or as for a pair of files.
+        UserError: the folder has no such files, one file of a pair is missing or can't be read, the
+            files of a pair differ in their number of lines, or no pair of lines is usable.
     """
     sources = _files_in(folder_of(folder), source_language)
     targets = _files_in(folder, target_language)
@@ -88,15 +91,15 @@ def _write(out: AnyPath, pairs: Sequence[_Pair]) -> ImportReport:
             )
     notes: list[str] = []
     corpus = write_corpus(out, [], _read(pairs, notes))
-    return report_import(corpus, notes=notes)
+    return count_import(corpus, notes=notes)
 
 
 def _read(pairs: Sequence[_Pair], notes: list[str]) -> Iterator[Example]:
-    """One example a line; ids are `<file's stem>:<line>`.
+    """Read one example per line; its id is `<stem of the source file>:<line>`.
 
-    A line with a side that is empty or has more than MAX_WORDS words is left out and counted:
-    published sets have some, where the aligner found no partner or took a table for a sentence,
-    and they teach nothing.
+    A pair of lines is left out and counted if a side is empty or has more than MAX_WORDS words.
+    Published data sets contain such pairs, where the aligner found no counterpart or took a table
+    for a sentence. They are useless for training.
     """
     num_examples = 0
     for pair in pairs:

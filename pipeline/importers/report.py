@@ -1,25 +1,25 @@
-"""What an importer saw, for a person."""
+"""Reports of imports, for the user."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from pipeline.corpus import Corpus
+from intertitle.pipeline.corpus import Corpus
 
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What an importer saw.
+    """Counts and messages of an import.
 
     Attributes:
-        corpus: the folder it wrote.
+        corpus: path or URL of the corpus.
         items: number of items.
         examples: number of examples.
-        references: number of targets of all examples.
-        missing: files that the data set names and the disk has not.
-        notes: what a person should know, a line each (a split left out, say).
-        left_out: number of files below a folder that became no items, by the reason.
+        references: total number of targets of all examples.
+        missing: names of items whose files the data set names but the disk lacks.
+        notes: messages for the user, one line each, such as that a split was left out.
+        left_out: number of files below a folder that did not become items, by reason.
     """
 
     corpus: str
@@ -31,13 +31,20 @@ class ImportReport:
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 
-def report_import(
+def count_import(
     corpus: Corpus,
     missing: Iterable[str] = (),
     notes: Iterable[str] = (),
     left_out: Mapping[str, int] | None = None,
 ) -> ImportReport:
-    """Count what was written."""
+    """Count the items, examples and targets of a corpus that was written.
+
+    Args:
+        corpus: corpus that was written.
+        missing: names of items whose files are missing.
+        notes: further messages for the user.
+        left_out: number of files that did not become items, by reason.
+    """
     counts = corpus.counts()
     return ImportReport(
         corpus=str(corpus.path),

@@ -1,17 +1,17 @@
-"""Plain text, for a language model: one example a line, in order.
+"""Import plain text for a language model: one example per line, in order.
 
-SOURCE.txt                                 or any one file
-SOURCE/*.txt                               or a folder of them
+SOURCE.txt                                 or any other single file
+SOURCE/*.txt                               or a folder of such files
 
-A file's name gives the split where it says one (`train.txt`, `ptb.valid.txt`); all others are
-train. Where that makes all of them train, the last tenth of the lines, in the order of the files'
-names, is val.
+A file's name gives the split if it contains one (`train.txt`, `ptb.valid.txt`); other files are
+train. If all files are train, the last tenth of the lines, in the order of the files' names, is
+val.
 
-An id is `<file>:<line, nine digits>`. Blank lines can't be targets and are left out, but they are
-counted: the gaps in the line numbers are where they stood, so that a model of characters can put
-back the text as it was, up to the last line that is not blank (`<text of line n>` at line n, "" in
-a gap, joined by newlines). What `clean_text` does not keep, as indents and runs of spaces, is lost;
-a note says how many lines it changed.
+An example's id is `<file>:<line, nine digits>`. Blank lines can't be targets and are left out, but
+they count in the line numbers. A character model can therefore restore the text up to the last line
+that is not blank: line n is the text of the example with number n, or empty if there is none.
+Indentation and runs of spaces, which `clean_text` does not preserve, are lost; a note reports how
+many lines changed.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipeline.corpus import Example, clean_text, write_corpus
-from pipeline.errors import UserError
-from pipeline.importers.reading import files_of, lines, says_something, split_named
-from pipeline.importers.report import ImportReport, report_import
-from pipeline.location import AnyPath
+from intertitle.pipeline.corpus import Example, clean_text, write_corpus
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.parsing import check_caption, files_of, lines, split_named
+from intertitle.pipeline.importers.report import ImportReport, count_import
+from intertitle.pipeline.storage.paths import AnyPath
 
 
 def import_text(source: Path, out: AnyPath) -> ImportReport:
-    """Make a corpus of lines of text.
+    """Write a corpus of lines of text.
 
     Raises:
-        UserError: there is no such file, it says nothing, or a line can't be read.
+        UserError: there is no such file, it contains no text, or a line can't be read.
     """
     files = files_of(source, ".txt")
     splits = [split_named(file.stem) or "train" for file in files]
@@ -39,11 +39,11 @@ def import_text(source: Path, out: AnyPath) -> ImportReport:
     if num_train is not None:
         notes.append("val: the last tenth of the lines, because no file is named after it")
     corpus = write_corpus(out, [], _read(files, splits, num_train, notes))
-    return report_import(corpus, notes=notes)
+    return count_import(corpus, notes=notes)
 
 
 def _num_train(files: Sequence[Path], splits: Sequence[str]) -> int | None:
-    """How many of the lines are train; None where the files' names say it all."""
+    """Return the number of train lines if lines have to be split, otherwise None."""
     if set(splits) != {"train"}:
         return None
     num_lines = sum(1 for file in files for _ in lines(file))
@@ -57,7 +57,7 @@ def _read(
     for file, named in zip(files, splits, strict=True):
         for number, line in lines(file):
             num_before += 1
-            if not says_something(line, f"{file}: line {number}"):
+            if not check_caption(line, f"{file}: line {number}"):
                 continue
             split = named if num_train is None or num_before <= num_train else "val"
             num_examples += 1

@@ -1,13 +1,13 @@
-"""VQA v2 as published (Goyal et al. 2017): questions about COCO's photographs, ten answers each.
+"""Import VQA v2 (Goyal et al. 2017): questions on COCO's photographs, with ten answers each.
 
-SOURCE/, or Questions/, Annotations/ and Images/ below it, as in the authors' repository
+SOURCE/, or its folders Questions/, Annotations/ and Images/, as in the authors' repository
   v2_OpenEnded_mscoco_{train2014,val2014}_questions.json
       {"questions": [{"question_id", "image_id", "question"}], ...}
   v2_mscoco_{train2014,val2014}_annotations.json
       {"annotations": [{"question_id", "image_id", "answers": [{"answer", ...}], ...}], ...}
   {train2014,val2014}/COCO_train2014_000000000123.jpg
 
-The answers to the questions of test2015 and test-dev2015 were never published: left out.
+The questions of test2015 and test-dev2015 are left out, because their answers were never published.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.corpus import Example, Item, write_corpus
-from pipeline.errors import UserError
-from pipeline.importers.captioned import image_item
-from pipeline.importers.reading import (
-    Record,
+from intertitle.pipeline.corpus import Example, Item, write_corpus
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.base import image_item
+from intertitle.pipeline.importers.parsing import (
+    JsonRecord,
     by_id,
+    check_caption,
     find_file,
     folder_of,
+    format_value,
     read_json,
-    says_something,
-    shown,
 )
-from pipeline.importers.report import ImportReport, report_import
-from pipeline.location import AnyPath
+from intertitle.pipeline.importers.report import ImportReport, count_import
+from intertitle.pipeline.storage.paths import AnyPath
 
-# The published name of each part that has answers, and the split's name here.
+# Name of the split by the published name of each part that has answers.
 SPLITS = {"train2014": "train", "val2014": "val"}
 NUM_ANSWERS = 10
 
@@ -40,14 +40,15 @@ _QUESTIONS_FILE = re.compile(r"v2_OpenEnded_mscoco_(?P<part>.+)_questions\.json"
 
 
 def import_vqa_v2(source: Path, out: AnyPath) -> ImportReport:
-    """Make a corpus of photographs, questions and answers.
+    """Write a corpus of photographs, questions and answers.
 
-    An example is one question; its targets are the ten answers in their order, with what is said
-    twice, because the measure counts who agrees. A photograph's key is its file's name.
+    An example is one question. Its targets are the ten answers in their order, with repetitions,
+    because the metric counts how many people agree. An item's key is the name of the photograph's
+    file.
 
     Raises:
-        UserError: there are no questions, a question has no answer, an answer no question, or a
-            record can't be read.
+        UserError: there are no questions, a question has no answer, an answer has no question, or
+            a record can't be read.
     """
     questions = _questions_files(folder_of(source))
     read = _Read()
@@ -60,18 +61,18 @@ def import_vqa_v2(source: Path, out: AnyPath) -> ImportReport:
             "v2_OpenEnded_mscoco_*_questions.json and v2_mscoco_*_annotations.json"
         )
     notes = [f"{p} left out: its answers are not published" for p in questions if p not in SPLITS]
-    others = sum(len(example.targets) != NUM_ANSWERS for example in read.examples)
-    if others:
-        notes.append(f"{others} questions have another number of answers than {NUM_ANSWERS}")
+    num_others = sum(len(example.targets) != NUM_ANSWERS for example in read.examples)
+    if num_others:
+        notes.append(f"{num_others} questions have another number of answers than {NUM_ANSWERS}")
     if read.num_empty:
         notes.append(f"{read.num_empty} empty answers left out")
     corpus = write_corpus(out, read.items.values(), read.examples)
-    return report_import(corpus, read.missing, notes)
+    return count_import(corpus, read.missing, notes)
 
 
 @dataclass(slots=True)
 class _Read:
-    """What was read so far; the dicts keep the order in which things were named first."""
+    """Items and examples read so far; the dictionaries are in the order of first mention."""
 
     items: dict[str, Item] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
@@ -95,8 +96,8 @@ def _read_part(source: Path, file: Path, part: str, split: str, read: _Read) -> 
         if question_id not in answers:
             raise UserError(f"{question.where}: question {question_id} has no answer")
         text, where = question.get("question", str), question.at("question")
-        if not says_something(text, where):
-            raise UserError(f"{where}: {shown(text)}, expected a question")
+        if not check_caption(text, where):
+            raise UserError(f"{where}: {format_value(text)}, expected a question")
         if name not in read.items and name not in read.missing:
             item = image_item(name, find_file(folders, name, where))
             if item is None:
@@ -108,11 +109,11 @@ def _read_part(source: Path, file: Path, part: str, split: str, read: _Read) -> 
 
 
 def _read_answers(
-    source: Path, part: str, questions: Mapping[int, Record], read: _Read
+    source: Path, part: str, questions: Mapping[int, JsonRecord], read: _Read
 ) -> dict[int, tuple[str, ...]]:
     name = f"v2_mscoco_{part}_annotations.json"
     file = find_file([source, source / "Annotations"], name, str(source)) or source / name
-    found: dict[int, tuple[str, ...]] = {}
+    answers: dict[int, tuple[str, ...]] = {}
     annotations = by_id(read_json(file).records("annotations"), "question_id", int)
     for question_id, annotation in annotations.items():
         question = questions.get(question_id)
@@ -122,9 +123,9 @@ def _read_answers(
         if annotation.get("image_id", int) != question.get("image_id", int):
             where = annotation.at("image_id")
             raise UserError(f"{where}: not the image of question {question_id}")
-        said = [(a.get("answer", str), a.at("answer")) for a in annotation.records("answers")]
-        found[question_id] = tuple(text for text, where in said if says_something(text, where))
-        if not found[question_id]:
+        texts = [(a.get("answer", str), a.at("answer")) for a in annotation.records("answers")]
+        answers[question_id] = tuple(text for text, where in texts if check_caption(text, where))
+        if not answers[question_id]:
             raise UserError(f"{annotation.at('answers')}: question {question_id} has no answer")
-        read.num_empty += len(said) - len(found[question_id])
-    return found
+        read.num_empty += len(texts) - len(answers[question_id])
+    return answers

@@ -1,15 +1,14 @@
-"""From a corpus to a store of features, on Ray: the only package of the pipeline that knows it.
+"""Compute the features of a corpus on Ray and write them to a store.
+
+This is the only package of the pipeline that uses Ray.
 
     plan ──► decode a chunk ──► backbone ──► write a shard ──► accept ──► snapshot
     (driver)   (Ray task)      (Ray actor)    (Ray task)      (driver)    (driver)
 
-The plan depends on the corpus and the store's last snapshot alone, a shard holds fixed keys in a
-fixed order, and the driver accepts one attempt a shard: so the same corpus gives the same bytes,
-whatever the number of workers and whoever died on the way. Frames and features stay in Ray's object
-store; the driver handles references, and a line an item.
+The plan depends only on the corpus and the store's last snapshot, a shard holds fixed keys in a
+fixed order, and the driver accepts one attempt per shard. The same corpus therefore gives the same
+bytes, whatever the number of workers and whichever of them fail. Frames and features stay in Ray's
+object store; the driver handles references and one record per item.
+
+This module imports nothing: processes that decode import `precompute.isolation` without Ray.
 """
-
-from pipeline.precompute.options import PrecomputeOptions, PrecomputeReport, Progress
-from pipeline.precompute.run import precompute
-
-__all__ = ["PrecomputeOptions", "PrecomputeReport", "Progress", "precompute"]

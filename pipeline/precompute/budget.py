@@ -1,24 +1,25 @@
-"""How long a call goes on making again what it loses: as long as anything gets done."""
+"""Limit on retries of lost work: a call goes on as long as some work still finishes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-# What a long call on machines that are taken away loses is no measure of it; what it loses without
-# finishing anything in between is.
+# A long call on machines that may be taken away loses work often, so the total number of losses
+# means little. Losses are counted from the last piece of work that finished.
 _MAX_LOSSES = 10
 _STALLED_S = 120.0
-# So many pieces of work in a row that were given up.
+# Maximum number of pieces of work that are given up in a row.
 _MAX_GIVEN_UP = 3
 
 
 class Budget:
-    """Losses since something was last finished.
+    """Counter of the losses since a piece of work last finished.
 
     Args:
-        seconds: that an item may take: in twice that something should have been finished.
-        clock: in seconds.
+        seconds: time limit of an item, in seconds; work counts as stalled when nothing finishes in
+            twice this time.
+        clock: function that returns the time in seconds.
     """
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -29,13 +30,13 @@ class Budget:
         self._worked = False
 
     def finished(self) -> None:
-        """Note that something was finished: what was lost before is forgiven."""
+        """Record that a piece of work finished, and reset the counters."""
         self._began = self._clock()
         self._losses = self._given_up = 0
         self._worked = True
 
     def lost(self) -> bool:
-        """Note a loss; whether the work is to be tried again."""
+        """Record a loss, and return whether the work should be retried."""
         self._losses += 1
         if self._losses <= _MAX_LOSSES or self._clock() - self._began < self._stalled_s:
             return True
@@ -46,10 +47,10 @@ class Budget:
 
     @property
     def may_give_up(self) -> bool:
-        """Whether a piece of work may be given up and the others tried: if they ever worked."""
+        """Whether one piece of work may be given up: others finished, and few were given up."""
         return self._worked and self._given_up < _MAX_GIVEN_UP
 
     @property
     def stalled_s(self) -> float:
-        """After how many seconds without anything finished work is given up."""
+        """Time in seconds after which work is given up if nothing finishes."""
         return self._stalled_s

@@ -1,4 +1,4 @@
-"""Shards are decoded in chunks, of which only so many bytes are in memory at a time."""
+"""Division of shards into chunks, and the limit on the chunks that are in memory at a time."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.backbone import BATCH
-from pipeline.plan import ShardPlan
-from pipeline.sampling import Sampling, Uniform
-from pipeline.source import Source
-from pipeline.work import DecodedItem
+from intertitle.pipeline.backbones import BATCH
+from intertitle.pipeline.decoding.item_file import ItemFile
+from intertitle.pipeline.decoding.sampling import Sampling, Uniform
+from intertitle.pipeline.precompute.plan import ShardPlan
+from intertitle.pipeline.precompute.work import DecodedItem
 
-# Of the frames of one chunk. A constant, and no share of some machine's memory: how items are cut
-# into chunks must not depend on where a call runs.
+# Maximum size of the frames of one chunk. It is a constant rather than a share of a machine's
+# memory, because the division into chunks must not depend on where a call runs.
 _MAX_CHUNK_BYTES = 32 << 20
-# The frames in the making may take this share of Ray's object store. The rest is for features, and
-# for the frames' second copies on the nodes that compute.
+# Maximum share of Ray's object store that frames may take. The rest is for features and for the
+# copies of frames on the nodes that run backbones.
 _SHARE = 0.3
-# What is to be decoded is taken to be as large as the largest of so many before it.
+# The size of a chunk that is not decoded yet is estimated as the largest of this many last chunks.
 _REMEMBERED = 16
 
 
 @dataclass(eq=False)
 class Shard:
-    """A shard in the making: its chunks arrive in any order.
+    """A shard whose chunks are being processed; they finish in any order.
 
     Attributes:
-        plan: of it.
-        num_chunks: that it is cut into.
-        chunks: what became of the items of those that are done, and a reference to their features.
+        plan: plan of the shard.
+        num_chunks: number of chunks in the shard.
+        chunks: decoded items and a reference to their features, by the index of a finished chunk.
     """
 
     plan: ShardPlan
@@ -43,30 +43,30 @@ class Chunk:
     """A part of a shard that is being decoded.
 
     Attributes:
-        shard: of which.
-        index: its place there.
-        sources: its items.
-        num_bytes: of its frames, as far as they are known.
-        avoid: nodes that could not read its files.
-        failures: how often the network raised an error over it.
+        shard: shard that the chunk belongs to.
+        index: position of the chunk in the shard.
+        sources: items of the chunk.
+        num_bytes: size of the chunk's frames in bytes; an estimate until they are decoded.
+        avoid: ids of the nodes that could not read the chunk's files.
+        failures: number of times that the backbone raised an error on the chunk.
     """
 
     shard: Shard
     index: int
-    sources: tuple[Source, ...]
+    sources: tuple[ItemFile, ...]
     num_bytes: int = 0
     avoid: set[str] = field(default_factory=set)
     failures: int = 0
 
 
 class Window:
-    """How many chunks may be in the making: by number, and by the bytes of their frames.
+    """Limit on the chunks in progress, by their number and by the size of their frames.
 
     Args:
-        max_chunks: by number.
-        store_bytes: of Ray's object store.
-        frame_bytes: of one frame.
-        sampling: which frames of a video.
+        max_chunks: maximum number of chunks in progress.
+        store_bytes: size of Ray's object store in bytes.
+        frame_bytes: size of one frame in bytes.
+        sampling: rule that selects the frames of a video.
     """
 
     def __init__(
@@ -77,48 +77,48 @@ class Window:
         self._chunks: set[Chunk] = set()
         self._seen: deque[int] = deque(maxlen=_REMEMBERED)
 
-    def cut(self, sources: Sequence[Source]) -> list[tuple[Source, ...]]:
-        """Parts of at most as many frames as the network takes at once, or of one item."""
-        at_most = max(1, min(BATCH, _MAX_CHUNK_BYTES // self._frame_bytes))
-        parts: list[tuple[Source, ...]] = []
-        frames = at_most
+    def cut(self, sources: Sequence[ItemFile]) -> list[tuple[ItemFile, ...]]:
+        """Divide items into chunks of at most one backbone batch of frames, or of one item."""
+        max_frames = max(1, min(BATCH, _MAX_CHUNK_BYTES // self._frame_bytes))
+        parts: list[tuple[ItemFile, ...]] = []
+        frames = max_frames
         for source in sources:
-            more = self._num_frames(source)
-            frames += more
-            if frames > at_most:
+            num_frames = self._num_frames(source)
+            frames += num_frames
+            if frames > max_frames:
                 parts.append(())
-                frames = more
+                frames = num_frames
             parts[-1] += (source,)
         return parts
 
     def has_room(self) -> bool:
-        """Whether another chunk may be begun; one always may."""
+        """Return whether another chunk may be started; one chunk is always allowed."""
         if not self._chunks:
             return True
         taken = sum(chunk.num_bytes for chunk in self._chunks)
         return len(self._chunks) < self._max_chunks and taken + self._guess() <= self._max_bytes
 
     def begin(self, chunk: Chunk) -> None:
-        """Note that a chunk is being decoded."""
+        """Add a chunk whose decoding starts."""
         frames = sum(self._num_frames(source) for source in chunk.sources)
         exact = isinstance(self._sampling, Uniform)
         chunk.num_bytes = frames * self._frame_bytes if exact else self._guess()
         self._chunks.add(chunk)
 
     def decoded(self, chunk: Chunk, items: Sequence[DecodedItem]) -> None:
-        """Note how large a chunk's frames are."""
+        """Record the size of a chunk's decoded frames."""
         chunk.num_bytes = sum(len(item.times_s) for item in items) * self._frame_bytes
         self._seen.append(chunk.num_bytes)
 
     def end(self, chunk: Chunk) -> None:
-        """Note that a chunk's frames are in memory no more."""
+        """Remove a chunk whose frames are no longer in memory."""
         self._chunks.discard(chunk)
 
     def _guess(self) -> int:
-        """Of the frames of a chunk that is not decoded yet."""
+        """Estimate the size in bytes of the frames of a chunk that is not decoded yet."""
         return max(self._seen, default=min(BATCH * self._frame_bytes, _MAX_CHUNK_BYTES))
 
-    def _num_frames(self, source: Source) -> int:
+    def _num_frames(self, source: ItemFile) -> int:
         if source.item.kind == "image":
             return 1
         return self._sampling.num_frames if isinstance(self._sampling, Uniform) else BATCH

@@ -1,7 +1,8 @@
-"""The nodes of a cluster as one call uses them: which may work for it, and why others may not.
+"""Selection of the cluster's nodes that may work for one call of `precompute`.
 
-A node that lacks the files' mount fails in milliseconds, and so would attract all the work; one
-with other libraries would make other features. Both are left out for the rest of the call.
+A node without the mount of the files fails within milliseconds and would therefore attract all the
+work; a node with other library versions would compute different features. Both are excluded for the
+rest of the call.
 """
 
 from __future__ import annotations
@@ -19,81 +20,88 @@ from ray.util.scheduling_strategies import (
     NotIn,
 )
 
-from pipeline.errors import JobError, UserError
-from pipeline.versions import differences, versions
+from intertitle.pipeline.errors import JobError, UserError
+from intertitle.pipeline.precompute.versions import differences, versions
 
 log = logging.getLogger(__name__)
 
-# The label that Ray gives every node.
+# Label that Ray sets on every node.
 _NODE_ID = "ray.io/node-id"
-# A node that is asked for its versions and does not answer in this time is checked by its results.
+# Time limit for a node to report its versions. A node that takes longer is checked when it returns
+# its first results.
 _ANSWER_S = 60.0
-# So many chunks in a row that a node could not read, though others may.
+# Number of chunks in a row that a node may fail to read before it is excluded.
 _MAX_STRIKES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a worker ran.
+    """The node and the library versions that a worker ran with.
 
     Attributes:
         node: Ray's id of the node.
-        versions: of the programs there.
+        versions: versions of the libraries on the node, by name.
     """
 
     node: str
     versions: dict[str, str]
 
 
-def here() -> Place:
-    """The place of this process."""
+def current_place() -> Place:
+    """Return the place of this process."""
     return Place(ray.get_runtime_context().get_node_id(), versions())
 
 
 class Nodes:
-    """The nodes of one call."""
+    """The nodes that one call may use."""
 
     def __init__(self) -> None:
         self._versions = versions()
-        # By id: why a node gets no work at all, and why it gets none that reads or writes files.
+        # Reasons by node id: why a node gets no work, and why it gets no work that reads or writes
+        # files.
         self._unfit: dict[str, str] = {}
         self._without_files: dict[str, str] = {}
         self._strikes: Counter[str] = Counter()
         self._asked = [
-            ray.remote(here).options(num_cpus=0, scheduling_strategy=_on(node["NodeID"])).remote()
+            ray.remote(current_place)
+            .options(num_cpus=0, scheduling_strategy=_on(node["NodeID"]))
+            .remote()
             for node in _alive()
         ]
 
     def check(self) -> None:
-        """Compare the programs of the nodes that are there with this process' own.
+        """Compare the library versions of the nodes with those of this process.
 
         Raises:
-            UserError: some differ; all of them are named.
+            UserError: the versions of some nodes differ; the message names all of them.
         """
         ready, _ = ray.wait(self._asked, num_returns=len(self._asked), timeout=_ANSWER_S)
-        found = []
+        lines = []
         for answer in ready:
             try:
                 place = ray.get(answer)
             except ray.exceptions.RayError:
-                # It has just gone.
+                # The node has just left the cluster.
                 continue
-            if other := differences(self._versions, place.versions):
-                found.append(f"node {name_of(place.node)} has {', '.join(other)} as here")
-        if found:
+            if changes := differences(self._versions, place.versions):
+                lines.append(f"node {name_of(place.node)} has {', '.join(changes)} as here")
+        if lines:
             raise UserError(
-                f"{'; '.join(found)}: features would depend on the node, allowed: the same versions"
+                f"{'; '.join(lines)}: features would depend on the node, allowed: the same versions"
             )
 
     def takes(self, place: Place) -> bool:
-        """Whether what was made at a place counts; a node that joined with others is left out."""
+        """Return whether results from a place may be used.
+
+        A node that joined the cluster with other library versions is excluded.
+        """
         if place.node not in self._unfit and place.versions != self._versions:
-            other = ", ".join(differences(self._versions, place.versions))
-            self._leave_out(self._unfit, place.node, f"has {other} as here")
+            changes = ", ".join(differences(self._versions, place.versions))
+            self._leave_out(self._unfit, place.node, f"has {changes} as here")
         return place.node not in self._unfit
 
     def lacks_files(self, node: str, path: object) -> None:
-        """Note that a node does not see a file that is there.
+        """Exclude a node that does not see an existing file from work on files.
 
         Raises:
             JobError: no node is left.
@@ -101,48 +109,50 @@ class Nodes:
         self._leave_out(self._without_files, node, f"does not see {path}, which is there")
 
     def strike(self, node: str, reason: str) -> None:
-        """Note that a node could not read files, through no fault of theirs."""
+        """Record that a node could not read files although the files are not at fault."""
         self._strikes[node] += 1
-        if self._strikes[node] >= _MAX_STRIKES and self.others([node]):
+        if self._strikes[node] >= _MAX_STRIKES and self.has_usable_node([node]):
             self._leave_out(self._without_files, node, f"can't read files: {reason}")
 
     def clear(self, node: str) -> None:
-        """Note that a node could read files."""
+        """Record that a node could read files."""
         self._strikes.pop(node, None)
 
-    def others(self, avoid: Iterable[str]) -> bool:
-        """Whether there is a node besides these that may read files."""
-        out = {*self._unfit, *self._without_files, *avoid}
-        return any(node["NodeID"] not in out for node in _alive() if node["Resources"].get("CPU"))
+    def has_usable_node(self, avoid: Iterable[str]) -> bool:
+        """Return whether a node that is not in `avoid` may read files."""
+        excluded = {*self._unfit, *self._without_files, *avoid}
+        return any(
+            node["NodeID"] not in excluded for node in _alive() if node["Resources"].get("CPU")
+        )
 
     def for_files(self, avoid: Iterable[str] = ()) -> dict[str, Any]:
-        """Options for a task that reads or writes files.
+        """Return Ray options for a task that reads or writes files.
 
         Args:
-            avoid: nodes that it had better not run on, if there are others.
+            avoid: ids of nodes that the task should not run on if there are others.
         """
-        out = {*self._unfit, *self._without_files}
-        avoid = {*avoid} - out
-        if avoid and self.others(avoid):
-            out |= avoid
-        return _not_on(out)
+        excluded = {*self._unfit, *self._without_files}
+        avoid = {*avoid} - excluded
+        if avoid and self.has_usable_node(avoid):
+            excluded |= avoid
+        return _not_on(excluded)
 
     def for_networks(self) -> dict[str, Any]:
-        """Options for an actor that needs no files."""
+        """Return Ray options for an actor that needs no files."""
         return _not_on(set(self._unfit))
 
     def _leave_out(self, reasons: dict[str, str], node: str, why: str) -> None:
         if node in reasons:
             return
         reasons[node] = line = f"node {name_of(node)} {why}"
-        if not self.others(()):
+        if not self.has_usable_node(()):
             raise JobError(f"no node is left that can do the work: {line}; nothing is published")
         log.warning("%s: it gets no more of this call's work", line)
 
 
 def name_of(node: str) -> str:
-    """A node's address, for a person, with the beginning of its id."""
-    addresses = {found["NodeID"]: found["NodeManagerAddress"] for found in ray.nodes()}
+    """Return a readable name of a node: its address and the first characters of its id."""
+    addresses = {info["NodeID"]: info["NodeManagerAddress"] for info in ray.nodes()}
     return f"{addresses.get(node, '?')} ({node[:8]})"
 
 

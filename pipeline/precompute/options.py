@@ -1,32 +1,34 @@
-"""What a call of `precompute` is asked, what it says on the way, and what it answers."""
+"""Options, progress events and report of `precompute`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pipeline.errors import UserError
-from pipeline.limits import Limits
-from pipeline.sampling import Sampling
-from pipeline.shards import SUFFIXES, Format
-from pipeline.snapshot import ItemRecord
+from intertitle.pipeline.decoding.limits import Limits
+from intertitle.pipeline.decoding.sampling import Sampling
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.feature_store.shards import SUFFIXES, Format
+from intertitle.pipeline.feature_store.snapshot import ItemRecord
 
 
 @dataclass(frozen=True, slots=True)
 class PrecomputeOptions:
-    """How features are made.
+    """Options of `precompute`.
 
     Attributes:
-        backbone: name of the network.
-        sampling: which frames of a video.
-        features: "pooled", a vector a frame, or "grid", one for every cell of the last grid.
-        format: of the shards, "arrow" or "webdataset".
-        shard_items: how many items a shard holds.
-        workers: how many backbone workers; None is one a GPU, or one a core without GPUs.
-        limits: what an item may cost.
-        stop_failed: the share of failures that ends a call, once it has seen enough items.
-        stop_internal: how many items may fail with an error that nobody foresaw, a defect of the
-            program, before the call is ended.
-        retry_failed: whether items in quarantine are tried again, changed or not.
+        backbone: name of the backbone.
+        sampling: rule that selects the frames of a video.
+        features: "pooled", one vector per frame, or "grid", one vector per cell of the backbone's
+            last feature map.
+        format: file format of the shards, "arrow" or "webdataset".
+        shard_items: number of items per shard.
+        workers: number of backbone workers; None starts one per GPU, or one per CPU core without
+            GPUs.
+        limits: limits on the resources that decoding an item may use.
+        stop_failed: share of failed items above which the call ends, once enough items were tried.
+        stop_internal: maximum number of items that may fail with an unexpected error, a defect of
+            the program, before the call ends.
+        retry_failed: whether quarantined items are tried again even if their files are unchanged.
     """
 
     backbone: str
@@ -52,15 +54,15 @@ class PrecomputeOptions:
 
 @dataclass(frozen=True, slots=True)
 class PrecomputeReport:
-    """What a call did; stored and quarantined items are together every item of the corpus.
+    """Result of `precompute`; every item of the corpus is either stored or quarantined.
 
     Attributes:
-        snapshot: the id of the snapshot it published, or found up to date.
-        stored: how many items have features.
-        degraded: how many of these are of damaged files, of which only a part could be read.
-        quarantined: the items that have none, and why.
-        missing_files: of how many stored items the file is away; their features stay.
-        skipped: how many, of all, were as they had been and were left alone.
+        snapshot: id of the snapshot that was published or was already up to date.
+        stored: number of items that have features.
+        degraded: number of stored items whose files are damaged and could be read only in part.
+        quarantined: records of the items without features, with the reasons.
+        missing_files: number of stored items whose files are missing; their features stay.
+        skipped: number of items, stored or quarantined, that were unchanged and not processed.
     """
 
     snapshot: str
@@ -72,8 +74,8 @@ class PrecomputeReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a call is: items `done` of `total`, of which `failed` go to quarantine."""
+class PrecomputeProgress:
+    """Progress of a call: `done` of `total` items are finished, `failed` of them quarantined."""
 
     done: int
     total: int

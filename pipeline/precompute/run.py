@@ -1,4 +1,4 @@
-"""One call, from the plan to the snapshot."""
+"""The function `precompute`: one call from the plan to the published snapshot."""
 
 from __future__ import annotations
 
@@ -10,13 +10,26 @@ from collections.abc import Callable, Iterator, Sequence
 import ray
 from upath import UPath
 
-from pipeline.backbone import BackboneSpec, backbone_spec, precision
-from pipeline.corpus import Corpus
-from pipeline.errors import JobError, UserError
-from pipeline.fingerprint import make_fingerprint
-from pipeline.location import AnyPath, location
-from pipeline.lock import only_writer
-from pipeline.plan import (
+from intertitle.pipeline.backbones import BackboneSpec, backbone_spec, precision
+from intertitle.pipeline.corpus import Corpus
+from intertitle.pipeline.errors import JobError, UserError
+from intertitle.pipeline.feature_store.fingerprint import make_fingerprint
+from intertitle.pipeline.feature_store.snapshot import (
+    Snapshot,
+    current_snapshot,
+    forget_stopped,
+    publish,
+    table_of,
+    write_stopped,
+)
+from intertitle.pipeline.precompute.actors import BackbonePool, num_gpus
+from intertitle.pipeline.precompute.nodes import Nodes
+from intertitle.pipeline.precompute.options import (
+    PrecomputeOptions,
+    PrecomputeProgress,
+    PrecomputeReport,
+)
+from intertitle.pipeline.precompute.plan import (
     Plan,
     ShardPlan,
     accept,
@@ -28,24 +41,15 @@ from pipeline.plan import (
     present_shards,
     record_of,
 )
-from pipeline.precompute.flow import Flow
-from pipeline.precompute.nodes import Nodes
-from pipeline.precompute.options import PrecomputeOptions, PrecomputeReport, Progress
-from pipeline.precompute.workers import Workers, num_gpus
-from pipeline.snapshot import (
-    Snapshot,
-    current_snapshot,
-    forget_stopped,
-    publish,
-    table_of,
-    write_stopped,
-)
-from pipeline.versions import differences, made_by
-from pipeline.work import INTERNAL, DecodedItem, Rejection
+from intertitle.pipeline.precompute.scheduler import Scheduler
+from intertitle.pipeline.precompute.versions import differences, made_by
+from intertitle.pipeline.precompute.work import INTERNAL, DecodedItem, Rejection
+from intertitle.pipeline.storage.lock import single_writer_lock
+from intertitle.pipeline.storage.paths import AnyPath, as_path
 
 log = logging.getLogger(__name__)
 
-# Fewer say nothing of a corpus.
+# Minimum number of items before the share of failures ends a call.
 _ENOUGH_ITEMS = 200
 _OUT_OF_ORDER = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 
@@ -54,26 +58,35 @@ def precompute(
     corpus: Corpus,
     store: AnyPath,
     options: PrecomputeOptions,
-    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_progress: Callable[[PrecomputeProgress], None] = lambda _: None,
 ) -> PrecomputeReport:
-    """Make the features of every item of a corpus that the store has not, and publish a snapshot.
+    """Compute the features that a store lacks for the items of a corpus, and publish a snapshot.
 
-    Needs a running Ray (`ray.init`). Items that can't be decoded end in the snapshot's quarantine;
-    they are tried again when their file changes, or when the options say so.
+    Ray must be running (`ray.init`). Items that cannot be decoded are listed in the snapshot's
+    quarantine; they are tried again when their file changes or when `options.retry_failed` is set.
+
+    Args:
+        corpus: corpus whose items should have features.
+        store: path or URL of the feature store.
+        options: options of the call.
+        on_progress: callback for progress events.
+
+    Returns:
+        The id of the snapshot, and counts of the items.
 
     Raises:
-        UserError: the store holds features of another make or is being written to, more workers
-            than GPUs are wanted, nodes have other versions than this process, or the files of most
-            stored items are missing.
-        JobError: a worker failed for good, the disk is full, an object store refuses the
-            credentials, or too many items failed; what was accepted is kept for the next call.
+        UserError: the store holds features with another fingerprint or is being written to, more
+            workers than GPUs are requested, nodes have other versions than this process, or the
+            files of most stored items are missing.
+        JobError: a worker failed permanently, the disk is full, an object store refuses the
+            credentials, or too many items failed; accepted shards are kept for the next call.
     """
-    folder = location(store)
-    # A mistake ends here, before there is a folder.
+    folder = as_path(store)
+    # Invalid options raise here, before the store's folder is created.
     spec = backbone_spec(options.backbone, options.features)
     try:
-        with only_writer(folder) as check_held:
-            return _Call(corpus, folder, options, spec, on_progress, check_held).run()
+        with single_writer_lock(folder) as check_held:
+            return _PrecomputeRun(corpus, folder, options, spec, on_progress, check_held).run()
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None)
         if isinstance(cause, JobError):
@@ -86,8 +99,8 @@ def precompute(
         raise
 
 
-class _Call:
-    """The state of one call: what is planned, what is made, how many are done."""
+class _PrecomputeRun:
+    """The state of one call: its options, the last snapshot and the counts of items."""
 
     def __init__(
         self,
@@ -95,7 +108,7 @@ class _Call:
         store: UPath,
         options: PrecomputeOptions,
         spec: BackboneSpec,
-        on_progress: Callable[[Progress], None],
+        on_progress: Callable[[PrecomputeProgress], None],
         check_held: Callable[[], None],
     ) -> None:
         self._corpus, self._store, self._options = corpus, store, options
@@ -112,12 +125,13 @@ class _Call:
                 "choose another --out"
             )
         self._total = self._done = self._failed = 0
-        # Of those tried by this call: how many, how many met an error that nobody foresaw, and by
-        # key those that failed.
+        # Items that this call tried: their number, the number of unexpected errors, and the failed
+        # items by key.
         self._tried = self._tried_internal = 0
         self._tried_failed: dict[str, DecodedItem] = {}
 
     def run(self) -> PrecomputeReport:
+        """Plan the work, compute the missing shards and publish the snapshot."""
         plan = make_plan(
             self._corpus,
             self._store,
@@ -128,9 +142,11 @@ class _Call:
             self._options.retry_failed,
         )
         self._total = len(plan.items)
-        self._count(len(plan.kept), plan.kept["shard"].null_count)
+        self._count(len(plan.valid_records), plan.valid_records["shard"].null_count)
         accepted = self._made(plan)
-        snapshot = merge(plan, self._before, [(shard.rows, made) for shard, made in accepted])
+        snapshot = merge(
+            plan, self._before, [(shard.rows, shard_snapshot) for shard, shard_snapshot in accepted]
+        )
         if snapshot == self._before:
             name = snapshot.id()
         else:
@@ -143,39 +159,41 @@ class _Call:
             stored=counts["stored"],
             degraded=counts["degraded"],
             quarantined=tuple(snapshot.quarantined()),
-            skipped=len(plan.kept),
+            skipped=len(plan.valid_records),
             missing_files=counts["file_missing"],
         )
 
     def _made(self, plan: Plan) -> list[tuple[ShardPlan, Snapshot]]:
-        """Every planned shard: accepted by an earlier call, or made now."""
-        made: list[tuple[ShardPlan, Snapshot]] = []
+        """Return every planned shard, accepted by an earlier call or computed now."""
+        results: list[tuple[ShardPlan, Snapshot]] = []
         missing = plan.shards()
         if has_pending(self._store):
-            missing = self._without_accepted(plan, made)
-        if sum(len(shard.rows) for shard, _ in made) == len(plan.todo_rows):
-            return made
+            missing = self._without_accepted(plan, results)
+        if sum(len(shard.rows) for shard, _ in results) == len(plan.todo_rows):
+            return results
         self._store.fs.makedirs((self._store / "shards").path, exist_ok=True)
         self._warn_of_other_versions()
         nodes = Nodes()
-        with Workers(self._spec, self._precision, self._options.workers, nodes) as workers:
+        with BackbonePool(self._spec, self._precision, self._options.workers, nodes) as workers:
             nodes.check()
-            flow = Flow(workers, nodes, self._store, self._spec, self._options, self._count_new)
-            for shard, decoded, attempt in flow.run(missing):
+            scheduler = Scheduler(
+                workers, nodes, self._store, self._spec, self._options, self._count_new
+            )
+            for shard, decoded, attempt in scheduler.run(missing):
                 try:
-                    taken = accept(shard, self._store, self._fingerprint, decoded, attempt)
+                    shard_snapshot = accept(shard, self._store, self._fingerprint, decoded, attempt)
                 except FileNotFoundError as error:
                     raise JobError(
                         f"{self._store}: {attempt.name} was written by a worker, but is not to be "
                         "seen here; a store has to be where every node sees it"
                     ) from error
-                made.append((shard, taken))
-        return made
+                results.append((shard, shard_snapshot))
+        return results
 
     def _without_accepted(
-        self, plan: Plan, made: list[tuple[ShardPlan, Snapshot]]
+        self, plan: Plan, accepted: list[tuple[ShardPlan, Snapshot]]
     ) -> Iterator[ShardPlan]:
-        """Take in what an earlier call accepted; the shards that are left."""
+        """Add the shards that an earlier call accepted to `accepted`; return the remaining ones."""
         missing: list[ShardPlan] = []
         present = present_shards(self._store)
         for shard in plan.shards():
@@ -183,34 +201,39 @@ class _Call:
             if earlier is None:
                 missing.append(shard)
             else:
-                made.append((shard, earlier))
+                accepted.append((shard, earlier))
                 self._count(len(earlier), earlier.counts()["quarantined"])
         return iter(missing)
 
     def _count(self, done: int, failed: int) -> None:
         self._done += done
         self._failed += failed
-        self._on_progress(Progress(self._done, self._total, self._failed))
+        self._on_progress(PrecomputeProgress(self._done, self._total, self._failed))
 
     def _warn_of_other_versions(self) -> None:
         made_with = self._before.versions[-1:] if self._before else ()
-        for found in made_with:
-            if other := differences(made_by(), found):
+        for last_versions in made_with:
+            if changes := differences(made_by(), last_versions):
                 log.warning(
                     "%s: the features there were made with %s as here; they stay, and those that "
                     "are new may differ in their last digits",
                     self._store,
-                    ", ".join(other),
+                    ", ".join(changes),
                 )
 
-    def _count_new(self, items: Sequence[DecodedItem], made: bool) -> None:
-        """Count items that were tried now, or back; a call that mostly fails is ended."""
+    def _count_new(self, items: Sequence[DecodedItem], added: bool) -> None:
+        """Count items that this call tried, and end the call if too many failed.
+
+        Args:
+            items: items that were tried.
+            added: True to count the items, False to subtract them because their features were lost.
+        """
         failed = {item.source.item.key: item for item in items if item.rejection}
-        sign = 1 if made else -1
+        sign = 1 if added else -1
         self._count(sign * len(items), sign * len(failed))
         self._tried += sign * len(items)
         self._tried_internal += sign * sum(map(_is_internal, failed.values()))
-        if not made:
+        if not added:
             for key in failed:
                 del self._tried_failed[key]
             return
@@ -218,8 +241,8 @@ class _Call:
         options = self._options
         if self._tried_internal > options.stop_internal:
             self._stop(
-                f"{self._tried_internal} of the first {self._tried} items met an error that nobody "
-                f"foresaw, a defect of the program; allowed: {options.stop_internal}",
+                f"{self._tried_internal} of the first {self._tried} items met an unexpected error, "
+                f"a defect of the program; allowed: {options.stop_internal}",
                 [item for item in self._tried_failed.values() if _is_internal(item)],
             )
         if (
@@ -233,11 +256,11 @@ class _Call:
             )
 
     def _stop(self, why: str, failed: Sequence[DecodedItem]) -> None:
-        """End the call for its failures, and leave them where a person can look at them.
+        """End the call because of failed items, and write their records for inspection.
 
         Args:
-            why: one line.
-            failed: of these the commonest is named.
+            why: reason in one line.
+            failed: failed items; the error message names their most common failure.
         """
         records = table_of(record_of(item) for item in self._tried_failed.values())
         write_stopped(self._store, Snapshot(self._fingerprint, {}, records, (made_by(),)))
@@ -251,7 +274,7 @@ class _Call:
 
 
 def _kind(rejection: Rejection) -> str:
-    """The class of a failure; of one that nobody foresaw, the class of the error too."""
+    """Return the class of a failure, and for an unexpected error the exception's class too."""
     if rejection.error != INTERNAL or not rejection.traceback:
         return rejection.error
     return f"{INTERNAL}: {rejection.traceback.strip().splitlines()[-1].partition(':')[0]}"

@@ -1,4 +1,4 @@
-"""What Ray runs for a call: plain functions of the pipeline, each telling where it ran."""
+"""Ray tasks of a call: functions of the pipeline whose results include where they ran."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from pipeline.limits import Limits
-from pipeline.precompute.nodes import Place, here
-from pipeline.sampling import Sampling
-from pipeline.sandbox import decode_confined, examine
-from pipeline.shards import Format, ShardFile
-from pipeline.source import Source
-from pipeline.work import DecodedItem, unavailable, write_features
+from intertitle.pipeline.decoding.item_file import ItemFile
+from intertitle.pipeline.decoding.limits import Limits
+from intertitle.pipeline.decoding.sampling import Sampling
+from intertitle.pipeline.feature_store.shards import Format, ShardFile
+from intertitle.pipeline.precompute.isolation.sandbox import decode_confined, decode_isolated
+from intertitle.pipeline.precompute.nodes import Place, current_place
+from intertitle.pipeline.precompute.work import DecodedItem, unavailable, write_features
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What became of some items.
+    """Result of a decode task.
 
     Attributes:
-        place: where they were decoded.
-        items: in the order asked for.
+        place: place where the items were decoded.
+        items: decoded or rejected items, in the order of the sources.
     """
 
     place: Place
@@ -34,11 +34,11 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """An attempt at a shard.
+    """Result of a write task: one attempt at a shard.
 
     Attributes:
-        place: where it was written.
-        file: the shard; None where the store's folder is not to be seen.
+        place: place where the shard was written.
+        file: file of the shard; None if the node does not see the store's folder.
     """
 
     place: Place
@@ -46,32 +46,32 @@ class Written:
 
 
 def _decode(
-    sources: tuple[Source, ...], sampling: Sampling, size: int, limits: Limits
+    sources: tuple[ItemFile, ...], sampling: Sampling, size: int, limits: Limits
 ) -> tuple[Decoded, NDArray[np.uint8]]:
-    """`decode_confined`; where no process can be started, that is not the items' fault."""
+    """Run `decode_confined`; if no process can be started, return the items as unavailable."""
     try:
         items, frames = decode_confined(sources, sampling, size, limits)
     except OSError as error:
         items, frames = _none_of(sources, size, error)
-    return Decoded(here(), items), frames
+    return Decoded(current_place(), items), frames
 
 
 def _examine(
-    source: Source, sampling: Sampling, size: int, limits: Limits
+    source: ItemFile, sampling: Sampling, size: int, limits: Limits
 ) -> tuple[Decoded, NDArray[np.uint8]]:
-    """`examine`, likewise."""
+    """Run `decode_isolated`; if no process can be started, return the item as unavailable."""
     try:
-        item, frames = examine(source, sampling, size, limits)
+        item, frames = decode_isolated(source, sampling, size, limits)
     except OSError as error:
         (item,), frames = _none_of([source], size, error)
-    return Decoded(here(), [item]), frames
+    return Decoded(current_place(), [item]), frames
 
 
 def _none_of(
-    sources: Sequence[Source], size: int, error: OSError
+    sources: Sequence[ItemFile], size: int, error: OSError
 ) -> tuple[list[DecodedItem], NDArray[np.uint8]]:
-    none = np.zeros((0, size, size, 3), np.uint8)
-    return [unavailable(source, error) for source in sources], none
+    no_frames = np.zeros((0, size, size, 3), np.uint8)
+    return [unavailable(source, error) for source in sources], no_frames
 
 
 def _write(
@@ -81,16 +81,16 @@ def _write(
     decoded: Sequence[DecodedItem],
     *parts: NDArray[np.float32],
 ) -> tuple[list[DecodedItem], Written]:
-    """`write_features`, where the driver has made the store's folder."""
+    """Run `write_features` in the store's folder, which the driver has created."""
     try:
-        ended, file = write_features(target, format, shape, decoded, *parts)
+        items, file = write_features(target, format, shape, decoded, *parts)
     except FileNotFoundError:
-        return [], Written(here(), None)
-    return ended, Written(here(), file)
+        return [], Written(current_place(), None)
+    return items, Written(current_place(), file)
 
 
-# What is tried again is the flow's to say, which knows where and how often: Ray would do so on any
-# node.
+# The scheduler retries tasks, because it decides on which nodes and how often; Ray would retry them
+# on any node.
 decode_task: Any = ray.remote(num_cpus=1, num_returns=2, max_retries=0)(_decode)
 examine_task: Any = ray.remote(num_cpus=1, num_returns=2, max_retries=0)(_examine)
 write_task: Any = ray.remote(num_cpus=0, num_returns=2, max_retries=0)(_write)

@@ -14,21 +14,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.corpus import Example, write_corpus
-from training.config import Recipe, load_recipe
-from training.data.batch import Batch
-from training.data.dataset import Dataset, make_sampler, open_dataset
-from training.data.source import DataSource, describe_data
-from training.data.tokenizer import Tokenizer
-from training.data.vocabularies import Vocabularies
-from training.evaluation.search import Hypothesis, beam
-from training.loop import TrainingLoop
-from training.models.build import task_of
-from training.ranks import Ranks
-from training.trained import sizes_of
-
-from ..training.conftest import Shown, write_data
-from .test_metrics import write_captions
+from intertitle.pipeline.corpus import Example, write_corpus
+from intertitle.training.config.recipe import Recipe, load_recipe
+from intertitle.training.data.batch import Batch
+from intertitle.training.data.data_ref import DataRef, open_data_ref
+from intertitle.training.data.dataset import Dataset, make_sampler, open_dataset
+from intertitle.training.data.tokenizer import Tokenizer
+from intertitle.training.data.vocab import Vocabs
+from intertitle.training.models.build import sizes_of, task_of
+from intertitle.training.search.beam import Hypothesis, beam
+from intertitle.training.trainer.distributed import Ranks
+from intertitle.training.trainer.loop import TrainingLoop
+from tests.benchmarks.test_metrics import write_captions
+from tests.training.conftest import Shown, write_data
 
 STEPS = 100
 # As many words as real data has, most of which are never said; the size of an image's features.
@@ -41,7 +39,7 @@ class Taught:
 
     recipe: Recipe
     model: Any
-    words: Vocabularies
+    words: Vocabs
     val: Dataset
 
     @property
@@ -79,10 +77,10 @@ def teach(name: str, folder: Path, num: int) -> Taught:
     known = [*(t for group in texts for t in group), *(f"w{n}" for n in range(NUM_WORDS))]
     target = Tokenizer.captions(known, min_count=1)
     if recipe.model.kind == "seq2seq":
-        words, data = Vocabularies(target, target), _write_pairs(folder, texts)
+        words, data = Vocabs(target, target), _write_pairs(folder, texts)
     else:
         as_grid = recipe.model.kind == "attend_and_tell"
-        words, data = Vocabularies(target), _write_photographs(folder, texts, target, as_grid)
+        words, data = Vocabs(target), _write_photographs(folder, texts, target, as_grid)
     task = task_of(recipe.model)
     train, val = (open_dataset(data, split, recipe, task, words) for split in ("train", "val"))
     assert isinstance(val, Dataset)
@@ -94,19 +92,19 @@ def teach(name: str, folder: Path, num: int) -> Taught:
     return Taught(recipe, loop.model.eval(), words, val)
 
 
-def _write_pairs(folder: Path, texts: list[list[str]]) -> DataSource:
+def _write_pairs(folder: Path, texts: list[list[str]]) -> DataRef:
     """Sentences, to be written from their words in the other order."""
     examples = [
         Example(f"{split}-{n}", split, None, " ".join(reversed(text.split())), (text,))
         for split in ("train", "val")
         for n, (text, *_) in enumerate(texts)
     ]
-    return describe_data(write_corpus(folder / "corpus", [], examples).path, None, "nothing")
+    return open_data_ref(write_corpus(folder / "corpus", [], examples).path, None, "nothing")
 
 
 def _write_photographs(
     folder: Path, texts: list[list[str]], words: Tokenizer, as_grid: bool
-) -> DataSource:
+) -> DataRef:
     """What is said of photographs, whose features are a projection of the words of it."""
     rng = np.random.default_rng(0)
     looks = rng.normal(size=(len(words), DIM))

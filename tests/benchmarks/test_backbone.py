@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.backbone import (
+from intertitle.pipeline.backbones import (
     BATCH,
     backbone_spec,
     efficientnet,
     open_backbone,
     prepare_backbone,
 )
-from pipeline.backbone.torch_runtime import TorchBackbone
+from intertitle.pipeline.backbones.torch_runtime import TorchBackbone
 
 ROUNDS = 3
 

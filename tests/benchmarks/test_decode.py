@@ -14,9 +14,9 @@ import decord
 import numpy as np
 import pytest
 
-from pipeline.corpus import Item
-from pipeline.decode import decode
-from pipeline.sampling import Uniform
+from intertitle.pipeline.corpus import Item
+from intertitle.pipeline.decoding.decode import decode
+from intertitle.pipeline.decoding.sampling import Uniform
 
 ROUNDS = 5
 SIZE = 224
@@ -159,9 +159,9 @@ def write_long_film(path: Path, hours: float) -> None:
 MEASURE = """
 import resource, sys, time
 from pathlib import Path
-from pipeline.corpus import Item
-from pipeline.decode import decode
-from pipeline.sampling import Uniform
+from intertitle.pipeline.corpus import Item
+from intertitle.pipeline.decoding.decode import decode
+from intertitle.pipeline.decoding.sampling import Uniform
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 began = time.perf_counter()
 frames = decode(Path(sys.argv[1]), Item("a", "a", "video"), Uniform(16), 224)

@@ -14,7 +14,7 @@ from pycocoevalcap.meteor.meteor import Meteor
 from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-from training.evaluation.metrics import BLEU_METRICS, CaptionScorer
+from intertitle.training.evaluation.caption_metrics import BLEU_METRICS, CaptionScorer
 
 NUM_CAPTIONS, NUM_REFERENCES, NUM_ROUNDS = 1000, 5, 3
 METRICS = (*BLEU_METRICS, "meteor", "rouge_l", "cider")

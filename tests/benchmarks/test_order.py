@@ -8,14 +8,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.cluster import cluster
-from pipeline.corpus import Corpus
-from pipeline.importers.rendered import judge_order, render_corpus
-from pipeline.precompute import PrecomputeOptions, precompute
-from pipeline.sampling import Uniform
-from training.config import load_recipe
-from training.experiment import train
-from training.scoring import evaluate_run
+from intertitle.jobs.cluster.session import cluster
+from intertitle.pipeline.corpus import Corpus
+from intertitle.pipeline.decoding.sampling import Uniform
+from intertitle.pipeline.importers.synthetic import judge_order, render_corpus
+from intertitle.pipeline.precompute.options import PrecomputeOptions
+from intertitle.pipeline.precompute.run import precompute
+from intertitle.training.config.recipe import load_recipe
+from intertitle.training.evaluate_run import evaluate_run
+from intertitle.training.experiment import train
 
 NUM_CLIPS = 1000
 

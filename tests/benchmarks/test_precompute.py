@@ -20,23 +20,24 @@ import pytest
 import torch
 from PIL import Image
 
-from jobs.cluster import cluster
-from pipeline.backbone import (
+from intertitle.jobs.cluster.session import cluster
+from intertitle.pipeline.backbones import (
     BATCH,
     backbone_spec,
     efficientnet,
     open_backbone,
     prepare_backbone,
 )
-from pipeline.backbone.torch_runtime import TorchBackbone
-from pipeline.corpus import Corpus, Item, write_corpus
-from pipeline.importers.flickr8k import import_flickr8k
-from pipeline.importers.rendered import render_corpus
-from pipeline.limits import Limits
-from pipeline.precompute import PrecomputeOptions, Progress, precompute
-from pipeline.sampling import Sampling, Uniform
-from pipeline.source import Source
-from pipeline.work import decode_chunk, write_features
+from intertitle.pipeline.backbones.torch_runtime import TorchBackbone
+from intertitle.pipeline.corpus import Corpus, Item, write_corpus
+from intertitle.pipeline.decoding.item_file import ItemFile
+from intertitle.pipeline.decoding.limits import Limits
+from intertitle.pipeline.decoding.sampling import Sampling, Uniform
+from intertitle.pipeline.importers.flickr8k import import_flickr8k
+from intertitle.pipeline.importers.synthetic import render_corpus
+from intertitle.pipeline.precompute.options import PrecomputeOptions, PrecomputeProgress
+from intertitle.pipeline.precompute.run import precompute
+from intertitle.pipeline.precompute.work import decode_chunk, write_features
 
 NUM_PHOTOGRAPHS = 3000
 NUM_CLIPS = 400
@@ -83,7 +84,7 @@ def clips(folder: Path) -> Work:
 def bare_loop(work: Work, folder: Path) -> float:
     """Items a second of one process that decodes, computes and writes, one after the other."""
     backbone = open_backbone(SPEC, os.cpu_count() or 1, prepare_backbone(SPEC, "float32"))
-    sources = [Source(item, str(work.corpus.path)) for item in work.corpus.items()]
+    sources = [ItemFile(item, str(work.corpus.path)) for item in work.corpus.items()]
     folder.mkdir()
     backbone(np.zeros((BATCH, SPEC.size, SPEC.size, 3), np.uint8))
     chunk = BATCH // work.frames
@@ -105,7 +106,7 @@ def on_ray(work: Work, store: Path) -> tuple[float, float]:
     """Items a second in the steady state, and over the whole call."""
     told: list[tuple[float, int]] = []
 
-    def note(progress: Progress) -> None:
+    def note(progress: PrecomputeProgress) -> None:
         told.append((time.perf_counter(), progress.done))
 
     options = PrecomputeOptions("efficientnet_lite0", work.sampling, shard_items=work.shard_items)

@@ -24,17 +24,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training.config import load_recipe
-from training.data.batch import Row, make_batch
-from training.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Tokenizer
-from training.evaluation.evaluate import NUM_TEXTS, evaluate
-from training.evaluation.finding import write_on
-from training.evaluation.metrics import CaptionScorer
-from training.evaluation.search import beam
-from training.models.build import build_model
-from training.models.generator import Sizes
-
-from .taught import Taught, teach
+from intertitle.training.config.recipe import load_recipe
+from intertitle.training.data.batch import Row, make_batch
+from intertitle.training.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Tokenizer
+from intertitle.training.evaluation.caption_metrics import CaptionScorer
+from intertitle.training.evaluation.evaluate import NUM_TEXTS, evaluate
+from intertitle.training.models.base import Sizes
+from intertitle.training.models.build import build_model
+from intertitle.training.search.beam import beam
+from intertitle.training.search.generate import sample_stream
+from tests.benchmarks.taught import Taught, teach
 
 AT_ONCE, BEAM, ROUNDS = 64, 5, 5
 # Of sentences that never end by themselves, so that every search takes as many steps.
@@ -178,7 +177,7 @@ def test_a_beam_against_joeynmt(translator: Taught) -> None:
         pytest.skip(f"JOEYNMT={folder}: joeynmt is absent ({error})")
     batch, wanted = translator.batch(range(AT_ONCE)), translator.recipe.search
     same = (torch.arange(AT_ONCE), translator.device, PAD_ID, EOS_ID, False)
-    like = TheirBatch(batch.source, batch.num_source, None, None, None, *same)
+    like = TheirBatch(batch.source, batch.source_lengths, None, None, None, *same)
 
     def their_search(model: Any, beam_size: int, max_tokens: int) -> list[list[int]]:
         # Its length counts <eos>; the length penalty is that of its recipes.
@@ -243,7 +242,7 @@ def test_drawing_characters_against_other_loops() -> None:
 
     times = race(
         {
-            "ours": lambda: write_on(model, batch, characters, recipe.search, NUM_CHARACTERS),
+            "ours": lambda: sample_stream(model, batch, characters, recipe.search, NUM_CHARACTERS),
             "a loop that reads all again for each character": read_all_again,
             "a loop that carries the state, text after text": lambda: [
                 carry_on(1) for _ in range(NUM_TEXTS)

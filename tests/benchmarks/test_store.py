@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import webdataset
 
-from pipeline.fingerprint import Fingerprint
-from pipeline.location import location
-from pipeline.shards import SUFFIXES, Format, ItemFeatures, write_shard
-from pipeline.snapshot import ItemRecord, Snapshot, publish, table_of
-from pipeline.store import FeatureStore
+from intertitle.pipeline.feature_store.fingerprint import Fingerprint
+from intertitle.pipeline.feature_store.shards import SUFFIXES, Format, ItemFeatures, write_shard
+from intertitle.pipeline.feature_store.snapshot import ItemRecord, Snapshot, publish, table_of
+from intertitle.pipeline.feature_store.store import FeatureStore
+from intertitle.pipeline.storage.paths import as_path
 
 DIM, FRAMES, SHARDS, SHARD_ITEMS = 1280, 8, 20, 256
 
@@ -41,7 +41,7 @@ def make_store(folder: Path, format: Format) -> Path:
     fingerprint = Fingerprint(
         "none", "pooled", "", "", "float32", "uniform:8", 1, (DIM,), "float32", format
     )
-    publish(location(folder), Snapshot(fingerprint, shards, table_of(records)))
+    publish(as_path(folder), Snapshot(fingerprint, shards, table_of(records)))
     return folder
 
 
@@ -90,13 +90,13 @@ def test_random_access_against_webdataset(tmp_path: Path) -> None:
 PLAN = """
 import json, resource, sys, time
 from pathlib import Path
-from pipeline.corpus import Corpus, Item, write_corpus
-from pipeline.fingerprint import Fingerprint
-from pipeline.limits import Limits
-from pipeline.location import location
-from pipeline.plan import make_plan
-from pipeline.snapshot import RECORD_SCHEMA, ItemRecord, Snapshot, table_of
-from pipeline.source import Source, state_of
+from intertitle.pipeline.corpus import Corpus, Item, write_corpus
+from intertitle.pipeline.feature_store.fingerprint import Fingerprint
+from intertitle.pipeline.decoding.limits import Limits
+from intertitle.pipeline.storage.paths import as_path
+from intertitle.pipeline.precompute.plan import make_plan
+from intertitle.pipeline.feature_store.snapshot import RECORD_SCHEMA, ItemRecord, Snapshot, table_of
+from intertitle.pipeline.decoding.item_file import ItemFile, hash_item_file
 import pyarrow as pa
 
 folder, rows = Path(sys.argv[1]), int(sys.argv[2])
@@ -113,14 +113,14 @@ began = time.perf_counter()
 corpus = write_corpus(folder, items(), ())
 tell("import")
 make = Fingerprint("n", "pooled", "w", "p", "float32", "uniform:8", 224, (8,), "float32", "arrow")
-plan = make_plan(corpus, location(folder / "store"), None, make, 256, Limits())
+plan = make_plan(corpus, as_path(folder / "store"), None, make, 256, Limits())
 number = sum(len(shard.sources) for shard in plan.shards())
 tell("plan")
 def records():
     states = {}
     for n, item in enumerate(items()):
-        source = Source(item, str(folder))
-        state = states.get(item.uri) or states.setdefault(item.uri, state_of(source))
+        source = ItemFile(item, str(folder))
+        state = states.get(item.uri) or states.setdefault(item.uri, hash_item_file(source))
         view = f"video {item.start_s}..{item.end_s} s"
         yield ItemRecord(item.key, item.uri, view, state.sha256, state.size_bytes, state.mtime_ns,
                          None, None, None, "decode", "unreadable", "is no film")
@@ -131,9 +131,9 @@ for record in records():
         parts.append(table_of(part)); part = []
 before = Snapshot(make, {}, pa.concat_tables([*parts, table_of(part)]))
 tell("before")
-again = make_plan(corpus, location(folder / "store"), before, make, 256, Limits())
+again = make_plan(corpus, as_path(folder / "store"), before, make, 256, Limits())
 tell("replan")
-assert (number, len(again.kept)) == (rows, rows), (number, len(again.kept))
+assert (number, len(again.valid_records)) == (rows, rows), (number, len(again.valid_records))
 print(json.dumps(told))
 """
 

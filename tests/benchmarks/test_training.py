@@ -22,28 +22,27 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from pipeline.corpus import Example, Item, write_corpus
-from pipeline.fingerprint import Fingerprint
-from pipeline.location import location
-from pipeline.shards import ItemFeatures, write_shard
-from pipeline.snapshot import ItemRecord, Snapshot, publish, table_of
-from training.config import Recipe, load_recipe
-from training.data.batch import Batch
-from training.data.dataset import Dataset, open_dataset
-from training.data.sampler import BatchSampler, Rows
-from training.data.source import DataSource, describe_data
-from training.data.tokenizer import PAD_ID, Tokenizer
-from training.data.vocabularies import Vocabularies
-from training.loop import TrainingLoop
-from training.models.build import task_of
-from training.ranks import Ranks
-from training.trained import sizes_of
+from intertitle.pipeline.corpus import Example, Item, write_corpus
+from intertitle.pipeline.feature_store.fingerprint import Fingerprint
+from intertitle.pipeline.feature_store.shards import ItemFeatures, write_shard
+from intertitle.pipeline.feature_store.snapshot import ItemRecord, Snapshot, publish, table_of
+from intertitle.pipeline.storage.paths import as_path
+from intertitle.training.config.recipe import Recipe, load_recipe
+from intertitle.training.data.batch import Batch
+from intertitle.training.data.data_ref import DataRef, open_data_ref
+from intertitle.training.data.dataset import Dataset, open_dataset
+from intertitle.training.data.sampler import BatchSampler, Rows
+from intertitle.training.data.tokenizer import PAD_ID, Tokenizer
+from intertitle.training.data.vocab import Vocabs
+from intertitle.training.models.build import sizes_of, task_of
+from intertitle.training.trainer.distributed import Ranks
+from intertitle.training.trainer.loop import TrainingLoop
 
 NUM_PHOTOGRAPHS, NUM_WORDS, DIM = 2000, 2500, 1280
 STEPS, ROUNDS = 12, 5
 
 
-def make_data(folder: Path) -> DataSource:
+def make_data(folder: Path) -> DataRef:
     """As many captions, as long and of as many words, as make the arithmetic that of Flickr8k.
 
     Their lengths have its mean, spread and tail.
@@ -76,8 +75,8 @@ def make_data(folder: Path) -> DataSource:
     fingerprint = Fingerprint(
         "none", "pooled", "", "", "float32", "uniform:1", 1, (DIM,), "float32", "arrow"
     )
-    publish(location(store), Snapshot(fingerprint, {shard.name: shard}, table_of(records)))
-    return describe_data(corpus.path, store, "pooled")
+    publish(as_path(store), Snapshot(fingerprint, {shard.name: shard}, table_of(records)))
+    return open_data_ref(corpus.path, store, "pooled")
 
 
 class Bare(nn.Module):
@@ -103,7 +102,7 @@ class Bare(nn.Module):
         if self.how == "steps":
             return self._step_by_step(image, batch)
         words = self.dropout(self.words(batch.inputs))
-        outputs = self._run(torch.cat([image, words], 1), batch.num_targets + 1)[:, 1:]
+        outputs = self._run(torch.cat([image, words], 1), batch.target_lengths + 1)[:, 1:]
         if self.how == "padded":
             return self._loss(outputs.flatten(0, 1), batch.targets.flatten())
         counts = batch.targets != PAD_ID
@@ -167,12 +166,10 @@ def random_batches(lengths: Rows, batch_tokens: int, like: list[Rows]) -> list[R
 
 
 def make_loop(
-    source: DataSource, recipe: Recipe, device: str
+    source: DataRef, recipe: Recipe, device: str
 ) -> tuple[TrainingLoop, Dataset, list[Rows]]:
     """A loop over some data, what it learns from, and an epoch's batches of that."""
-    words = Vocabularies(
-        Tokenizer.captions([" ".join(f"w{w}" for w in range(NUM_WORDS))], min_count=1)
-    )
+    words = Vocabs(Tokenizer.captions([" ".join(f"w{w}" for w in range(NUM_WORDS))], min_count=1))
     task = task_of(recipe.model)
     train, val = (open_dataset(source, split, recipe, task, words) for split in ("train", "val"))
     assert isinstance(train, Dataset)

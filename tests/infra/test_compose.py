@@ -12,9 +12,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from jobs.deploying.compose import make_bucket
+from intertitle.jobs.deploying.compose import make_bucket
+from intertitle.training.tracking.server.serve import ACCOUNT, ACCOUNT_PASSWORD, ADMIN_PASSWORD
 from tests.infra.written import read
-from training.tracking.server import ACCOUNT, ACCOUNT_PASSWORD, ADMIN_PASSWORD
 
 
 @pytest.fixture(scope="module")

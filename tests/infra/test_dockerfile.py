@@ -7,8 +7,8 @@ import sysconfig
 import tomllib
 from pathlib import Path
 
-from jobs.deploying.image import SOURCES
-from jobs.deploying.settings import DATA, USER_ID
+from intertitle.jobs.deploying.image import SOURCES
+from intertitle.jobs.deploying.settings import DATA, USER_ID
 from tests.infra.written import FOLDER, pods, trees
 
 TEXT = (FOLDER / "Dockerfile").read_text("utf-8")
@@ -44,8 +44,8 @@ def test_what_it_copies_is_there_and_goes_to_the_builder() -> None:
 
 def test_it_is_installed_with_the_constraints_and_extras_that_there_are() -> None:
     project = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text("utf-8"))["project"]
-    (line,) = [line for line in TEXT.splitlines() if "--constraint infra/constraints.txt" in line]
-    extras = line.partition("'.[")[2].partition("]'")[0].split(",")
+    assert "--constraint infra/constraints.txt --requirement requirements.txt" in TEXT
+    extras = TEXT.partition("'.split(',')")[0].rpartition("'")[2].split(",")
     assert extras and set(extras) <= set(project["optional-dependencies"])
 
 

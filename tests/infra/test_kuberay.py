@@ -12,9 +12,9 @@ import jsonschema
 import pytest
 import yaml
 
-from jobs.deploying.kuberay import MAX_NAME, ray_cron_job
-from jobs.deploying.render import retrain_name
-from jobs.deploying.settings import RETRIES, Settings
+from intertitle.jobs.deploying.kuberay import MAX_NAME, ray_cron_job
+from intertitle.jobs.deploying.render import retrain_name
+from intertitle.jobs.deploying.settings import RETRIES, Settings
 from tests.infra import kuberay
 from tests.infra.written import read
 

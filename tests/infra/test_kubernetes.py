@@ -8,12 +8,12 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from jobs.cluster import JOB_SERVER_PORT
-from jobs.deploying.kubernetes import CLIENT
-from jobs.deploying.settings import JOB_VARIABLES, OPTIONAL_JOB_VARIABLES
-from pipeline.errors import SIGTERM_EXIT_CODE
+from intertitle.jobs.cluster.session import JOB_SERVER_PORT
+from intertitle.jobs.deploying.kubernetes import CLIENT
+from intertitle.jobs.deploying.settings import JOB_VARIABLES, OPTIONAL_JOB_VARIABLES
+from intertitle.pipeline.errors import SIGTERM_EXIT_CODE
+from intertitle.training.tracking.server.serve import ADMIN_PASSWORD
 from tests.infra.written import pods, read, trees
-from training.tracking.server import ADMIN_PASSWORD
 
 # Older schemas ask for fields that a rule of failures may lack; the newest that there are.
 VERSIONS = ("1.29", "1.37")

@@ -17,21 +17,27 @@ from ray._private import ray_constants
 from ray.dashboard.http_server_agent import PUBLIC_EXACT_PATHS
 from ray.scripts.scripts import cli as ray_program
 
-from jobs.attempt import JOB_VARIABLE
-from jobs.cli import app
-from jobs.cluster import (
+from intertitle.jobs.cli import app
+from intertitle.jobs.cluster.job_resume import JOB_VARIABLE
+from intertitle.jobs.cluster.session import (
     HEAD_PORT,
     JOB_SERVER_PORT,
     RAY_ENVIRONMENT,
     RAY_SYSTEM_CONFIG,
     TOKEN_PLACES,
 )
-from jobs.deploying import Settings, files, write
-from jobs.deploying.settings import AGENT_PORT, GRACE_S, HEALTH_PATH, PYTHON_VERSION, RAY_VERSION
-from jobs.submission import SETTINGS, STOP_WAIT_S
+from intertitle.jobs.cluster.submission import SETTINGS, STOP_WAIT_S
+from intertitle.jobs.deploying import Settings, files, write
+from intertitle.jobs.deploying.settings import (
+    AGENT_PORT,
+    GRACE_S,
+    HEALTH_PATH,
+    PYTHON_VERSION,
+    RAY_VERSION,
+)
+from intertitle.training.tracking.server.serve import ADMIN_PASSWORD, STORE, ServerSettings
+from intertitle.training.trainer.workers.preemption import GRACE_S as CHECKPOINT_S
 from tests.infra.written import FOLDER, commands, fields, pods, trees
-from training.stopping import GRACE_S as CHECKPOINT_S
-from training.tracking.server import ADMIN_PASSWORD, STORE, ServerSettings
 
 PROJECT = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text("utf-8"))
 CONSTRAINTS = dict(
@@ -167,8 +173,8 @@ def test_whoever_is_told_to_stop_has_the_time_to_keep_a_checkpoint() -> None:
             assert service["stop_grace_period"] == f"{GRACE_S}s"
 
 
-def test_who_follows_the_readme_is_told_every_variable() -> None:
-    readme = (FOLDER.parent / "README.md").read_text("utf-8")
+def test_the_documents_name_every_variable_that_compose_needs() -> None:
+    document = (FOLDER.parent / "docs" / "cluster.md").read_text("utf-8")
     compose = (FOLDER / "compose.yaml").read_text("utf-8")
     needed = set(re.findall(r"\$\{(\w+):\?", compose))
-    assert {name for name in needed if f"`{name}`" not in readme} == set()
+    assert {name for name in needed if f"`{name}`" not in document} == set()

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from jobs.cli import app
-from pipeline.corpus import Corpus
-from pipeline.errors import JobError
-from training import experiment
-from training.evaluation.metrics import ALL_METRICS
+from intertitle.jobs.cli import app
+from intertitle.pipeline.corpus import Corpus
+from intertitle.pipeline.errors import JobError
+from intertitle.training import experiment
+from intertitle.training.evaluation.caption_metrics import ALL_METRICS
 
 COMMANDS = [command.name for command in app.registered_commands]
 TINY = [

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from jobs import console
-
-from .program import PROGRAM
+from intertitle.jobs import console
+from tests.jobs.program import PROGRAM
 
 TEXT = "狗 – naïve → ε"
 PRINTS = f"""
 from pathlib import Path
-from jobs import console
+from intertitle.jobs import console
 console.use_utf8()
 console.say({TEXT!r})
 console.table("t", ("c",), [({TEXT!r},)])
@@ -77,7 +76,7 @@ def test_the_program_ends_without_a_traceback_whatever_the_encoding(
 def test_names_with_markup_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     name = "[red]a[/] :dog: [/b]"
     console.table(name, ("metric", name), [(name, name)])
-    console.say(name)
+    console.echo(name)
     console.warn(name)
     printed = capsys.readouterr()
     assert (printed.out.count(name), printed.err.count(name)) == (5, 1)

@@ -16,11 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import failpoints
-from pipeline.store import FeatureStore
+from intertitle.pipeline import failpoints
+from intertitle.pipeline.feature_store.store import FeatureStore
 from tests.hosts import IMPATIENT, SCRIPTS, Host, network, ray_node
-
-from .program import Person, somebody
+from tests.jobs.program import Person, somebody
 
 pytestmark = pytest.mark.chaos
 TIMEOUT_S = 400.0
@@ -39,7 +38,7 @@ def person(tmp_path: Path, clip_features: Path) -> Iterator[Person]:
 # Until so many nodes are there.
 JOINED = """
 import sys, time
-import pipeline
+import intertitle.pipeline
 import requests
 from ray.util.state import list_nodes
 from ray.util.state.exception import RayStateApiException

@@ -134,7 +134,7 @@ def _run_tests(folder: str, tests: Sequence[str]) -> None:
     output = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    import pipeline
+    import intertitle.pipeline as pipeline
 
     assert Path(str(pipeline.__file__)).is_relative_to(folder), pipeline.__file__
     code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests])

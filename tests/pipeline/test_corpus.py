@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.corpus import Corpus, Example, Item, clean_text, write_corpus
-from pipeline.errors import UserError
-from pipeline.importers.report import report_import
+from intertitle.pipeline.corpus import Corpus, Example, Item, clean_text, write_corpus
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.report import count_import
 
 CLIP = Item("a", "a.mp4", "video")
 CAPTION = Example("1", "train", "a", None, ("a dog runs",))
@@ -136,7 +136,7 @@ def test_relative_places_are_below_the_corpus_and_absolute_ones_stay(tmp_path: P
 
 def test_a_report_counts_references_and_splits(tmp_path: Path) -> None:
     two = Example("2", "val", "a", None, ("a dog", "an animal"))
-    report = report_import(write_corpus(tmp_path, [CLIP], [CAPTION, two]), ["gone.mp4"], ["a note"])
+    report = count_import(write_corpus(tmp_path, [CLIP], [CAPTION, two]), ["gone.mp4"], ["a note"])
     assert (report.items, report.examples, report.references) == (1, 2, 3)
     assert report.missing == ("gone.mp4",)
     assert report.notes == ("train: 1 examples", "val: 1 examples", "a note")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..training.conftest import COLOURS, DIM, SHAPES, Shown, write_data
-from .test_recipes import train
+from tests.system.test_recipes import train
+from tests.training.conftest import COLOURS, DIM, SHAPES, Shown, write_data
 
 NUM_CELLS = 6
 

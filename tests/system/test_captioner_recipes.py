@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ..training.conftest import DIM, Shown, coloured_things, write_data
-from .test_recipes import train
+from tests.system.test_recipes import train
+from tests.training.conftest import DIM, Shown, coloured_things, write_data
 
 
 @pytest.mark.parametrize("name", ["neuraltalk", "m_rnn", "lrcn", "recurrent_visual"])

@@ -8,49 +8,48 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.corpus import Example, write_corpus
-from training.config import Recipe, load_recipe, recipe_names
-from training.data.source import DataSource, describe_data, texts_of
-from training.data.task import Task
-from training.data.vocabularies import train_vocabularies
-from training.models.build import task_of
-from training.reports import EpochReport, Report
-from training.scoring import measure
-from training.trained import TrainedModel
+from intertitle.pipeline.corpus import Example, write_corpus
+from intertitle.training.config.recipe import Recipe, load_recipe, recipe_names
+from intertitle.training.data.data_ref import DataRef, open_data_ref, texts_of
+from intertitle.training.data.task import Task
+from intertitle.training.data.vocab import build_vocabs
+from intertitle.training.evaluate_run import measure
+from intertitle.training.inference.model_bundle import TrainedModel
+from intertitle.training.models.build import task_of
+from intertitle.training.trainer.events import EpochReport, Report
+from tests.training.conftest import Shown, coloured_things, make_loop, write_data, write_features
 
-from ..training.conftest import Shown, coloured_things, make_loop, write_data, write_features
 
-
-def some_data(folder: Path, task: Task) -> DataSource:
+def some_data(folder: Path, task: Task) -> DataRef:
     """A few examples of a task."""
     shown = [one_shown(thing, task) for thing in coloured_things(20)]
-    if task.sees == "nothing":
+    if task.visual_input == "nothing":
         write_corpus(folder, [], [as_example(s, None, task) for s in shown])
-        return describe_data(folder, None, "nothing")
-    if not task.reads:
+        return open_data_ref(folder, None, "nothing")
+    if not task.has_source:
         return write_data(folder, shown)
     write_data(folder, shown)
     store = write_features(folder / "seen", shown)
-    from pipeline.corpus import Corpus
+    from intertitle.pipeline.corpus import Corpus
 
     items = Corpus(folder / "corpus").items()
     write_corpus(folder / "asked", items, [as_example(s, s.key, task) for s in shown])
-    return describe_data(folder / "asked", store, task.sees)
+    return open_data_ref(folder / "asked", store, task.visual_input)
 
 
 def one_shown(thing: Shown, task: Task) -> Shown:
     features, targets = thing.features, thing.targets
-    if task.sees == "grid":
+    if task.visual_input == "grid":
         features = np.repeat(features[:, None], 4, 1)
-    if task.tells == "label":
+    if task.output == "label":
         targets = (targets[0].split()[1],)
-    elif task.tells == "label_per_frame":
+    elif task.output == "label_per_frame":
         targets = tuple("odd" if n % 2 else "even" for n in range(len(features)))
     return replace(thing, features=features, targets=targets)
 
 
 def as_example(thing: Shown, item: str | None, task: Task) -> Example:
-    source = "which one is it ?" if task.reads else None
+    source = "which one is it ?" if task.has_source else None
     return Example(thing.key, thing.split, item, source, thing.targets)
 
 
@@ -59,7 +58,7 @@ def test_a_recipe_runs_from_its_data_to_its_scores(name: str, tmp_path: Path) ->
     recipe: Recipe = load_recipe(name, ["training.epochs=1", "tokenizer.min_count=1"])
     task = task_of(recipe.model)
     data = some_data(tmp_path, task)
-    words = train_vocabularies(recipe, *texts_of(data.corpus, "train", task))
+    words = build_vocabs(recipe, *texts_of(data.corpus, "train", task))
     reports: list[Report] = []
     loop = make_loop(data, words, recipe)
     loop.run(reports.append)

@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.corpus import Example, Item, write_corpus
-from training.config import load_recipe
-from training.data.source import DataSource, describe_data, texts_of
-from training.data.vocabularies import train_vocabularies
-from training.models.build import task_of
-
-from ..training.conftest import (
+from intertitle.pipeline.corpus import Example, Item, write_corpus
+from intertitle.training.config.recipe import load_recipe
+from intertitle.training.data.data_ref import DataRef, open_data_ref, texts_of
+from intertitle.training.data.vocab import build_vocabs
+from intertitle.training.models.build import task_of
+from tests.training.conftest import (
     COLOURS,
     DIM,
     SHAPES,
@@ -25,7 +24,7 @@ from ..training.conftest import (
 )
 
 
-def train(data: DataSource, name: str, *settings: str) -> float:
+def train(data: DataRef, name: str, *settings: str) -> float:
     """The best accuracy on val, in percent, of a recipe learned from some data."""
     recipe = load_recipe(
         name,
@@ -40,7 +39,7 @@ def train(data: DataSource, name: str, *settings: str) -> float:
         ],
     )
     assert recipe.training.monitor == "accuracy"
-    words = train_vocabularies(recipe, *texts_of(data.corpus, "train", task_of(recipe.model)))
+    words = build_vocabs(recipe, *texts_of(data.corpus, "train", task_of(recipe.model)))
     loop = make_loop(data, words, recipe)
     loop.run()
     assert loop.progress.best_value is not None
@@ -64,7 +63,7 @@ def opinions(num_sentences: int) -> list[Example]:
 
 def test_sentiment_hangs_on_more_than_one_word(tmp_path: Path) -> None:
     write_corpus(tmp_path, [], opinions(500))
-    data = describe_data(tmp_path, None, "nothing")
+    data = open_data_ref(tmp_path, None, "nothing")
     assert train(data, "sentiment", "training.epochs=10", "training.batch_tokens=128") >= 97
 
 
@@ -95,7 +94,7 @@ def test_a_tagger_that_reads_both_ways_knows_what_a_frame_leads_to(
     assert least <= train(data, "frame_tagger", *settings) <= most
 
 
-def questions_about_things(folder: Path, num_items: int) -> DataSource:
+def questions_about_things(folder: Path, num_items: int) -> DataRef:
     """Pictures of a coloured thing, four questions each; "yes" is right for one, "no" for one."""
     rng = np.random.default_rng(0)
     looks = {word: rng.normal(size=DIM) for word in (*COLOURS, *SHAPES)}
@@ -119,7 +118,7 @@ def questions_about_things(folder: Path, num_items: int) -> DataSource:
     features_path = features_of(write_data(folder, shown)).path
     items = [Item(one.key, f"{one.key}.mp4", "video") for one in shown]
     write_corpus(folder / "corpus", items, examples)
-    return describe_data(folder / "corpus", Path(features_path), "pooled")
+    return open_data_ref(folder / "corpus", Path(features_path), "pooled")
 
 
 @pytest.mark.parametrize(

@@ -6,17 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.config import load_recipe
-from training.data.source import DataSource, texts_of
-from training.data.vocabularies import train_vocabularies
-from training.evaluation.evaluate import answer_examples
-from training.loop import TrainingLoop
-from training.models.build import task_of
+from intertitle.training.config.recipe import load_recipe
+from intertitle.training.data.data_ref import DataRef, texts_of
+from intertitle.training.data.vocab import build_vocabs
+from intertitle.training.evaluation.evaluate import answer_examples
+from intertitle.training.models.build import task_of
+from intertitle.training.trainer.loop import TrainingLoop
+from tests.training.conftest import DIM, Shown, coloured_things, make_loop, split_of, write_data
 
-from ..training.conftest import DIM, Shown, coloured_things, make_loop, split_of, write_data
 
-
-def train(data: DataSource, name: str, *settings: str) -> tuple[TrainingLoop, float, float]:
+def train(data: DataRef, name: str, *settings: str) -> tuple[TrainingLoop, float, float]:
     """A recipe learned from some data: its share of right sentences before and after."""
     recipe = load_recipe(
         name,
@@ -33,7 +32,7 @@ def train(data: DataSource, name: str, *settings: str) -> tuple[TrainingLoop, fl
             *settings,
         ],
     )
-    words = train_vocabularies(recipe, *texts_of(data.corpus, "train", task_of(recipe.model)))
+    words = build_vocabs(recipe, *texts_of(data.corpus, "train", task_of(recipe.model)))
     loop = make_loop(data, words, recipe)
     val = split_of(data, "val", words)
 

@@ -5,20 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.corpus import Example, write_corpus
-from training.config import load_recipe
-from training.data.dataset import Dataset, open_dataset
-from training.data.source import DataSource, describe_data, texts_of
-from training.data.vocabularies import train_vocabularies
-from training.evaluation.evaluate import answer_examples
-from training.models.build import task_of
-
-from ..training.conftest import make_loop
+from intertitle.pipeline.corpus import Example, write_corpus
+from intertitle.training.config.recipe import load_recipe
+from intertitle.training.data.data_ref import DataRef, open_data_ref, texts_of
+from intertitle.training.data.dataset import Dataset, open_dataset
+from intertitle.training.data.vocab import build_vocabs
+from intertitle.training.evaluation.evaluate import answer_examples
+from intertitle.training.models.build import task_of
+from tests.training.conftest import make_loop
 
 LETTERS = "abcdefgh"
 
 
-def write_copies(folder: Path, num_pairs: int) -> DataSource:
+def write_copies(folder: Path, num_pairs: int) -> DataRef:
     """Three to five letters, and the same ones as capitals; an eighth is for validation."""
     rng = np.random.default_rng(0)
     texts = ["".join(rng.choice(list(LETTERS), rng.integers(3, 6))) for _ in range(num_pairs)]
@@ -30,7 +29,7 @@ def write_copies(folder: Path, num_pairs: int) -> DataSource:
             for n, text in enumerate(texts)
         ],
     )
-    return describe_data(folder, None, "nothing")
+    return open_data_ref(folder, None, "nothing")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +55,7 @@ def test_a_recipe_learns_to_copy(name: str, epochs: int, tmp_path: Path) -> None
     )
     task = task_of(recipe.model)
     data = write_copies(tmp_path / "corpus", 2000)
-    words = train_vocabularies(recipe, *texts_of(data.corpus, "train", task))
+    words = build_vocabs(recipe, *texts_of(data.corpus, "train", task))
     loop = make_loop(data, words, recipe)
     loop.run()
     loop.model.load_state_dict(loop.checkpoint().best)

@@ -11,26 +11,25 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pipeline.corpus import Example, Item, write_corpus
-from pipeline.fingerprint import Fingerprint
-from pipeline.location import location
-from pipeline.shards import ItemFeatures, write_shard
-from pipeline.snapshot import ItemRecord, Snapshot, publish, table_of
-from training.config import Recipe, load_recipe
-from training.data.dataset import Dataset, open_dataset
-from training.data.source import DataSource, FeatureSource, describe_data
-from training.data.task import Sees, Task
-from training.data.tokenizer import Tokenizer
-from training.data.vocabularies import Vocabularies
-from training.experiment import TrainingResult, train
-from training.loop import TrainingLoop
-from training.models.build import task_of
-from training.ranks import Ranks
-from training.reports import Report
-from training.trained import sizes_of
+from intertitle.pipeline.corpus import Example, Item, write_corpus
+from intertitle.pipeline.feature_store.fingerprint import Fingerprint
+from intertitle.pipeline.feature_store.shards import ItemFeatures, write_shard
+from intertitle.pipeline.feature_store.snapshot import ItemRecord, Snapshot, publish, table_of
+from intertitle.pipeline.storage.paths import as_path
+from intertitle.training.config.recipe import Recipe, load_recipe
+from intertitle.training.data.data_ref import DataRef, FeatureRef, open_data_ref
+from intertitle.training.data.dataset import Dataset, open_dataset
+from intertitle.training.data.task import Task, VisualInput
+from intertitle.training.data.tokenizer import Tokenizer
+from intertitle.training.data.vocab import Vocabs
+from intertitle.training.experiment import TrainingResult, train
+from intertitle.training.models.build import sizes_of, task_of
+from intertitle.training.trainer.distributed import Ranks
+from intertitle.training.trainer.events import Report
+from intertitle.training.trainer.loop import TrainingLoop
 
 # What a captioner does.
-SEEN = Task("pooled", reads=False, tells="sentence")
+SEEN = Task("pooled", has_source=False, output="sentence")
 
 # Small tensors on busy cores: threads would only wait for each other.
 torch.set_num_threads(1)
@@ -82,13 +81,11 @@ def write_features(
         dtype="float32",
         format="arrow",
     )
-    publish(location(folder), Snapshot(fingerprint, {shard.name: shard}, table_of(records)))
+    publish(as_path(folder), Snapshot(fingerprint, {shard.name: shard}, table_of(records)))
     return folder
 
 
-def write_data(
-    folder: Path, shown: Iterable[Shown], quarantined: Collection[str] = ()
-) -> DataSource:
+def write_data(folder: Path, shown: Iterable[Shown], quarantined: Collection[str] = ()) -> DataRef:
     """A corpus and its features, in `folder`/corpus and `folder`/features."""
     rows = list(shown)
     write_corpus(
@@ -97,8 +94,8 @@ def write_data(
         [Example(f"about-{s.key}", s.split, s.key, None, s.targets) for s in rows],
     )
     store = write_features(folder / "features", rows, quarantined=quarantined)
-    sees: Sees = "grid" if rows[0].features.ndim == 3 else "pooled"
-    return describe_data(folder / "corpus", store, sees)
+    sees: VisualInput = "grid" if rows[0].features.ndim == 3 else "pooled"
+    return open_data_ref(folder / "corpus", store, sees)
 
 
 def coloured_things(num_items: int, seed: int = 0) -> list[Shown]:
@@ -117,23 +114,23 @@ def coloured_things(num_items: int, seed: int = 0) -> list[Shown]:
 
 
 @pytest.fixture(scope="session")
-def things(tmp_path_factory: pytest.TempPathFactory) -> DataSource:
+def things(tmp_path_factory: pytest.TempPathFactory) -> DataRef:
     """60 coloured things, 48 of them to learn from; read-only."""
     return write_data(tmp_path_factory.mktemp("things"), coloured_things(60))
 
 
 @pytest.fixture(scope="session")
-def words() -> Vocabularies:
+def words() -> Vocabs:
     """All words of `things`."""
     return words_of(coloured_things(60))
 
 
-def words_of(shown: Iterable[Shown]) -> Vocabularies:
+def words_of(shown: Iterable[Shown]) -> Vocabs:
     """All words that are said."""
-    return Vocabularies(Tokenizer.captions([t for s in shown for t in s.targets], min_count=1))
+    return Vocabs(Tokenizer.captions([t for s in shown for t in s.targets], min_count=1))
 
 
-def features_of(data: DataSource) -> FeatureSource:
+def features_of(data: DataRef) -> FeatureRef:
     """The features that a test's data has."""
     assert data.features is not None
     return data.features
@@ -157,14 +154,14 @@ def small_recipe(name: str = "s2vt", *settings: str) -> Recipe:
 
 
 def split_of(
-    data: DataSource, split: str, words: Vocabularies, max_tokens: int = 8, task: Task = SEEN
+    data: DataRef, split: str, words: Vocabs, max_tokens: int = 8, task: Task = SEEN
 ) -> Dataset:
     """A split with its texts cut."""
     return Dataset(data, split, task, words, max_tokens, max_tokens)
 
 
 def make_loop(
-    data: DataSource, words: Vocabularies, recipe: Recipe, ranks: Ranks | None = None
+    data: DataRef, words: Vocabs, recipe: Recipe, ranks: Ranks | None = None
 ) -> TrainingLoop:
     """A training on the CPU, in this process."""
     task = task_of(recipe.model)
@@ -186,7 +183,7 @@ class Trained:
 
 @pytest.fixture(scope="session")
 def trained(
-    ray_cluster: None, things: DataSource, tmp_path_factory: pytest.TempPathFactory
+    ray_cluster: None, things: DataRef, tmp_path_factory: pytest.TempPathFactory
 ) -> Trained:
     """S2VT on `things`, two epochs."""
     folder = tmp_path_factory.mktemp("trained")

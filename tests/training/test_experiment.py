@@ -8,19 +8,18 @@ from typing import Any
 
 import pytest
 
-from pipeline.collect import collect
-from pipeline.errors import UserError
-from pipeline.location import location
-from training.config import flatten
-from training.data.source import DataSource, describe_data
-from training.evaluation.metrics import ALL_METRICS
-from training.experiment import resume, train
-from training.reports import EpochReport
-from training.scoring import evaluate_run, load_trained
-from training.tracking.run import TrackedRun, download, params, resolve_run
-from training.trained import TrainedModel
-
-from .conftest import (
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.feature_store.gc import collect
+from intertitle.pipeline.storage.paths import as_path
+from intertitle.training.config.recipe import flatten
+from intertitle.training.data.data_ref import DataRef, open_data_ref
+from intertitle.training.evaluate_run import evaluate_run
+from intertitle.training.evaluation.caption_metrics import ALL_METRICS
+from intertitle.training.experiment import resume, train
+from intertitle.training.inference.model_bundle import TrainedModel, load_trained
+from intertitle.training.tracking.run import TrackedRun, download, params, resolve_run
+from intertitle.training.trainer.events import EpochReport
+from tests.training.conftest import (
     DIM,
     Trained,
     coloured_things,
@@ -64,7 +63,7 @@ def test_a_training_ends_as_a_finished_run_with_its_settings(trained: Trained) -
     assert client(trained).list_artifacts(run.info.run_id, "environment")
 
 
-def test_a_run_names_the_data_it_learned_from(trained: Trained, things: DataSource) -> None:
+def test_a_run_names_the_data_it_learned_from(trained: Trained, things: DataRef) -> None:
     run = logged(trained)
     assert run.data.tags["fingerprint.corpus"] == things.corpus_fingerprint
     assert run.data.tags["fingerprint.features"] == features_of(things).snapshot
@@ -129,7 +128,7 @@ def test_a_run_keeps_its_learning_curves_as_a_picture(trained: Trained) -> None:
     assert "learning_curves.png" in artifacts
 
 
-def test_the_model_of_a_run_says_what_was_scored(trained: Trained, things: DataSource) -> None:
+def test_the_model_of_a_run_says_what_was_scored(trained: Trained, things: DataRef) -> None:
     model = load_trained(resolve_run("first", trained.tracking_uri))
     assert isinstance(model, TrainedModel)
     assert (model.recipe, model.data) == (trained.recipe, things)
@@ -175,7 +174,7 @@ def test_a_run_is_not_measured_on_features_of_another_make(
 
 
 def test_data_that_cannot_be_trained_on_is_refused_before_there_is_a_run(
-    things: DataSource, tmp_path: Path
+    things: DataRef, tmp_path: Path
 ) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     no_val = write_data(tmp_path, [s for s in coloured_things(20) if s.split == "train"])
@@ -223,8 +222,8 @@ def test_a_run_that_was_stopped_goes_on_with_the_data_it_began_with(
     shutil.copytree(tmp_path / "new" / "corpus", data.corpus, dirs_exist_ok=True)
     write_features(tmp_path / "made", coloured_things(60, seed=7), weights="1")
     shutil.copytree(tmp_path / "made", store, dirs_exist_ok=True)
-    collect(location(store))
-    assert describe_data(data.corpus, store, "pooled") != data
+    collect(as_path(store))
+    assert open_data_ref(data.corpus, store, "pooled") != data
 
     run = resume("stopped", tracking_uri=uri, changes={}).run
     kept = load_trained(run).data
@@ -232,13 +231,13 @@ def test_a_run_that_was_stopped_goes_on_with_the_data_it_began_with(
     assert not (store / "pins").exists() and not (tmp_path / "corpus" / "pins").exists()
 
 
-def with_features(data: DataSource, **changes: str) -> DataSource:
+def with_features(data: DataRef, **changes: str) -> DataRef:
     return replace(data, features=replace(features_of(data), **changes))
 
 
 @pytest.mark.parametrize("field", ["corpus_fingerprint", "snapshot", "features_fingerprint"])
 def test_a_run_is_not_resumed_on_data_that_has_changed(
-    trained: Trained, things: DataSource, field: str
+    trained: Trained, things: DataRef, field: str
 ) -> None:
     told = "has no snapshot another" if field == "snapshot" else f"{field} was another"
     changed = replace(things, corpus_fingerprint="another")

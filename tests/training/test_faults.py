@@ -21,19 +21,24 @@ import torch
 from mlflow import MlflowClient
 from ray.train.torch import TorchTrainer
 
-from pipeline import failpoints
-from pipeline.errors import JobError, UserError
-from training import trainer
-from training.checkpoint import Checkpoint, Checkpoints, Progress
-from training.config import Recipe
-from training.data.sampler import Cursor
-from training.data.source import DataSource
-from training.data.vocabularies import Vocabularies
-from training.failures import Budget
-from training.reports import EpochReport, FellBack, NotKept, Report, WorkerHung
-from training.trainer import TrainingJob, fit
-
-from .conftest import coloured_things, features_of, make_loop, small_recipe, words_of
+from intertitle.pipeline import failpoints
+from intertitle.pipeline.errors import JobError, UserError
+from intertitle.training.config.recipe import Recipe
+from intertitle.training.data.data_ref import DataRef
+from intertitle.training.data.sampler import Cursor
+from intertitle.training.data.vocab import Vocabs
+from intertitle.training.trainer.checkpoint import Checkpoint, Checkpoints, Progress
+from intertitle.training.trainer.events import (
+    CheckpointFallback,
+    EpochReport,
+    NotKept,
+    Report,
+    WorkerHung,
+)
+from intertitle.training.trainer.workers import ray_trainer
+from intertitle.training.trainer.workers.failures import Budget
+from intertitle.training.trainer.workers.ray_trainer import TrainingJob, fit
+from tests.training.conftest import coloured_things, features_of, make_loop, small_recipe, words_of
 
 SETTINGS = ("training.epochs=2", "training.checkpoint_steps=5", "training.monitor=nats_per_token")
 
@@ -43,7 +48,7 @@ def with_training(recipe: Recipe, **changes: object) -> Recipe:
     return recipe.model_copy(update={"training": settings})
 
 
-def job_of(data: DataSource, folder: Path, workers: int, recipe: Recipe) -> TrainingJob:
+def job_of(data: DataRef, folder: Path, workers: int, recipe: Recipe) -> TrainingJob:
     words = words_of(coloured_things(60))
     return TrainingJob("run", recipe, words.to_json(), data, folder, workers)
 
@@ -68,7 +73,7 @@ def no_report(_: Report) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(
-    ray_cluster: None, things: DataSource, tmp_path_factory: pytest.TempPathFactory
+    ray_cluster: None, things: DataRef, tmp_path_factory: pytest.TempPathFactory
 ) -> Checkpoint:
     """Where two workers get when nothing happens."""
     folder = tmp_path_factory.mktemp("undisturbed")
@@ -92,7 +97,7 @@ def undisturbed(
 def test_a_worker_that_dies_is_replaced_and_the_end_is_the_same(
     fault: str,
     undisturbed: Checkpoint,
-    things: DataSource,
+    things: DataRef,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -112,7 +117,7 @@ def test_a_worker_that_dies_is_replaced_and_the_end_is_the_same(
 
 
 def test_workers_that_die_as_they_start_are_started_again(
-    things: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: None
+    things: DataRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: None
 ) -> None:
     died = ray.train.ControllerError(ray.exceptions.ActorDiedError())
     causes = [died, died]
@@ -124,7 +129,7 @@ def test_workers_that_die_as_they_start_are_started_again(
     causes = [died] * 10
     with pytest.raises(JobError, match="training failed: ActorDiedError"):
         fit(job, no_report)
-    assert len(causes) == 10 - 1 - trainer.MAX_FAILURES
+    assert len(causes) == 10 - 1 - ray_trainer.MAX_FAILURES
 
 
 def raise_first(causes: list[Exception]) -> None:
@@ -137,7 +142,7 @@ def test_failures_are_counted_since_the_last_checkpoint(tmp_path: Path) -> None:
     budget = Budget(checkpoints, 3)
     assert [budget.spend() for _ in range(4)] == [True, True, True, False]
     for step in (5, 10):
-        checkpoints.keep(Checkpoint(Progress(cursor=Cursor(0, step), step=step), {}))
+        checkpoints.save(Checkpoint(Progress(cursor=Cursor(0, step), step=step), {}))
         assert [budget.spend() for _ in range(4)] == [True, True, True, False]
     # An older one that serves in the place of a damaged one is no progress.
     (tmp_path / "checkpoint_00000_000000010").rename(tmp_path / "damaged")
@@ -146,7 +151,7 @@ def test_failures_are_counted_since_the_last_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.chaos
 def test_ten_preemptions_in_one_training(
-    undisturbed: Checkpoint, things: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    undisturbed: Checkpoint, things: DataRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "once").mkdir()
     # Three at most between two checkpoints, which are kept after every five steps.
@@ -167,7 +172,7 @@ def test_ten_preemptions_in_one_training(
 def test_a_worker_that_hangs_is_named_and_the_end_is_the_same(
     rank: int,
     undisturbed: Checkpoint,
-    things: DataSource,
+    things: DataRef,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -189,7 +194,7 @@ def test_a_worker_that_hangs_is_named_and_the_end_is_the_same(
 @pytest.mark.chaos
 @pytest.mark.parametrize("room", [2.5, 1.5])
 def test_a_training_on_a_full_disk_says_so_and_ends_when_there_is_room(
-    room: float, undisturbed: Checkpoint, things: DataSource, tmp_path: Path
+    room: float, undisturbed: Checkpoint, things: DataRef, tmp_path: Path
 ) -> None:
     """On a file system with room for so many checkpoints."""
     undisturbed.write(tmp_path / "one")
@@ -220,11 +225,11 @@ def test_a_training_on_a_full_disk_says_so_and_ends_when_there_is_room(
 
 
 def test_half_a_checkpoint_is_never_read(
-    undisturbed: Checkpoint, things: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    undisturbed: Checkpoint, things: DataRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = job_of(things, tmp_path, 2, small_recipe("s2vt", *SETTINGS))
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "MAX_FAILURES", 0)
+        patch.setattr(ray_trainer, "MAX_FAILURES", 0)
         half = "checkpoint_00000_000000010"
         patch.setenv(failpoints.VARIABLE, f"write-folder@{half}/optimizer.safetensors=kill")
         with pytest.raises(JobError):
@@ -255,33 +260,33 @@ def test_the_newest_whole_checkpoint_serves(
     damage: Callable[[Path], object], file: str, tmp_path: Path
 ) -> None:
     checkpoints = Checkpoints(tmp_path)
-    assert checkpoints.newest_whole() == (None, ())
+    assert checkpoints.newest_valid() == (None, ())
     for step in (5, 10, 15, 20):
         progress = Progress(cursor=Cursor(0, step), step=step)
-        checkpoints.keep(Checkpoint(progress, {"weight": torch.full((9,), float(step))}))
+        checkpoints.save(Checkpoint(progress, {"weight": torch.full((9,), float(step))}))
     oldest, older, newest = (f"checkpoint_00000_0000000{step}" for step in (10, 15, 20))
     assert checkpoints.names() == [newest, older, oldest]
 
     damage(tmp_path / newest / file)
-    name, damages = checkpoints.newest_whole()
+    name, damages = checkpoints.newest_valid()
     assert name == older
     assert len(damages) == 1
     assert newest in damages[0]
     assert checkpoints.read(older).progress.step == 15
     # Told once; kept to be looked at, and not counted any more.
-    assert checkpoints.newest_whole() == (older, ())
+    assert checkpoints.newest_valid() == (older, ())
     assert (tmp_path / f"damaged_{newest}").is_dir()
 
     for name in (older, oldest):
         damage(tmp_path / name / file)
     with pytest.raises(UserError, match=f"no checkpoint is whole: .*{older}.*{oldest}"):
-        checkpoints.newest_whole()
+        checkpoints.newest_valid()
 
 
 # The last test of this file goes the same way from the command line.
 @pytest.mark.chaos
 def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(
-    undisturbed: Checkpoint, things: DataSource, tmp_path: Path
+    undisturbed: Checkpoint, things: DataRef, tmp_path: Path
 ) -> None:
     recipe = small_recipe("s2vt", *SETTINGS)
     fit(job_of(things, tmp_path, 2, with_training(recipe, max_steps=7)), no_report)
@@ -291,7 +296,7 @@ def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(
 
     reports: list[Report] = []
     assert_equal(fit(job_of(things, tmp_path, 2, recipe), reports.append), undisturbed)
-    (fell_back,) = [report for report in reports if isinstance(report, FellBack)]
+    (fell_back,) = [report for report in reports if isinstance(report, CheckpointFallback)]
     assert fell_back.used == older
     assert newest in fell_back.damages[0]
 
@@ -311,15 +316,15 @@ given = json.loads(sys.argv[1])
 sys.path.insert(0, given["here"])
 from torch import distributed
 from conftest import make_loop
-from training.config import Recipe
-from training.data.dataset import Dataset
-from training.data.source import DataSource
-from training.data.vocabularies import Vocabularies
-from training.ranks import Ranks
+from intertitle.training.config.recipe import Recipe
+from intertitle.training.data.dataset import Dataset
+from intertitle.training.data.data_ref import DataRef
+from intertitle.training.data.vocab import Vocabs
+from intertitle.training.trainer.distributed import Ranks
 
 ranks, out = Ranks(given["rank"], 2), Path(given["out"])
 distributed.init_process_group("gloo", f"file://{out}/rendezvous", rank=ranks.rank, world_size=2)
-data, words = DataSource.from_dict(given["data"]), Vocabularies.from_json(given["words"])
+data, words = DataRef.from_dict(given["data"]), Vocabs.from_json(given["words"])
 loop = make_loop(data, words, Recipe.model_validate(given["recipe"]), ranks)
 rows, batch = [], Dataset.batch
 Dataset.batch = lambda self, some: rows.extend(map(int, some)) or batch(self, some)
@@ -331,7 +336,7 @@ distributed.destroy_process_group()
 
 
 def test_a_training_begun_by_two_workers_and_ended_by_one_sees_each_example_once(
-    things: DataSource, words: Vocabularies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    things: DataRef, words: Vocabs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     no_dropout = ("model.dropout=0", "model.feature_dropout=0", "training.epochs=1")
     recipe = small_recipe("s2vt", *no_dropout)
@@ -375,7 +380,7 @@ def test_a_training_begun_by_two_workers_and_ended_by_one_sees_each_example_once
 
 
 def test_a_stopped_command_says_how_to_go_on_and_a_resumed_one_what_was_damaged(
-    things: DataSource, tmp_path: Path
+    things: DataRef, tmp_path: Path
 ) -> None:
     program = Path(sys.executable).with_name("intertitle")
     settings = ("model.embedding_size=12", "model.hidden_size=16", "training.batch_tokens=64")

@@ -7,19 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.corpus import Example, write_corpus
-from training.checkpoint import Checkpoint
-from training.config import Recipe
-from training.data.dataset import open_dataset
-from training.data.source import DataSource, describe_data, texts_of
-from training.data.stream import StreamDataset
-from training.data.vocabularies import Vocabularies, train_vocabularies
-from training.evaluation.likelihood import surprise
-from training.models.build import task_of
-from training.models.language_model import LanguageModel
-
-from .conftest import make_loop, small_recipe
-from .workers import run_workers
+from intertitle.pipeline.corpus import Example, write_corpus
+from intertitle.training.config.recipe import Recipe
+from intertitle.training.data.data_ref import DataRef, open_data_ref, texts_of
+from intertitle.training.data.dataset import open_dataset
+from intertitle.training.data.lm_dataset import LanguageModelDataset
+from intertitle.training.data.vocab import Vocabs, build_vocabs
+from intertitle.training.evaluation.likelihood import negative_log_likelihood
+from intertitle.training.models.build import task_of
+from intertitle.training.models.language_model import LanguageModel
+from intertitle.training.trainer.checkpoint import Checkpoint
+from tests.training.conftest import make_loop, small_recipe
+from tests.training.workers import run_workers
 
 RECIPE = small_recipe(
     "char_lm",
@@ -38,7 +37,7 @@ STOPPED = RECIPE.model_copy(
 
 
 @pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> DataSource:
+def text(tmp_path_factory: pytest.TempPathFactory) -> DataRef:
     """Lines that count, so that what comes next hangs on what was long before."""
     folder = tmp_path_factory.mktemp("text")
     lines = [f"{n} and {n + 1} make {2 * n + 1}" for n in range(60)]
@@ -50,16 +49,16 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> DataSource:
             for n, line in enumerate(lines)
         ],
     )
-    return describe_data(folder, None, "nothing")
+    return open_data_ref(folder, None, "nothing")
 
 
 @pytest.fixture(scope="module")
-def spelled(text: DataSource) -> Vocabularies:
-    return train_vocabularies(RECIPE, *texts_of(text.corpus, "train", task_of(RECIPE.model)))
+def spelled(text: DataRef) -> Vocabs:
+    return build_vocabs(RECIPE, *texts_of(text.corpus, "train", task_of(RECIPE.model)))
 
 
 @pytest.fixture(scope="module")
-def alone(text: DataSource, spelled: Vocabularies) -> Checkpoint:
+def alone(text: DataRef, spelled: Vocabs) -> Checkpoint:
     """What one worker comes to that is never stopped."""
     loop = make_loop(text, spelled, RECIPE)
     loop.run()
@@ -72,14 +71,14 @@ def difference(one: Checkpoint, other: Checkpoint) -> float:
     return max(float((one.weights[n] - w).abs().max()) for n, w in other.weights.items())
 
 
-def go_on(text: DataSource, spelled: Vocabularies, folder: Path) -> Checkpoint:
+def go_on(text: DataRef, spelled: Vocabs, folder: Path) -> Checkpoint:
     loop = make_loop(text, spelled, RECIPE)
     loop.restore(Checkpoint.read(folder))
     loop.run()
     return loop.checkpoint()
 
 
-def stop(recipe: Recipe, text: DataSource, spelled: Vocabularies, folder: Path) -> Checkpoint:
+def stop(recipe: Recipe, text: DataRef, spelled: Vocabs, folder: Path) -> Checkpoint:
     loop = make_loop(text, spelled, recipe)
     loop.run()
     loop.checkpoint().write(folder)
@@ -87,16 +86,16 @@ def stop(recipe: Recipe, text: DataSource, spelled: Vocabularies, folder: Path) 
 
 
 def test_a_stop_between_two_windows_loses_nothing(
-    text: DataSource, spelled: Vocabularies, alone: Checkpoint, tmp_path: Path
+    text: DataRef, spelled: Vocabs, alone: Checkpoint, tmp_path: Path
 ) -> None:
     part = stop(STOPPED, text, spelled, tmp_path / "part")
-    assert part.carried["h"].shape == (2, 4, 16)
-    assert part.carried["h"].any()
+    assert part.rnn_state["h"].shape == (2, 4, 16)
+    assert part.rnn_state["h"].any()
     assert difference(go_on(text, spelled, tmp_path / "part"), alone) == 0
 
 
 def test_two_workers_read_as_one_does_and_can_become_one(
-    text: DataSource, spelled: Vocabularies, alone: Checkpoint, tmp_path: Path
+    text: DataRef, spelled: Vocabs, alone: Checkpoint, tmp_path: Path
 ) -> None:
     run_workers(text, spelled, (RECIPE, STOPPED), tmp_path)
     whole, resumed = (Checkpoint.read(tmp_path / name) for name in ("whole", "resumed"))
@@ -108,15 +107,15 @@ def test_two_workers_read_as_one_does_and_can_become_one(
 
 
 def test_what_was_read_before_tells_what_comes_next(
-    text: DataSource, spelled: Vocabularies, alone: Checkpoint
+    text: DataRef, spelled: Vocabs, alone: Checkpoint
 ) -> None:
     model = make_loop(text, spelled, RECIPE).model
     val = open_dataset(text, "val", RECIPE, task_of(RECIPE.model), spelled)
     assert isinstance(model, LanguageModel)
-    assert isinstance(val, StreamDataset)
+    assert isinstance(val, LanguageModelDataset)
     model.load_state_dict(alone.weights)
     windows = val.windows()
-    told = surprise(model.eval(), val, windows, len(spelled.target))
+    told = negative_log_likelihood(model.eval(), val, windows, len(spelled.target))
     assert told[:, 1].tolist() == val.lengths.tolist()
     nats, tokens = told.sum(0)
     # The whole of each lane at once, from nothing: the same.

@@ -10,34 +10,33 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.corpus import Example, Item, write_corpus
-from pipeline.errors import UserError
-from training import experiment
-from training.config import Recipe, recipe_names
-from training.data.dataset import open_dataset
-from training.data.source import DataSource, describe_data, texts_of
-from training.data.vocabularies import Vocabularies, train_vocabularies
-from training.evaluation import evaluate as evaluate_module
-from training.evaluation import metrics
-from training.evaluation.evaluate import evaluate
-from training.evaluation.metrics import QUICK_METRICS
-from training.evaluation.record import read_record, write_record
-from training.evaluation.resample import differences
-from training.evaluation.statistics import combine
-from training.models.build import task_of
-from training.prediction import ask_split, tell
-from training.predictions import Prediction
-from training.ranks import Ranks, T
-from training.reports import Report
-from training.scoring import DRAWN, evaluate_run, sample_rows
-from training.tracking.compare import compare, read_newest
-from training.tracking.plots import learning_curves, length_histogram, score_histogram
-from training.trained import TrainedModel
-from training.trainer import TrainingJob
-from training.validation import Validator
-from training.watchdog import Pulse
-
-from .conftest import DIM, Shown, features_of, make_loop, small_recipe, write_features
+from intertitle.pipeline.corpus import Example, Item, write_corpus
+from intertitle.pipeline.errors import UserError
+from intertitle.training import experiment
+from intertitle.training.config.recipe import Recipe, recipe_names
+from intertitle.training.data.data_ref import DataRef, open_data_ref, texts_of
+from intertitle.training.data.dataset import open_dataset
+from intertitle.training.data.vocab import Vocabs, build_vocabs
+from intertitle.training.evaluate_run import HISTOGRAM_METRICS, evaluate_run, sample_rows
+from intertitle.training.evaluation import caption_metrics
+from intertitle.training.evaluation import evaluate as evaluate_module
+from intertitle.training.evaluation.caption_metrics import QUICK_METRICS
+from intertitle.training.evaluation.evaluate import evaluate
+from intertitle.training.evaluation.record import read_record, write_record
+from intertitle.training.evaluation.significance import differences
+from intertitle.training.evaluation.sufficient_stats import combine
+from intertitle.training.inference.model_bundle import TrainedModel
+from intertitle.training.inference.prediction_io import Prediction
+from intertitle.training.inference.predictor import build_split_inputs, predict_batch
+from intertitle.training.models.build import task_of
+from intertitle.training.reports.compare import compare, read_newest
+from intertitle.training.reports.plots import learning_curves, length_histogram, score_histogram
+from intertitle.training.trainer.distributed import Ranks, T
+from intertitle.training.trainer.events import Report
+from intertitle.training.trainer.validator import Validator
+from intertitle.training.trainer.workers.ray_trainer import TrainingJob
+from intertitle.training.trainer.workers.watchdog import Pulse
+from tests.training.conftest import DIM, Shown, features_of, make_loop, small_recipe, write_features
 
 # A recipe for each kind of task.
 KINDS = (
@@ -55,46 +54,46 @@ def recipe_of(name: str, *settings: str) -> Recipe:
     small = ["training.epochs=1", "search.max_tokens=3", *settings]
     if name.startswith("seq2seq"):
         small += ["tokenizer.kind=words", "source_tokenizer.kind=words"]
-    if task_of(small_recipe(name).model).reads:
+    if task_of(small_recipe(name).model).has_source:
         small.append("source_tokenizer.min_count=1")
     return small_recipe(name, *small)
 
 
-def tiny_data(folder: Path, recipe: Recipe, splits: Sequence[str]) -> DataSource:
+def tiny_data(folder: Path, recipe: Recipe, splits: Sequence[str]) -> DataRef:
     """A corpus of an example for each name of a split; an item has one frame, a text one word."""
     task, rng = task_of(recipe.model), np.random.default_rng(0)
-    shape = (1, 4, DIM) if task.sees == "grid" else (1, DIM)
+    shape = (1, 4, DIM) if task.visual_input == "grid" else (1, DIM)
     shown = [
         Shown(f"item {n}", split, rng.normal(size=shape).astype(np.float32), ("word",))
         for n, split in enumerate(splits)
     ]
-    sees = task.sees != "nothing"
+    sees = task.visual_input != "nothing"
     write_corpus(
         folder / "corpus",
         [Item(s.key, f"{s.key}.mp4", "video") for s in shown] if sees else [],
         [
             Example(
-                f"text:{n:09}" if task.tells == "stream" else f"example {n}",
+                f"text:{n:09}" if task.output == "stream" else f"example {n}",
                 s.split,
                 s.key if sees else None,
-                "read" if task.reads else None,
+                "read" if task.has_source else None,
                 s.targets,
             )
             for n, s in enumerate(shown)
         ],
     )
     store = write_features(folder / "features", shown) if sees else None
-    return describe_data(folder / "corpus", store, task.sees)
+    return open_data_ref(folder / "corpus", store, task.visual_input)
 
 
-def vocabularies_of(data: DataSource, recipe: Recipe) -> Vocabularies:
-    return train_vocabularies(recipe, *texts_of(data.corpus, "train", task_of(recipe.model)))
+def vocabularies_of(data: DataRef, recipe: Recipe) -> Vocabs:
+    return build_vocabs(recipe, *texts_of(data.corpus, "train", task_of(recipe.model)))
 
 
 @pytest.fixture
 def without_java(monkeypatch: pytest.MonkeyPatch) -> None:
     """Metrics that start no Java, which would take most of the time; and short running text."""
-    monkeypatch.setattr(metrics, "ptb_tokenize", list)
+    monkeypatch.setattr(caption_metrics, "ptb_tokenize", list)
     monkeypatch.setattr(evaluate_module, "ALL_METRICS", QUICK_METRICS)
     monkeypatch.setattr(evaluate_module, "TEXT_TOKENS", 5)
 
@@ -123,15 +122,15 @@ def test_every_recipe_trains_is_measured_compared_and_predicts(
     kept = read_record(tmp_path).statistics
     (against,) = differences([kept, kept])
     assert against.keys() == measured.scores.values.keys()
-    assert {one.verdict(m) for m, one in against.items()} == {"can't be told apart"}
+    assert {one.verdict(m) for m, one in against.items()} == {"no significant difference"}
     assert sample_rows(measured, data)
-    if task.tells == "sentence":
+    if task.output == "sentence":
         length_histogram([s.hypothesis for s in measured.samples], [("word",)] * num)
-        score_histogram({m: combine(m, kept[m]).tolist() for m in DRAWN if m in kept})
-    if task.tells != "stream":
+        score_histogram({m: combine(m, kept[m]).tolist() for m in HISTOGRAM_METRICS if m in kept})
+    if task.output != "stream":
         trained = TrainedModel(model, words, recipe, data, 1)
-        nbest = 1 if task.tells == "label_per_frame" else 50
-        told = tell(trained, ask_split(trained, data, "val"), range(num), nbest)
+        nbest = 1 if task.output == "label_per_frame" else 50
+        told = predict_batch(trained, build_split_inputs(trained, data, "val"), range(num), nbest)
         ids = {f"example {num + n}" for n in range(num)}
         assert {one.id for one in told if isinstance(one, Prediction)} == ids
 
@@ -149,7 +148,7 @@ def test_every_size_of_a_split_is_measured(name: str, tmp_path: Path) -> None:
     for n in sizes:
         dataset = open_dataset(data, f"{n}", recipe, task, words)
         measured = evaluate(model, words.target, dataset, f"{n}", recipe.search, recipe.training)
-        if task.tells == "stream":
+        if task.output == "stream":
             assert measured.num_examples == n * len(words.target.encode("word")) + n
         else:
             assert len(measured.samples) == n
@@ -162,7 +161,7 @@ def test_the_whole_way_of_a_training_on_a_single_example(
     """From the data to MLflow and back; the loop alone runs in this process."""
 
     def fit(job: TrainingJob, on_report: Callable[[Report], None]) -> experiment.Checkpoint:
-        loop = make_loop(job.data, Vocabularies.from_json(job.vocabularies), job.recipe)
+        loop = make_loop(job.data, Vocabs.from_json(job.vocabularies), job.recipe)
         loop.run(on_report)
         return loop.checkpoint()
 
@@ -180,7 +179,7 @@ def test_the_whole_way_of_a_training_on_a_single_example(
     assert evaluate_run(result.run, split="val").scores.values == result.evaluation.scores.values
     comparison = compare([read_newest(result.run, "val")] * 2)
     assert comparison.num_examples == 1
-    (against,) = comparison.against_first
+    (against,) = comparison.against_baseline
     assert {one.value for one in against.differences.values()} == {0.0}
 
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from training.config import Recipe
-from training.data.source import DataSource
-from training.data.vocabularies import Vocabularies
+from intertitle.training.config.recipe import Recipe
+from intertitle.training.data.data_ref import DataRef
+from intertitle.training.data.vocab import Vocabs
 
 # One worker of several: a whole training; then one that stops early, and one that goes on from it.
 WORKER = """
@@ -22,18 +22,18 @@ sys.path.insert(0, given["here"])
 import torch
 from torch import distributed
 from conftest import make_loop
-from training.checkpoint import Checkpoint
-from training.config import Recipe
-from training.data.source import DataSource
-from training.data.vocabularies import Vocabularies
-from training.ranks import Ranks
+from intertitle.training.trainer.checkpoint import Checkpoint
+from intertitle.training.config.recipe import Recipe
+from intertitle.training.data.data_ref import DataRef
+from intertitle.training.data.vocab import Vocabs
+from intertitle.training.trainer.distributed import Ranks
 
 ranks, out = Ranks(given["rank"], given["world_size"]), Path(given["out"])
 distributed.init_process_group(
     "gloo", f"file://{out}/rendezvous", rank=ranks.rank, world_size=ranks.world_size
 )
-data = DataSource.from_dict(given["data"])
-words = Vocabularies.from_json(given["words"])
+data = DataRef.from_dict(given["data"])
+words = Vocabs.from_json(given["words"])
 
 def run(recipe, name, start=None):
     loop = make_loop(data, words, Recipe.model_validate(recipe), ranks)
@@ -51,9 +51,7 @@ distributed.destroy_process_group()
 """
 
 
-def run_workers(
-    data: DataSource, words: Vocabularies, recipes: Sequence[Recipe], out: Path
-) -> None:
+def run_workers(data: DataRef, words: Vocabs, recipes: Sequence[Recipe], out: Path) -> None:
     """A whole training, and one that stops early; checkpoints "whole", "part" and "resumed"."""
     given = {
         "here": str(Path(__file__).parent),

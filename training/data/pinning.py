@@ -1,4 +1,4 @@
-"""A training keeps the data that it began with, whatever becomes of the corpus and the store."""
+"""Pins, which preserve the data of a training while the corpus and the feature store change."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.corpus import Corpus
-from pipeline.errors import UserError
-from pipeline.location import AnyPath, location
-from pipeline.pins import pin_corpus, pin_name, pin_snapshot, unpin
-from pipeline.store import FeatureStore
-from training.data.source import DataSource
+from intertitle.pipeline.corpus import Corpus
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.feature_store.pins import pin_corpus, pin_name, pin_snapshot, unpin
+from intertitle.pipeline.feature_store.store import FeatureStore
+from intertitle.pipeline.storage.paths import AnyPath, as_path
+from intertitle.training.data.data_ref import DataRef
 
 
 @dataclass
@@ -20,8 +20,8 @@ class Held:
     """Data that is pinned for a training.
 
     Attributes:
-        name: of the pins.
-        checkpoints: the folder of the run's, once there is a run.
+        name: name of the pins.
+        checkpoints: path of the run's checkpoint folder; None until the run exists.
     """
 
     name: str
@@ -32,18 +32,18 @@ class Held:
 def pinned(
     corpus: AnyPath | str, features: AnyPath | str | None, holder: str, name: str | None = None
 ) -> Iterator[Held]:
-    """Pin a corpus and a store's current snapshot, for `describe_data`, until a block is finished.
+    """Pin a corpus and a store's current snapshot for `open_data_ref` until the block ends.
 
-    After an error they stay pinned if the run has a checkpoint to go on from.
+    After an error they stay pinned if the run has a checkpoint to resume from.
 
     Args:
-        corpus: its folder or URL.
-        features: the store; None pins the corpus alone.
-        holder: who needs them, as a person knows it.
-        name: of what the caller has pinned, and unpins; then nothing is done here.
+        corpus: folder or URL of the corpus.
+        features: path or URL of the feature store; None pins the corpus only.
+        holder: description of the user of the data, for people.
+        name: name of pins that the caller has created and will remove; nothing is pinned here then.
 
     Raises:
-        UserError: one of them is not what it should be.
+        UserError: corpus or store is invalid.
     """
     if name is not None:
         yield Held(name)
@@ -53,7 +53,7 @@ def pinned(
     try:
         pin_corpus(Corpus(corpus).path, held.name)
         if features is not None:
-            pin_snapshot(location(features), held.name)
+            pin_snapshot(as_path(features), held.name)
         yield held
     except BaseException:
         folder = held.checkpoints
@@ -64,8 +64,8 @@ def pinned(
             _unpin(held.name, corpus, features)
 
 
-def unpin_data(data: DataSource) -> None:
-    """Let go of the data of a run that is finished."""
+def unpin_data(data: DataRef) -> None:
+    """Remove the pins of a finished run's data."""
     if data.pin:
         _unpin(data.pin, data.corpus, data.features.path if data.features else None)
 
@@ -73,28 +73,32 @@ def unpin_data(data: DataSource) -> None:
 def _unpin(name: str, *places: AnyPath | str | None) -> None:
     for place in places:
         if place is not None:
-            # A pin that stays costs a little room; `gc --release` removes it.
+            # A pin that remains takes little space; `gc --release` removes it.
             with contextlib.suppress(OSError):
-                unpin(location(place), name)
+                unpin(as_path(place), name)
 
 
-def check_there(data: DataSource) -> None:
-    """Make sure that a run can go on with the data that it began with: pinned, or unchanged since.
+def check_there(data: DataRef) -> None:
+    """Check that a run can continue with its original data: it is pinned or unchanged.
 
     Raises:
         UserError: the corpus has changed and was not pinned, or the snapshot was removed.
     """
-    found = Corpus(data.corpus, data.pin).fingerprint()
-    if found != data.corpus_fingerprint:
-        raise _changed("corpus_fingerprint", data.corpus_fingerprint, found)
+    current = Corpus(data.corpus, data.pin).fingerprint()
+    if current != data.corpus_fingerprint:
+        raise _changed("corpus_fingerprint", data.corpus_fingerprint, current)
     if data.features:
-        make = FeatureStore(data.features.path, data.features.snapshot).snapshot.fingerprint
-        if make.features_json() != data.features.fingerprint:
-            raise _changed("features_fingerprint", data.features.fingerprint, make.features_json())
+        stored = FeatureStore(data.features.path, data.features.snapshot).snapshot.fingerprint
+        if stored.features_json() != data.features.fingerprint:
+            raise _changed(
+                "features_fingerprint",
+                data.features.fingerprint,
+                stored.features_json(),
+            )
 
 
-def check_unchanged(data: DataSource) -> None:
-    """Make sure that a corpus and a store are still what they were when a run began.
+def check_unchanged(data: DataRef) -> None:
+    """Check that the corpus and the store of a run have not changed since it started.
 
     Raises:
         UserError: one of them has changed.
@@ -103,18 +107,18 @@ def check_unchanged(data: DataSource) -> None:
     facts = [("corpus_fingerprint", data.corpus_fingerprint, corpus)]
     if data.features:
         store = FeatureStore(data.features.path)
-        make = store.snapshot.fingerprint.features_json()
+        features_fingerprint = store.snapshot.fingerprint.features_json()
         facts += [
             ("snapshot", data.features.snapshot, store.snapshot_id),
-            ("features_fingerprint", data.features.fingerprint, make),
+            ("features_fingerprint", data.features.fingerprint, features_fingerprint),
         ]
-    for name, was, found in facts:
-        if was != found:
-            raise _changed(name, was, found)
+    for name, recorded, current in facts:
+        if recorded != current:
+            raise _changed(name, recorded, current)
 
 
-def _changed(name: str, was: str, found: str) -> UserError:
+def _changed(name: str, was: str, current: str) -> UserError:
     return UserError(
-        f"{name} was {was} when the run began and is {found}; "
+        f"{name} was {was} when the run began and is {current}; "
         "a training goes on with the data it began with"
     )

@@ -1,7 +1,8 @@
-"""Which rows make a batch: an exact order that a seed fixes and a cursor resumes anywhere.
+"""Samplers, which select the rows of each batch: a seed determines the order, a cursor resumes it.
 
-An epoch's batches are made for all workers together, and each worker takes its share of every one:
-so all take the same number of steps, and another number of workers sees the same batches.
+The batches of an epoch are created for all workers together, and each worker takes its share of
+every batch: all workers take the same number of steps, and the batches do not depend on the number
+of workers.
 """
 
 from __future__ import annotations
@@ -12,29 +13,34 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.stream import StreamDataset
+from intertitle.training.data.lm_dataset import LanguageModelDataset
 
 Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A place in a training: `batch` batches of epoch `epoch` are done."""
+    """A position in a training.
+
+    Attributes:
+        epoch: number of the current epoch, from 0.
+        batch: number of batches of that epoch that are done.
+    """
 
     epoch: int = 0
     batch: int = 0
 
 
 class BatchSampler:
-    """Batches of rows of like length, by a budget of tokens.
+    """A sampler of batches of rows with similar lengths, limited by a number of tokens.
 
     Args:
-        lengths: tokens of each row, [N].
-        batch_tokens: a batch's rows times its longest row is at most this; a row that is longer is
-            a batch of its own.
-        pool_batches: the size of the pool, in average batches, inside which rows are sorted: a
-            larger one wastes less padding, a smaller one mixes better.
-        seed: of the order.
+        lengths: number of tokens of each row, [N].
+        batch_tokens: maximum number of rows of a batch times the length of its longest row; a
+            longer row is a batch of its own.
+        pool_batches: size, in average batches, of the pool within which rows are sorted: a larger
+            pool needs less padding, a smaller one shuffles better.
+        seed: seed of the order.
     """
 
     def __init__(self, lengths: Rows, batch_tokens: int, pool_batches: int, seed: int) -> None:
@@ -45,23 +51,23 @@ class BatchSampler:
         self._pool_rows = rows * pool_batches
 
     def epoch(self, number: int) -> list[Rows]:
-        """The batches of one epoch: each row is in exactly one of them."""
+        """Return the batches of one epoch; each row is in exactly one of them."""
         rng = np.random.default_rng((self._seed, number))
         shuffled = rng.permutation(len(self._lengths))
         batches = [
             batch
-            for at in range(0, len(shuffled), self._pool_rows)
-            for batch in self._cut(shuffled[at : at + self._pool_rows])
+            for start in range(0, len(shuffled), self._pool_rows)
+            for batch in self._cut(shuffled[start : start + self._pool_rows])
         ]
         rng.shuffle(batches)
         return batches
 
     def _cut(self, pool: Rows) -> Iterator[Rows]:
-        """Cut a pool, sorted by length, into batches."""
+        """Sort a pool by length and split it into batches."""
         pool = pool[np.argsort(self._lengths[pool], kind="stable")]
         start = 0
         for end, length in enumerate(self._lengths[pool], start=1):
-            # Sorted: the newest row is the longest.
+            # The rows are sorted, so the last one is the longest.
             if (end - start) * length > self._batch_tokens and end - start > 1:
                 yield pool[start : end - 1]
                 start = end - 1
@@ -69,23 +75,23 @@ class BatchSampler:
 
 
 class StreamSampler:
-    """Batches of running text: its windows in order, each of all lanes.
+    """A sampler of running text: its windows in order, each batch with one window of every stream.
 
-    A lane begins without a state. Were it in every epoch at the same places of the text, a model
-    would learn by heart what follows there, and nothing of how to begin: so each epoch begins
-    elsewhere.
+    A stream starts without a state. If it started at the same positions of the text in every epoch,
+    a model would memorize what follows there instead of learning how to start. Each epoch therefore
+    starts at another position.
 
     Args:
-        text: in lanes and windows.
-        seed: of the places.
+        text: dataset of streams and windows.
+        seed: seed of the start positions.
     """
 
-    def __init__(self, text: StreamDataset, seed: int) -> None:
+    def __init__(self, text: LanguageModelDataset, seed: int) -> None:
         self._text = text
         self._seed = seed
 
     def epoch(self, number: int) -> list[Rows]:
-        """The batches of one epoch: each row is in exactly one of them."""
+        """Return the batches of one epoch; each row is in exactly one of them."""
         rng = np.random.default_rng((self._seed, number))
         return self._text.windows(int(rng.integers(len(self._text))))
 
@@ -94,11 +100,14 @@ Sampler = BatchSampler | StreamSampler
 
 
 def share(rows: Rows, rank: int, world_size: int) -> Rows:
-    """A worker's rows of a batch; may be none."""
+    """Return a worker's rows of a batch; may be empty."""
     return rows[rank::world_size]
 
 
 def shares(batches: Iterable[Rows], rank: int, world_size: int) -> Iterable[Rows]:
-    """A worker's part of some batches: of each its share, so that it keeps its lanes of a text."""
+    """Return a worker's share of each batch; empty shares are skipped.
+
+    For running text, a worker has the same streams in every batch.
+    """
     parts = (share(rows, rank, world_size) for rows in batches)
     return (rows for rows in parts if len(rows))

@@ -1,6 +1,7 @@
-"""An evaluation as it is kept: a row an example in Parquet, and how it was made.
+"""Stored evaluations: a Parquet file with one row per example, and a JSON file with the settings.
 
-All that runs are compared by is in here: the words of each example and each metric's statistics.
+They hold everything that a comparison of runs needs: the texts of each example, and each metric's
+statistics.
 """
 
 from __future__ import annotations
@@ -16,30 +17,32 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from training.evaluation.evaluate import Evaluation
+from intertitle.training.evaluation.evaluate import Evaluation
+
+EVALUATIONS = "eval"  # the folder of a run's evaluations
 
 EXAMPLES_FILE, HOW_FILE = "examples.parquet", "how.json"
 _STATISTICS = "statistics/"
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """An evaluation as it was kept; all sequences have B entries, in the split's order.
+class EvaluationRecord:
+    """A stored evaluation; all sequences have B entries, in the order of the split.
 
     Attributes:
-        how: the split, the data, the search, the scores and their signatures.
-        ids: of the examples.
-        item_keys: of what they are about, or None.
-        sources: what was read, or None.
-        hypotheses: what the model said.
-        references: what people say.
-        scores: the model's own, of what it said.
-        reference_scores: likewise, of the likeliest reference, NaN where there is none; see
-            `Sample.reference_score`.
-        statistics: [B, S] for each metric; see `training.evaluation.statistics`.
+        description: split, data, search settings, scores and their signatures.
+        ids: ids of the examples.
+        item_keys: keys of the examples' items, each a string or None.
+        sources: source texts, each a string or None.
+        hypotheses: outputs of the model.
+        references: reference texts of each example.
+        scores: the model's scores of the hypotheses.
+        reference_scores: the model's scores of the most probable references, NaN where there is
+            none; see `Sample.reference_score`.
+        statistics: statistics of each metric, [B, S]; see `evaluation.sufficient_stats`.
     """
 
-    how: dict[str, Any]
+    description: dict[str, Any]
     ids: tuple[str, ...]
     item_keys: tuple[str | None, ...]
     sources: tuple[str | None, ...]
@@ -50,8 +53,14 @@ class Record:
     statistics: dict[str, NDArray[np.float64]]
 
 
-def write_record(folder: Path, evaluation: Evaluation, how: Mapping[str, Any]) -> None:
-    """Write an evaluation into a folder that exists."""
+def write_record(folder: Path, evaluation: Evaluation, description: Mapping[str, Any]) -> None:
+    """Write an evaluation into an existing folder.
+
+    Args:
+        folder: path of the folder.
+        evaluation: evaluation to write.
+        description: description of the evaluation; see `EvaluationRecord`.
+    """
     samples = evaluation.samples
     columns: dict[str, pa.Array] = {
         "id": pa.array([sample.id for sample in samples], pa.string()),
@@ -65,18 +74,18 @@ def write_record(folder: Path, evaluation: Evaluation, how: Mapping[str, Any]) -
     for metric, rows in evaluation.scores.statistics.items():
         columns[_STATISTICS + metric] = pa.array(rows.tolist(), pa.list_(pa.float64()))
     pq.write_table(pa.table(columns), folder / EXAMPLES_FILE)
-    (folder / HOW_FILE).write_text(json.dumps(how, indent=1, ensure_ascii=False), "utf-8")
+    (folder / HOW_FILE).write_text(json.dumps(description, indent=1, ensure_ascii=False), "utf-8")
 
 
-def read_record(folder: Path) -> Record:
-    """The inverse of `write_record`.
+def read_record(folder: Path) -> EvaluationRecord:
+    """Read an evaluation that `write_record` wrote.
 
     Raises:
-        OSError: one of the files is not there.
+        OSError: one of the files is missing.
     """
     table = pq.read_table(folder / EXAMPLES_FILE)
     columns = {name: table[name].to_pylist() for name in table.column_names}
-    return Record(
+    return EvaluationRecord(
         json.loads((folder / HOW_FILE).read_text("utf-8")),
         tuple(columns["id"]),
         tuple(columns["item_key"]),

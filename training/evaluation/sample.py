@@ -1,4 +1,4 @@
-"""An answer of a model, as it is shown, logged and reported."""
+"""A model output with its references, as it is shown, logged and reported."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An answer beside what it should be.
+    """A model output for an example, with the example's references.
 
     Attributes:
-        id: of the example.
-        item_key: of the item it is about, or None.
-        source: what was read, or None.
-        hypothesis: the answer; the labels of frames are joined by " | ".
-        references: what people say.
-        score: of the answer.
-        reference_score: what the search would have had of the likeliest reference; None where it
-            could have found none, or did not look for the likeliest sentence.
+        id: id of the example.
+        item_key: key of the example's item, or None.
+        source: source text, or None.
+        hypothesis: output of the model; the labels of frames are joined by " | ".
+        references: reference texts.
+        score: score of the hypothesis, by the model's own probabilities.
+        reference_score: score that the search would have given to the most probable reference; None
+            if the search can't generate any of them, or is not a search for the most probable
+            sentence.
     """
 
     id: str

@@ -1,7 +1,7 @@
-"""Attention: looking back at a memory, such as the words of a source or the cells of an image.
+"""Attention over a memory, such as the tokens of a source sentence or the cells of an image.
 
-All queries of a sequence are answered in one call, which needs them to be there beforehand: they
-are the outputs of a recurrent layer, and what they find is given to the layer above it.
+All queries of a sequence are computed in one call. They must therefore be known beforehand: they
+are the outputs of a recurrent layer, and the context vectors go to the layer above it.
 """
 
 from __future__ import annotations
@@ -12,105 +12,110 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from training.models.generator import Attended
+from intertitle.training.models.base import AttentionWeights
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What N rows look back at: R memories, each of as many rows, N / R, that stand together.
+    """The memories that N rows attend to.
+
+    There are R memories, each used by N / R consecutive rows.
 
     Attributes:
-        values: [R, S, M].
-        keys: what queries are compared with, [R, S, K].
-        beyond: whether a place is padding, [R, S]; at least one of each memory is not.
-        owners: which of the memories each row has, [N].
+        values: vectors that are averaged, [R, S, M].
+        keys: vectors that queries are compared with, [R, S, K].
+        padding_mask: True where a position is padding, bool, [R, S]; each memory has at least one
+            position that is not padding.
+        batch_index: index of each row's memory, int64, [N].
     """
 
     values: Tensor
     keys: Tensor
-    beyond: Tensor
-    owners: Tensor
+    padding_mask: Tensor
+    batch_index: Tensor
 
     def select(self, rows: Tensor) -> Memory:
-        """The memories of some rows, in a new order; [n] of indices into N."""
-        owners = self.owners.index_select(0, rows)
-        # Beam search mostly reorders the sentences about one thing: nothing to copy.
-        if torch.equal(owners, self.owners):
+        """Return the memories of the given rows, in that order; `rows` are indices into N, [n]."""
+        owners = self.batch_index.index_select(0, rows)
+        # Beam search mostly reorders the hypotheses of one example: nothing to copy.
+        if torch.equal(owners, self.batch_index):
             return self
-        # Its sentences about one thing share a memory; in any other order each row has its own.
-        kept, nums = owners.unique_consecutive(return_counts=True)  # type: ignore[no-untyped-call]
-        if not torch.equal(nums, nums[:1].expand_as(nums)):
-            kept, nums = owners, torch.ones_like(owners)
-        values = self.values.index_select(0, kept)
-        keys = values if self.keys is self.values else self.keys.index_select(0, kept)
-        owners = torch.arange(len(kept), device=rows.device).repeat_interleave(nums)
-        return Memory(values, keys, self.beyond.index_select(0, kept), owners)
+        # The hypotheses of one example share a memory; in any other order each row has its own.
+        distinct, counts = owners.unique_consecutive(return_counts=True)  # type: ignore[no-untyped-call]
+        if not torch.equal(counts, counts[:1].expand_as(counts)):
+            distinct, counts = owners, torch.ones_like(owners)
+        values = self.values.index_select(0, distinct)
+        keys = values if self.keys is self.values else self.keys.index_select(0, distinct)
+        owners = torch.arange(len(distinct), device=rows.device).repeat_interleave(counts)
+        return Memory(values, keys, self.padding_mask.index_select(0, distinct), owners)
 
-    def attended(self, weights: Tensor | None) -> Attended | None:
-        """Weights of one query a row, [N, S], with which of the places there are."""
+    def attention_weights(self, weights: Tensor | None) -> AttentionWeights | None:
+        """Combine the weights of one query per row, [N, S], with the padding mask of each row."""
         if weights is None:
             return None
-        return Attended(weights, self.beyond.index_select(0, self.owners))
+        return AttentionWeights(weights, self.padding_mask.index_select(0, self.batch_index))
 
 
 def select_weights(weights: Tensor | None, rows: Tensor) -> Tensor | None:
-    """The weights of some rows, where there are any yet."""
+    """Return the attention weights of the given rows, or None if there are none yet."""
     return None if weights is None else weights.index_select(0, rows)
 
 
 class Attention(nn.Module, ABC):
-    """A weighted mean over a memory, for each query: the weights are the softmax of scores."""
+    """Weighted mean over a memory for each query; the weights are the softmax of scores."""
 
-    def remember(self, values: Tensor, lengths: Tensor) -> Memory:
-        """Prepare what is looked at, once for all queries.
+    def build_memory(self, values: Tensor, lengths: Tensor) -> Memory:
+        """Prepare the memory that queries attend to, once for all queries.
 
         Args:
-            values: [B, S, M].
-            lengths: places of each row that count, [B], each from 1 to S.
+            values: vectors to attend to, [B, S, M].
+            lengths: number of valid positions of each row, [B], each from 1 to S.
         """
-        beyond = torch.arange(values.shape[1], device=lengths.device) >= lengths[:, None]
+        is_padding = torch.arange(values.shape[1], device=lengths.device) >= lengths[:, None]
         owners = torch.arange(len(values), device=lengths.device)
-        return Memory(values, self._keys(values), beyond, owners)
+        return Memory(values, self._keys(values), is_padding, owners)
 
     def forward(self, queries: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
-        """Look back.
+        """Attend to the memory.
 
         Args:
-            queries: [B, L, Q].
-            memory: of B rows; those that share one ask it together.
+            queries: queries of each row, [B, L, Q].
+            memory: memory of B rows; rows that share a memory are computed together.
 
         Returns:
-            What each query finds, [B, L, M], and the weights, [B, L, S], 0 on padding.
+            The context vector of each query, [B, L, M], and the weights, [B, L, S], 0 on padding.
         """
-        together = queries.reshape(len(memory.values), -1, queries.shape[2])
-        scores = self._scores(together, memory.keys)
-        weights = scores.masked_fill(memory.beyond[:, None], -torch.inf).softmax(-1)
-        found = torch.bmm(weights, memory.values)
+        grouped = queries.reshape(len(memory.values), -1, queries.shape[2])
+        scores = self._scores(grouped, memory.keys)
+        weights = scores.masked_fill(memory.padding_mask[:, None], -torch.inf).softmax(-1)
+        contexts = torch.bmm(weights, memory.values)
         shape = queries.shape[:2]
-        return found.view(*shape, -1), weights.view(*shape, -1)
+        return contexts.view(*shape, -1), weights.view(*shape, -1)
 
     @abstractmethod
     def _keys(self, values: Tensor) -> Tensor:
-        """[B, S, M] -> [B, S, K]."""
+        """Compute the keys, [B, S, M] -> [B, S, K]."""
 
     @abstractmethod
     def _scores(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """[B, L, Q] and [B, S, K] -> [B, L, S]."""
+        """Compute the scores, [B, L, Q] and [B, S, K] -> [B, L, S]."""
 
 
 class MultiplicativeAttention(Attention):
-    """Scores q W k, the "general" ones of Luong et al. 2015, "Effective Approaches to
-    Attention-based Neural Machine Translation", section 3.1.
+    """Attention with the scores q W k, the "general" scores of Luong et al. 2015, "Effective
+    Approaches to Attention-based Neural Machine Translation", section 3.1.
 
-    The queries are brought to the memory, which is compared as it is: where it holds many more
-    places than there are queries, as the cells of an image do, that is the cheaper way.
+    The queries are projected to the size of the memory, and the memory is compared unchanged. This
+    is cheaper where the memory has many more positions than there are queries, as with the cells of
+    an image.
 
     Args:
         query_size: Q.
         memory_size: M.
-        scale: of the scores. A memory of variance 1 wants M ** -0.5, or the scores begin so large
-            that each query finds one place (Vaswani et al. 2017). The outputs of recurrent cells
-            are small: so scaled, their scores begin all alike, and some seeds never learn to look.
+        scale: factor of the scores. A memory of variance 1 needs M ** -0.5; otherwise the initial
+            scores are so large that the softmax of each query selects one position (Vaswani et al.
+            2017). The outputs of recurrent cells are small: with this factor their initial scores
+            are almost equal, and with some seeds the attention is never learned.
     """
 
     def __init__(self, query_size: int, memory_size: int, scale: float = 1.0) -> None:
@@ -126,15 +131,15 @@ class MultiplicativeAttention(Attention):
 
 
 class AdditiveAttention(Attention):
-    """Scores v tanh(W q + U k), of Bahdanau et al. 2015, "Neural Machine Translation by Jointly
-    Learning to Align and Translate", appendix A.1.2.
+    """Attention with the scores v tanh(W q + U k) of Bahdanau et al. 2015, "Neural Machine
+    Translation by Jointly Learning to Align and Translate", appendix A.1.2.
 
-    It holds B x L x S x K numbers at once.
+    It holds B x L x S x K numbers in memory at once.
 
     Args:
         query_size: Q.
         memory_size: M.
-        size: K, of the network between.
+        size: K, size of the hidden layer that computes the scores.
     """
 
     def __init__(self, query_size: int, memory_size: int, size: int) -> None:
@@ -148,6 +153,6 @@ class AdditiveAttention(Attention):
         return keys
 
     def _scores(self, queries: Tensor, keys: Tensor) -> Tensor:
-        both = torch.tanh(self.of_query(queries)[:, :, None] + keys[:, None])
-        scores: Tensor = self.to_score(both)[..., 0]
+        hidden = torch.tanh(self.of_query(queries)[:, :, None] + keys[:, None])
+        scores: Tensor = self.to_score(hidden)[..., 0]
         return scores

@@ -1,4 +1,4 @@
-"""Several models as one: their probabilities are averaged, word by word (Sutskever et al. 2014)."""
+"""Ensembles of models, which average their probabilities (Sutskever et al. 2014)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from training.data.batch import Batch
-from training.models.generator import Attended, Generator, Model
+from intertitle.training.data.batch import Batch
+from intertitle.training.models.base import AttentionWeights, Generator, Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,30 +21,31 @@ class EnsembleState:
     states: tuple[Any, ...]
 
     def select(self, rows: Tensor) -> Self:
-        """See `State`."""
+        """Return the states of the given rows; see `State.select`."""
         return type(self)(tuple(state.select(rows) for state in self.states))
 
     def detach(self) -> Self:
-        """The same, cut off from its gradient."""
+        """Return the same states, detached from the graph."""
         return type(self)(tuple(state.detach() for state in self.states))
 
 
 class LabelEnsemble(Model):
-    """Models that answer with labels, as one.
+    """An ensemble of models that predict labels.
 
-    What it tells from ("hidden") are the averaged log-probabilities themselves, [B, L, V].
+    The hidden states that it returns are the averaged log-probabilities themselves, [B, L, V].
 
     Args:
-        members: of one task and with the same vocabulary; they may differ in all else.
+        members: models of the same task with the same vocabulary; they may differ in everything
+            else.
     """
 
     def __init__(self, members: Sequence[Model]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-        self.task = members[0].task  # type: ignore[misc]  # of an instance here
+        self.task = members[0].task  # type: ignore[misc]  # an instance attribute here
 
-    def hidden(self, batch: Batch) -> Tensor:
-        return _average([model.logits(model.hidden(batch)) for model in _models(self.members)])
+    def forward(self, batch: Batch) -> Tensor:
+        return _average([model.logits(model.forward(batch)) for model in _models(self.members)])
 
     def logits(self, hidden: Tensor) -> Tensor:
         return hidden
@@ -54,29 +55,32 @@ class LabelEnsemble(Model):
 
 
 class Ensemble(Generator[EnsembleState]):
-    """Generators as one; what it tells from ("hidden") are the averaged log-probabilities.
+    """An ensemble of generators; its hidden states are the averaged log-probabilities, [B, L, V].
 
     Args:
-        members: of one task and with the same vocabulary; they may differ in all else.
+        members: models of the same task with the same vocabulary; they may differ in everything
+            else.
     """
 
     def __init__(self, members: Sequence[Generator[Any]]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-        self.task = members[0].task  # type: ignore[misc]  # of an instance here
+        self.task = members[0].task  # type: ignore[misc]  # an instance attribute here
 
-    def hidden(self, batch: Batch) -> Tensor:
-        return self.read_on(batch, None)[0]
+    def forward(self, batch: Batch) -> Tensor:
+        return self.forward_with_state(batch, None)[0]
 
-    def read_on(
+    def forward_with_state(
         self, batch: Batch, carried: EnsembleState | None
     ) -> tuple[Tensor, EnsembleState | None]:
         members = _models(self.members)
-        befores = carried.states if carried else (None,) * len(members)
-        read = [model.read_on(batch, b) for model, b in zip(members, befores, strict=True)]
-        told = _average([m.logits(h) for m, (h, _) in zip(members, read, strict=True)])
-        states = tuple(state for _, state in read)
-        return told, None if states[0] is None else EnsembleState(states)
+        previous = carried.states if carried else (None,) * len(members)
+        results = [
+            model.forward_with_state(batch, b) for model, b in zip(members, previous, strict=True)
+        ]
+        log_probs = _average([m.logits(h) for m, (h, _) in zip(members, results, strict=True)])
+        states = tuple(state for _, state in results)
+        return log_probs, None if states[0] is None else EnsembleState(states)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return hidden
@@ -85,22 +89,32 @@ class Ensemble(Generator[EnsembleState]):
         return EnsembleState(tuple(model.start(batch) for model in _models(self.members)))
 
     def advance(self, state: EnsembleState, token_ids: Tensor) -> tuple[Tensor, EnsembleState]:
-        told, states = zip(
+        log_probs, states = zip(
             *(
-                model.step(before, token_ids)
-                for model, before in zip(_models(self.members), state.states, strict=True)
+                model.step(member_state, token_ids)
+                for model, member_state in zip(_models(self.members), state.states, strict=True)
             ),
             strict=True,
         )
-        return _average(told), EnsembleState(states)
+        return _average(log_probs), EnsembleState(states)
 
-    def attended(self, state: EnsembleState) -> Attended | None:
-        """The mean over those that have attention: all look at the same places."""
+    def attention_weights(self, state: EnsembleState) -> AttentionWeights | None:
+        """Return the mean over the members that have attention.
+
+        All members attend to the same positions.
+        """
         members = zip(_models(self.members), state.states, strict=True)
-        looks = [look for model, s in members if (look := model.attended(s)) is not None]
-        if not looks:
+        weights = [
+            member_weights
+            for model, s in members
+            if (member_weights := model.attention_weights(s)) is not None
+        ]
+        if not weights:
             return None
-        return Attended(torch.stack([look.weights for look in looks]).mean(0), looks[0].beyond)
+        return AttentionWeights(
+            torch.stack([member_weights.weights for member_weights in weights]).mean(0),
+            weights[0].padding_mask,
+        )
 
 
 def _models(members: nn.ModuleList) -> list[Any]:
@@ -108,6 +122,8 @@ def _models(members: nn.ModuleList) -> list[Any]:
 
 
 def _average(logits: Sequence[Tensor]) -> Tensor:
-    """The logarithm of the mean of the probabilities."""
-    log_probs = torch.stack([torch.log_softmax(one.float(), -1) for one in logits])
+    """Return the logarithm of the mean of the probabilities."""
+    log_probs = torch.stack(
+        [torch.log_softmax(member_logits.float(), -1) for member_logits in logits]
+    )
     return log_probs.logsumexp(0) - math.log(len(logits))

@@ -1,4 +1,4 @@
-"""An image and a question in, an answer out (Antol et al. 2015, "Visual Question Answering")."""
+"""Visual question answering (Antol et al. 2015, "Visual Question Answering")."""
 
 from __future__ import annotations
 
@@ -8,39 +8,42 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from training.data.batch import Batch
-from training.data.task import Task
-from training.data.tokenizer import PAD_ID
-from training.models.captioner import Standardize, mean_over_frames
-from training.models.cells import CellKind, Recurrent
-from training.models.dropout import Dropout
-from training.models.labels import LabelModel
-from training.models.words import source_steps
+from intertitle.training.config.models import CellKind
+from intertitle.training.data.batch import Batch
+from intertitle.training.data.task import Task
+from intertitle.training.data.tokenizer import PAD_ID
+from intertitle.training.models.captioners.inject import Standardize, mean_over_frames
+from intertitle.training.models.label_models import LabelModel
+from intertitle.training.models.layers import Dropout, order_source
+from intertitle.training.models.rnn import RNNStack
 
 
 class VQA(LabelModel):
-    """The paper's "deeper LSTM Q + norm I": question and image, each brought to one size, are
-    multiplied element by element, and the answer is one of the commonest.
+    """A model that predicts an answer from an image and a question.
 
-    A question is what all layers remember after its last word, cells beside outputs, as in the
-    paper. An image's feature is standardised where the paper divides it by its length ("norm I"):
-    so it is of one scale too, and what all images share does not cover what tells them apart.
+    It is the paper's "deeper LSTM Q + norm I": question and image are projected to the same size
+    and multiplied element by element, and the answer is one of the most common answers.
+
+    A question is represented by the states of all layers after its last token, hidden and cell
+    states concatenated, as in the paper. The feature of an image is standardized where the paper
+    divides it by its length ("norm I"): it has a common scale as well, and what all images share
+    does not hide their differences.
 
     Args:
-        vocabulary: V, of the answers.
-        source_vocabulary: of the questions.
+        vocabulary: V, number of answers.
+        source_vocabulary: size of the vocabulary of the questions.
         feature_dim: D.
-        cell: of the layers that read the question.
-        num_layers: of them.
-        embedding_size: E, of a word.
+        cell: kind of the recurrent cells that read the question.
+        num_layers: number of recurrent layers.
+        embedding_size: E, size of a token's embedding.
         hidden_size: H.
-        fused_size: in which question and image are multiplied.
-        dropout: on words, between layers and on what an answer is told from.
-        uses: what it answers from; one alone is not multiplied.
-        feature_dropout: on the image's feature as it comes.
+        fused_size: size that question and image are projected to and multiplied in.
+        dropout: dropout probability of embeddings, between layers, and of the fused vector.
+        uses: inputs that the answer is predicted from; a single input is not multiplied.
+        feature_dropout: dropout probability of the standardized image feature.
     """
 
-    task = Task("pooled", reads=True, tells="label")
+    task = Task("pooled", has_source=True, output="label")
 
     def __init__(
         self,
@@ -60,11 +63,12 @@ class VQA(LabelModel):
         super().__init__(vocabulary, fused_size, dropout)
         self.uses = uses
         if uses != "image":
-            # Drawn from N(0, 1). Small embeddings, as models that write begin with, leave questions
-            # alike for so long that only what each of image and question says alone is learned.
+            # Initialized from N(0, 1). With the small initial embeddings of the generators, the
+            # vectors of different questions stay similar for so many steps that the model learns
+            # only what image and question predict separately.
             self.embedding = nn.Embedding(source_vocabulary, embedding_size, padding_idx=PAD_ID)
             self.dropout = Dropout(dropout)
-            self.reader = Recurrent(cell, embedding_size, hidden_size, num_layers, dropout)
+            self.reader = RNNStack(cell, embedding_size, hidden_size, num_layers, dropout)
             state_size = num_layers * hidden_size * (2 if cell == "lstm" else 1)
             self.project_question = nn.Linear(state_size, fused_size)
         if uses != "question":
@@ -73,11 +77,11 @@ class VQA(LabelModel):
                 Dropout(feature_dropout), nn.Linear(feature_dim, fused_size)
             )
 
-    def measure(self, examples: Sequence[Tensor]) -> None:
+    def fit_normalizer(self, examples: Sequence[Tensor]) -> None:
         if self.uses != "question":
-            self.standardize.measure(torch.cat(list(examples)))
+            self.standardize.fit(torch.cat(list(examples)))
 
-    def hidden(self, batch: Batch) -> Tensor:
+    def forward(self, batch: Batch) -> Tensor:
         match self.uses:
             case "question":
                 fused = self._question(batch)
@@ -88,12 +92,12 @@ class VQA(LabelModel):
         return fused[:, None]
 
     def _question(self, batch: Batch) -> Tensor:
-        """[B, fused]."""
-        source, lengths = source_steps(batch)
+        """Encode the questions, [B, fused]."""
+        source, lengths = order_source(batch)
         _, state = self.reader.read(self.dropout(self.embedding(source)), lengths)
         layers = [*state.h] if state.c is None else [*state.h, *state.c]
         return torch.tanh(self.project_question(torch.cat(layers, 1)))
 
     def _image(self, batch: Batch) -> Tensor:
-        """[B, fused]."""
+        """Encode the images, [B, fused]."""
         return torch.tanh(self.project_image(self.standardize(mean_over_frames(batch))))

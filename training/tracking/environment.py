@@ -1,4 +1,4 @@
-"""What a job ran on: the installed packages, Python, the platform, the commit."""
+"""Environment of a job: installed packages, Python, platform and git commit."""
 
 import importlib.metadata
 import platform
@@ -7,13 +7,13 @@ from pathlib import Path
 
 
 def packages() -> list[str]:
-    """Every installed distribution as `name==version`, sorted."""
-    found = {f"{d.name}=={d.version}" for d in importlib.metadata.distributions()}
-    return sorted(found, key=str.lower)
+    """Return every installed distribution as `name==version`, sorted."""
+    pinned = {f"{d.name}=={d.version}" for d in importlib.metadata.distributions()}
+    return sorted(pinned, key=str.lower)
 
 
 def describe() -> dict[str, str]:
-    """Tags of a run; the commit goes by the name under which MLflow's page shows it."""
+    """Return tags for a run; the commit uses the tag that MLflow's page displays."""
     tags = {"python": platform.python_version(), "platform": platform.platform()}
     if commit := git_commit(Path(__file__)):
         tags["mlflow.source.git.commit"] = commit
@@ -21,14 +21,14 @@ def describe() -> dict[str, str]:
 
 
 def git_commit(file: Path) -> str | None:
-    """The commit of the checkout that tracks `file`, with `-dirty` where something is changed."""
+    """Return the commit of the checkout that tracks `file`, with `-dirty` if it has changes."""
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(file.parent), *words]
-        done = subprocess.run(
+        completed = subprocess.run(
             command, capture_output=True, encoding="utf-8", check=True, timeout=20
         )
-        return done.stdout.strip()
+        return completed.stdout.strip()
 
     try:
         git("ls-files", "--error-unmatch", file.name)  # an installed copy has no commit of its own

@@ -1,6 +1,7 @@
-"""What a run is given: parameters, and the data it learns from or is measured on.
+"""Inputs of a run: parameters, and the data that it trains or is evaluated on.
 
-MLflow is imported inside the functions: it takes seconds, and `intertitle --help` needs none of it.
+MLflow is imported inside the functions: the import takes seconds and `intertitle --help` does not
+need it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.tracking.store import CUT_MARK, LONG_PARAMS
+from intertitle.training.tracking.store.client import CUT_MARK, LONG_PARAMS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -21,16 +22,16 @@ _MAX_DIGEST, _MAX_PARAM = 36, 6000  # MLflow's own limits, in characters
 
 @dataclass(frozen=True)
 class DataInput:
-    """Something a run learned from or was measured on.
+    """Data that a run was trained or evaluated on.
 
     Attributes:
-        name: unique in the run.
-        source: a path or URL.
-        digest: the full fingerprint; MLflow's dataset shows its first 36 characters, the tag
-            `fingerprint.<name>` holds it whole.
-        context: the use, for example "training".
-        columns: MLflow's name of each column's type: "string", "double", ...
-        profile: what a person wants to know of it, for example numbers of examples.
+        name: name, unique in the run.
+        source: path or URL of the data.
+        digest: full fingerprint; MLflow's dataset shows its first 36 characters, and the tag
+            `fingerprint.<name>` holds all of it.
+        context: use of the data, for example "training".
+        columns: MLflow's type name of each column: "string", "double", ...
+        profile: further information, for example the number of examples.
     """
 
     name: str
@@ -42,62 +43,64 @@ class DataInput:
 
 
 def check_inputs(inputs: Sequence[DataInput]) -> None:
-    """Make sure that no two inputs share a name.
+    """Check that no two inputs share a name.
 
     Raises:
-        ValueError: they do.
+        ValueError: two inputs share a name.
     """
-    if len({given.name for given in inputs}) < len(inputs):
-        raise ValueError(f"inputs share a name: {[given.name for given in inputs]}")
+    if len({item.name for item in inputs}) < len(inputs):
+        raise ValueError(f"inputs share a name: {[item.name for item in inputs]}")
 
 
 def describe_run(
     client: MlflowClient, run_id: str, params: Mapping[str, object], inputs: Sequence[DataInput]
 ) -> None:
-    """Log what a run begins with.
+    """Log the parameters and the data of a run when it starts.
 
     Args:
-        client: of the run's store.
-        run_id: of the run.
-        params: flat; text is logged as it is, anything else as JSON, and what is too long for
-            MLflow cut, with the whole in an artifact.
-        inputs: as MLflow's data sets.
+        client: MLflow client of the run's store.
+        run_id: id of the run.
+        params: parameters, not nested. Text is logged unchanged and anything else as JSON. A value
+            that is too long for MLflow is truncated, and the full value is stored in an artifact.
+        inputs: data of the run, logged as MLflow datasets.
 
     Raises:
-        MlflowException: the store does not answer or refuses them.
+        MlflowException: the store does not answer or refuses the request.
     """
     from mlflow.entities import Param, RunTag
 
-    written = {key: _param(value) for key, value in params.items()}
-    long = {key: value for key, value in written.items() if len(value) > _MAX_PARAM}
-    cut = {key: value[: _MAX_PARAM - len(CUT_MARK)] + CUT_MARK for key, value in long.items()}
+    texts = {key: _param(value) for key, value in params.items()}
+    long_texts = {key: value for key, value in texts.items() if len(value) > _MAX_PARAM}
+    truncated = {
+        key: value[: _MAX_PARAM - len(CUT_MARK)] + CUT_MARK for key, value in long_texts.items()
+    }
     client.log_batch(
         run_id,
-        params=[Param(*param) for param in (written | cut).items()],
-        tags=[RunTag(f"fingerprint.{given.name}", given.digest) for given in inputs],
+        params=[Param(*param) for param in (texts | truncated).items()],
+        tags=[RunTag(f"fingerprint.{item.name}", item.digest) for item in inputs],
     )
-    if long:
-        client.log_dict(run_id, long, LONG_PARAMS)
+    if long_texts:
+        client.log_dict(run_id, long_texts, LONG_PARAMS)
     if inputs:
-        client.log_inputs(run_id, [_dataset(given) for given in inputs])
+        client.log_inputs(run_id, [_dataset(item) for item in inputs])
 
 
-def _dataset(given: DataInput) -> Any:
-    """MLflow's entity of an input."""
+def _dataset(data_input: DataInput) -> Any:
+    """Return the MLflow entity of an input."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    scheme, is_url, _ = given.source.partition("://")
-    uri = given.source if is_url else str(Path(given.source).absolute())
-    columns = [{"name": name, "type": kind} for name, kind in given.columns.items()]
+    scheme, is_url, _ = data_input.source.partition("://")
+    uri = data_input.source if is_url else str(Path(data_input.source).absolute())
+    columns = [{"name": name, "type": kind} for name, kind in data_input.columns.items()]
     dataset = Dataset(
-        name=given.name,
-        digest=given.digest[:_MAX_DIGEST],
+        name=data_input.name,
+        digest=data_input.digest[:_MAX_DIGEST],
         source_type=scheme if is_url else "local",
         source=json.dumps({"uri": uri}),
         schema=json.dumps({"mlflow_colspec": columns}) if columns else None,
-        profile=json.dumps(given.profile) if given.profile else None,
+        profile=json.dumps(data_input.profile) if data_input.profile else None,
     )
-    return DatasetInput(dataset, [InputTag("mlflow.data.context", given.context)])
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", data_input.context)])
 
 
 def _param(value: object) -> str:

@@ -1,7 +1,7 @@
-"""What is newer than what, where the clocks of hosts differ.
+"""Order of runs and artifacts when the clocks of hosts differ.
 
-MLflow keeps the time that a client tells. So what is new gets a time after all that is there
-already, as in Lamport's clocks: a host whose clock is behind is never taken for the older one.
+MLflow stores the time that the client sends. A new entry therefore gets a time after all existing
+entries, as with Lamport clocks: an entry of a host whose clock is behind is still the newest.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from training.tracking.delivery import is_away
-from training.tracking.store import search_named
+from intertitle.training.tracking.outbox.delivery import is_away
+from intertitle.training.tracking.store.client import search_named
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,27 +22,27 @@ _STAMP = "%Y%m%dT%H%M%S.%f"
 
 
 def now_ms() -> int:
-    """Milliseconds since 1970."""
+    """Return the current time in milliseconds since 1970."""
     return int(time.time() * 1000)
 
 
 def start_after(client: MlflowClient, name: str) -> int:
-    """A time to begin a run at: now, but after all runs of its name."""
+    """Return a start time for a run in milliseconds: now, but after all runs of the same name."""
     newest = search_named(client, name)
     return now_ms() if newest is None else max(now_ms(), newest.info.start_time + 1)
 
 
 def stamp_after(client: MlflowClient, run_id: str, folder: str) -> str:
-    """The time as a name, after all those by which folders below one are called.
+    """Return a timestamp as a folder name that sorts after all timestamped folders below `folder`.
 
-    While MLflow is away it is the time alone.
+    While MLflow is unreachable, the current time is used unchanged.
     """
     now = datetime.now(UTC)
     try:
         for path in _folders_below(client, run_id, folder):
             with suppress(ValueError):
-                there = datetime.strptime(path.rpartition("/")[2], _STAMP).replace(tzinfo=UTC)
-                now = max(now, there + timedelta(microseconds=1))
+                existing = datetime.strptime(path.rpartition("/")[2], _STAMP).replace(tzinfo=UTC)
+                now = max(now, existing + timedelta(microseconds=1))
     except Exception as error:
         if not is_away(error):
             raise

@@ -1,9 +1,10 @@
-"""One training job is one MLflow run: what it was given, what it measured, what it said.
+"""Tracking of a training job as one MLflow run: its inputs, metrics and outputs.
 
-`TrackedRun` writes a run, from one process of the job and through its `outbox`, so that a server
-that goes away stops nothing; `store` finds and reads it.
+`TrackedRun` writes a run from one process of the job, through its `outbox`, so that an unreachable
+server does not stop the job. The package `store` finds and reads runs.
 
-MLflow is imported inside the functions: it takes seconds, and `intertitle --help` needs none of it.
+MLflow is imported inside the functions: the import takes seconds and `intertitle --help` does not
+need it.
 """
 
 import json
@@ -16,33 +17,33 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from training.tracking import environment
-from training.tracking.delivery import Entry, Status
-from training.tracking.inputs import DataInput, check_inputs, describe_run
-from training.tracking.machine import MachineWatch
-from training.tracking.order import now_ms, stamp_after, start_after
-from training.tracking.outbox import Fill, Outbox, send_journals, send_kept
-from training.tracking.store import (
+from intertitle.training.tracking import environment
+from intertitle.training.tracking.artifacts import read_table, write_table
+from intertitle.training.tracking.inputs import DataInput, check_inputs, describe_run
+from intertitle.training.tracking.order import now_ms, stamp_after, start_after
+from intertitle.training.tracking.outbox.delivery import Entry, Status
+from intertitle.training.tracking.outbox.outbox import Fill, Outbox, send_journals, send_kept
+from intertitle.training.tracking.store.client import (
     RunRef,
     absolute,
-    answering,
     default_tracking_uri,
     download,
-    impatient,
+    mlflow_errors,
     one_line,
     open_client,
     open_command,
     open_experiment,
     params,
     resolve_run,
+    short_timeouts,
 )
-from training.tracking.tables import read_table, write_table
+from intertitle.training.tracking.system_metrics import MachineMonitor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
-# Callers need this module alone.
+# Names that callers import from this module.
 __all__ = [
     "DataInput",
     "RunRef",
@@ -60,19 +61,22 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 _CHECKPOINTS_TAG, _JOURNAL = "checkpoints", "journal"
-# By which MLflow's page knows which artifacts are a model.
+# Tag that lists which artifacts MLflow's page shows as a model.
 _MODELS_TAG = "mlflow.log-model.history"
 
 
 class TrackedRun:
-    """An open MLflow run, made by `TrackedRun.start` or `reopen`; a context manager.
+    """Open MLflow run and context manager, created by `TrackedRun.start` or `reopen`.
 
-    Leaving the context sets FINISHED; an exception sets FAILED, Ctrl-C sets KILLED, each with its
-    reason in the tag `error`. Inside it, the machine's state is logged too, unless the run is only
-    reopened to add to it.
+    Leaving the context sets the status FINISHED; an exception sets FAILED and Ctrl-C sets KILLED,
+    each with its reason in the tag `error`. Inside the context, system metrics are logged too,
+    unless the run is only reopened to add to it.
 
-    When MLflow goes away, writing goes on: what could not be sent is kept beside the run's
-    checkpoints, and sent when it is back or by a later process. What MLflow refuses is raised.
+    If MLflow becomes unreachable, writes do not fail: they are stored next to the run's checkpoints
+    and sent when MLflow is back, or by a later process. A refusal by MLflow is raised.
+
+    Attributes:
+        ref: id and name of the run, and its store.
     """
 
     def __init__(
@@ -83,7 +87,7 @@ class TrackedRun:
         self._unfinished = owns
         self._began_ms = began_ms
         self._outbox = Outbox(client, ref, home)
-        self._machine = MachineWatch(ref.run_id, ref.tracking_uri, began_ms, self._log_machine)
+        self._machine = MachineMonitor(ref.run_id, ref.tracking_uri, began_ms, self._log_machine)
 
     @classmethod
     def start(
@@ -96,11 +100,19 @@ class TrackedRun:
         inputs: Sequence[DataInput] = (),
         checkpoints: Path | None = None,
     ) -> Self:
-        """Create a run, and the experiment and a SQLite store where there are none yet.
+        """Create a run, and the experiment and a SQLite store if they do not exist.
 
-        `params` are flat; text is logged as it is, anything else as JSON. A value too long for
-        MLflow is cut there and kept whole in an artifact, where `params` finds it again. In
-        `checkpoints` the run has a folder of its own, where what can't be sent is kept.
+        Args:
+            tracking_uri: tracking URI of the store.
+            experiment: name of the experiment.
+            name: name of the run.
+            params: parameters, not nested. Text is logged unchanged and anything else as JSON. A
+                value that is too long for MLflow is truncated there and stored in full in an
+                artifact, from which the function `params` reads it.
+            tags: tags by name.
+            inputs: data that the run is trained or evaluated on.
+            checkpoints: folder of checkpoints, with one folder per run; entries that can't be sent
+                are stored in the run's folder. None stores them in a temporary folder.
 
         Raises:
             UserError: the store or server does not answer or refuses the run.
@@ -108,7 +120,7 @@ class TrackedRun:
         """
         check_inputs(inputs)
         uri = absolute(tracking_uri)
-        with answering(uri), impatient():
+        with mlflow_errors(uri), short_timeouts():
             client = open_client(uri)
             experiment_id = open_experiment(client, uri, experiment)
             all_tags = {"mlflow.source.name": "intertitle", **(tags or {})}
@@ -136,110 +148,111 @@ class TrackedRun:
         return self.ref.name
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Log the values of one step in one call.
+        """Log the values of one step in one request.
 
-        A NaN or an infinity cannot be drawn or compared: it is left out with a warning, and the
-        tag `non_finite.<name>` tells the value and the step. It is the loop that ends a training.
+        NaN and infinity can't be plotted or compared: they are left out with a warning, and the
+        tag `non_finite.<name>` records the value and the step. They do not end the training; the
+        training loop decides that.
         """
         measured_ms = now_ms()
-        kept: list[tuple[str, float, int, int]] = []
+        finite: list[tuple[str, float, int, int]] = []
         tags = {}
         for name, value in values.items():
             if math.isfinite(value):
-                kept.append((name, float(value), measured_ms, step))
+                finite.append((name, float(value), measured_ms, step))
             else:
                 _log.warning("%s is %s at step %d: not logged", name, value, step)
                 tags[f"non_finite.{name}"] = f"{value} at step {step}"
-        self._write(Entry(kept, tags))
+        self._write(Entry(finite, tags))
 
     def logged_steps(self, name: str) -> set[int]:
-        """The steps at which a metric has been logged.
+        """Return the steps at which a metric has been logged.
 
         Raises:
             UserError: the store does not answer.
         """
-        with answering(self.ref.tracking_uri), impatient():
+        with mlflow_errors(self.ref.tracking_uri), short_timeouts():
             history = self._client.get_metric_history(self.run_id, name)
         return {metric.step for metric in history}
 
     def table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
-        """Log `<name>.json`, a table that MLflow's page shows; the same name again replaces it.
+        """Log a table as `<name>.json`, which MLflow's page shows, replacing one of the same name.
 
-        A value of bytes is a JPEG, and shown as such; None is an empty cell.
+        A value of type bytes is a JPEG and displayed as an image; None is an empty cell.
         """
         path = f"{name}.json"
         self._write(Entry(table=path), lambda folder: write_table(folder, path, rows))
 
     def new_stamp(self, folder: str) -> str:
-        """A name, the time, that sorts after those of all stamped folders below one."""
-        with answering(self.ref.tracking_uri), impatient():
+        """Return a timestamp as a name that sorts after all timestamped folders below `folder`."""
+        with mlflow_errors(self.ref.tracking_uri), short_timeouts():
             return stamp_after(self._client, self.run_id, folder)
 
     def logged_rows(self, name: str) -> list[dict[str, object]]:
-        """The rows of a table that has been logged; none if it has not.
+        """Return the rows of a logged table; an empty list if it has not been logged.
 
         Raises:
             UserError: the store does not answer.
         """
         path = f"{name}.json"
-        with answering(self.ref.tracking_uri), tempfile.TemporaryDirectory() as folder:
+        with mlflow_errors(self.ref.tracking_uri), tempfile.TemporaryDirectory() as folder:
             parent = str(Path(path).parent)
-            there = self._client.list_artifacts(self.run_id, None if parent == "." else parent)
-            if path not in {artifact.path for artifact in there}:
+            artifacts = self._client.list_artifacts(self.run_id, None if parent == "." else parent)
+            if path not in {artifact.path for artifact in artifacts}:
                 return []
             return read_table(Path(self._client.download_artifacts(self.run_id, path, folder)))
 
     def figure(self, name: str, figure: "Figure") -> None:
-        """Log `<name>.png`; the same name again replaces it."""
+        """Log a figure as `<name>.png`, replacing one of the same name."""
         self._write(Entry(), lambda folder: figure.savefig(_below(folder, f"{name}.png")))
 
     def folder(self, local_dir: Path, artifact_path: str) -> None:
-        """Log a folder's files under `artifact_path`."""
+        """Log the files of a folder under `artifact_path`."""
         self._write(
             Entry(), lambda folder: shutil.copytree(local_dir, _below(folder, artifact_path))
         )
 
     def model(self, local_dir: Path, name: str) -> None:
-        """Log a folder that holds an MLflow model; the same name again replaces it.
+        """Log a folder that contains an MLflow model, replacing one of the same name.
 
-        The run's page shows it as a model, and `runs:/<run id>/<name>` is its URI.
+        The run's page shows it as a model, and its URI is `runs:/<run id>/<name>`.
         """
         from mlflow.models import Model
 
-        described = Model.load(str(local_dir))
-        described.run_id, described.artifact_path = self.run_id, name
+        mlflow_model = Model.load(str(local_dir))
+        mlflow_model.run_id, mlflow_model.artifact_path = self.run_id, name
 
         def fill(folder: Path) -> None:
             shutil.copytree(local_dir, _below(folder, name))
-            described.save(str(folder / name / "MLmodel"))
+            mlflow_model.save(str(folder / name / "MLmodel"))
 
-        self._write(Entry(tags={_MODELS_TAG: json.dumps([described.get_tags_dict()])}), fill)
+        self._write(Entry(tags={_MODELS_TAG: json.dumps([mlflow_model.get_tags_dict()])}), fill)
 
     def tags(self, values: Mapping[str, str]) -> None:
-        """Set tags; the same name again replaces its value."""
+        """Set tags; existing values are replaced."""
         self._write(Entry(tags=values))
 
     def text(self, name: str, text: str) -> None:
-        """Log a file of text; `name` holds its suffix."""
+        """Log a text file; `name` includes the suffix."""
         self._write(Entry(), lambda folder: _below(folder, name).write_text(text, "utf-8"))
 
     def environment(self) -> None:
-        """Log what ran: every installed package, and Python, platform and git commit as tags."""
+        """Log all installed packages as a file, and Python, platform and git commit as tags."""
         self.text("environment/packages.txt", "\n".join(environment.packages()) + "\n")
         self.tags(environment.describe())
 
     def finish(self, status: Status = "FINISHED", reason: str = "") -> None:
         """Close the run; `reason`, one line, becomes the tag `error`.
 
-        Only the first call counts. The status of a run from `reopen` stays: it says how the
-        training ended, whatever is added later.
+        Only the first call has an effect. A run from `reopen` keeps its status, which says how the
+        training ended, unless it was opened with `running`.
         """
         self._machine.stop()
         try:
             if self._unfinished:
                 self._unfinished = False
                 tags = {"error": reason} if reason else {}
-                # What was refused before is told after it: the run has to end, too.
+                # An earlier refusal is raised afterwards: the run has to end in any case.
                 end = Entry(tags=tags, end=(status, max(now_ms(), self._began_ms)))
                 self._outbox.put(end, wait=False)
         finally:
@@ -275,27 +288,35 @@ class TrackedRun:
 
 
 def reopen(run: RunRef, *, running: bool = False) -> TrackedRun:
-    """Open a run again to add to it: a later evaluation, or with `running` the rest of a training.
+    """Reopen a run to add to it.
 
-    Unless it is running again, its status, and the time it ended, stay. What a process that was
-    killed could not send is sent first. MLflow appends metrics and replaces files of the same name:
-    a caller who adds chooses names of his own.
+    Entries that a killed process could not send are sent first. MLflow appends metrics and replaces
+    files of the same name: a caller that adds files must choose new names.
+
+    Args:
+        run: run to open.
+        running: True to continue a training, which sets the status RUNNING; False to add, for
+            example, an evaluation, which keeps the status and the end time.
 
     Raises:
         UserError: the store does not answer.
     """
-    with answering(run.tracking_uri), impatient():
+    with mlflow_errors(run.tracking_uri), short_timeouts():
         client = open_client(run.tracking_uri)
-        found = client.get_run(run.run_id)
-        kept = Path(found.data.tags.get(_CHECKPOINTS_TAG, "")) / run.run_id
-        # They may be on another machine.
-        home = kept / _JOURNAL if kept.is_absolute() and kept.is_dir() else _scratch()
+        stored = client.get_run(run.run_id)
+        run_folder = Path(stored.data.tags.get(_CHECKPOINTS_TAG, "")) / run.run_id
+        # The checkpoints may be on another machine.
+        home = (
+            run_folder / _JOURNAL
+            if run_folder.is_absolute() and run_folder.is_dir()
+            else _scratch()
+        )
         send_journals(client, run, home)
         if running:
             client.update_run(run.run_id, status="RUNNING")
             if "error" in client.get_run(run.run_id).data.tags:
                 client.delete_tag(run.run_id, "error")
-        return TrackedRun(client, run, found.info.start_time, home, owns=running)
+        return TrackedRun(client, run, stored.info.start_time, home, owns=running)
 
 
 def _scratch() -> Path:

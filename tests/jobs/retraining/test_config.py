@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.retraining.config import load_config
-from pipeline.errors import UserError
+from intertitle.jobs.retraining.config import load_config
+from intertitle.pipeline.errors import UserError
 
 WHOLE = """
 model = "clips"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from jobs.retraining import data as of_slot
-from jobs.retraining.config import RetrainConfig
-from jobs.retraining.data import SlotData
-from pipeline.errors import JobError
-from pipeline.precompute import PrecomputeReport
-from pipeline.snapshot import ItemRecord
+from intertitle.jobs.retraining import data as of_slot
+from intertitle.jobs.retraining.config import RetrainConfig
+from intertitle.jobs.retraining.data import SlotData
+from intertitle.pipeline.errors import JobError
+from intertitle.pipeline.feature_store.snapshot import ItemRecord
+from intertitle.pipeline.precompute.options import PrecomputeReport
 
 QUARANTINED = ItemRecord("key", "key.mp4", "video", stage="decode", error="empty", message="empty")
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from jobs.retraining.slot import NOTHING_NEW, PROMOTED, REFUSED
-from pipeline.corpus import Corpus, Example, Item, write_corpus
-from pipeline.importers.rendered import render_corpus
-from pipeline.store import FeatureStore
-from training.scoring import load_trained
-from training.tracking import registry, slots
+from intertitle.jobs.retraining.run_slot import NOTHING_NEW, PROMOTED, REFUSED
+from intertitle.pipeline.corpus import Corpus, Example, Item, write_corpus
+from intertitle.pipeline.feature_store.store import FeatureStore
+from intertitle.pipeline.importers.synthetic import render_corpus
+from intertitle.training.inference.model_bundle import load_trained
+from intertitle.training.tracking.registry import registry, retraining_runs
 
 CONFIG = """
 model = "clips"
@@ -112,7 +112,7 @@ def test_killed_in_training_a_slot_ends_on_what_it_began_with_whatever_arrives(
     slow = {"INTERTITLE_FAILPOINT": ";".join(f"train-step@{n}-0=sleep" for n in range(8, 40))}
     with (tmp_path / "printed").open("w") as printed:
         process = subprocess.Popen(
-            [sys.executable, "-m", "jobs", "retrain", "clips.toml", "--slot", "night"],
+            [sys.executable, "-m", "intertitle.jobs", "retrain", "clips.toml", "--slot", "night"],
             env={**os.environ, **slow},
             stdout=printed,
             stderr=printed,
@@ -212,7 +212,7 @@ def test_clips_come_in_and_the_gate_says_yes_and_no(
     assert history.count("promoted") == 2
     assert "rolled back" in history
     refused = client.get_run(worse["run_id"])
-    assert refused.data.tags[slots.OUTCOME] == REFUSED
+    assert refused.data.tags[retraining_runs.OUTCOME] == REFUSED
     assert "no: meteor" in refused.data.tags["mlflow.note.content"]
     text = Path(client.download_artifacts(worse["run_id"], "decision.md")).read_text()
     assert text.startswith("## Refused")

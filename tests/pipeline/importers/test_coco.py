@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.corpus import Corpus, Item
-from pipeline.errors import UserError
-from pipeline.importers.coco import import_coco
+from intertitle.pipeline.corpus import Corpus, Item
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.coco import import_coco
 
 DOG, CAT = "COCO_train2014_000000000009.jpg", "COCO_train2014_000000000025.jpg"
 BUS = "COCO_val2014_000000000042.jpg"

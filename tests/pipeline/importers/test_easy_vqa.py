@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.corpus import Corpus, Example, Item
-from pipeline.errors import UserError
-from pipeline.importers.easy_vqa import import_easy_vqa
+from intertitle.pipeline.corpus import Corpus, Example, Item
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.easy_vqa import import_easy_vqa
 
 
 def test_images_of_both_splits_have_keys_of_their_own(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.corpus import Corpus
-from pipeline.errors import UserError
-from pipeline.importers.flickr30k import import_flickr30k
+from intertitle.pipeline.corpus import Corpus
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.flickr30k import import_flickr30k
 
 TOKENS = """\
 1000092795.jpg#0\tTwo young guys with shaggy hair .

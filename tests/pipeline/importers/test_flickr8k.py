@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.corpus import Corpus, Item
-from pipeline.errors import UserError
-from pipeline.importers.flickr8k import import_flickr8k
+from intertitle.pipeline.corpus import Corpus, Item
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.flickr8k import import_flickr8k
 
 # As published: two spaces, a full stop, a name without a photograph.
 CAPTIONS = """\

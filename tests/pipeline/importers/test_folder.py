@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.corpus import Corpus
-from pipeline.errors import UserError
-from pipeline.importers.folder import import_folder
-from pipeline.location import location
-from pipeline.source import Source, opened
+from intertitle.pipeline.corpus import Corpus
+from intertitle.pipeline.decoding.item_file import ItemFile, open_item_file
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.folder import import_folder
+from intertitle.pipeline.storage.paths import as_path
 
 NAMES = [
     "b/Film.MP4",
@@ -96,7 +96,7 @@ def test_links_are_counted_or_followed_to_a_path_that_opens(tmp_path: Path) -> N
     assert (report.left_out["links"], report.left_out["repeated"]) == (0, 1)
     for item in items:
         (tmp_path / item.uri).write_bytes(b"something")
-        with opened(Source(item, str(tmp_path / "corpus"))) as (path, _):
+        with open_item_file(ItemFile(item, str(tmp_path / "corpus"))) as (path, _):
             assert path.read_bytes() == b"something"
 
 
@@ -126,14 +126,14 @@ def test_a_person_may_name_the_folder_in_any_way(
     (tmp_path / "here" / "link").symlink_to("../source")
     (tmp_path / "source" / "two words" / "line\nbreak.mp4").write_bytes(b"a film")
     monkeypatch.chdir(tmp_path / "here")
-    import_folder(location(spelling), tmp_path / "corpus")
+    import_folder(as_path(spelling), tmp_path / "corpus")
     (item,) = Corpus(tmp_path / "corpus").items()
-    with opened(Source(item, str(tmp_path / "corpus"))) as (path, _):
+    with open_item_file(ItemFile(item, str(tmp_path / "corpus"))) as (path, _):
         assert path.read_bytes() == b"a film"
 
 
 def test_a_folder_behind_an_url_is_walked_alike(object_store: Path, tmp_path: Path) -> None:
-    place = location(f"s3://bucket/{tmp_path.name}")
+    place = as_path(f"s3://bucket/{tmp_path.name}")
     pictures = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green")]
     for name in ("a.gif", "still.gif", "a.webp"):
         data = BytesIO()

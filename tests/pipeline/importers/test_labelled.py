@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.corpus import Corpus, Example
-from pipeline.errors import UserError
-from pipeline.importers.labelled import import_labelled
+from intertitle.pipeline.corpus import Corpus, Example
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.labelled import import_labelled
 
 PUBLISHED: dict[str, object] = {
     "train.tsv": "label\ttext\npos\ta film .\nneg\tno\tfilm .\n",

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.corpus import Corpus, Item
-from pipeline.errors import UserError
-from pipeline.importers.msrvtt import import_msrvtt
+from intertitle.pipeline.corpus import Corpus, Item
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.msrvtt import import_msrvtt
 
 INFO = {"contributor": "Microsoft MSM group", "data_created": "2016-04-14 14:30:20"}
 TRAIN_VAL = "train_val_annotation/train_val_videodatainfo.json"

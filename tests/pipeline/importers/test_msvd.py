@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.corpus import Corpus, Item
-from pipeline.errors import UserError
-from pipeline.importers.msvd import import_msvd
+from intertitle.pipeline.corpus import Corpus, Item
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.msvd import import_msvd
 
 # A YouTube id may begin with a hyphen and hold underscores.
 SQUIRREL, CAT, MAN = "-4wsuPCjDBc_5_15", "74tRCYS_534_49_57", "zzit5b_-ukg_5_20"

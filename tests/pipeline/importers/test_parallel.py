@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.corpus import Corpus, Example
-from pipeline.errors import UserError
-from pipeline.importers.parallel import import_parallel_files, import_parallel_folder
+from intertitle.pipeline.corpus import Corpus, Example
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.parallel import import_parallel_files, import_parallel_folder
 
 words = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=5)
 sentences = st.lists(words, min_size=1, max_size=4).map(" ".join)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.corpus import Corpus, Example, Item
-from pipeline.errors import UserError
-from pipeline.importers.vqa_v2 import import_vqa_v2
+from intertitle.pipeline.corpus import Corpus, Example, Item
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.vqa_v2 import import_vqa_v2
 
 ANSWERS = ["net", "net", "net", "netting", "net", "net", "mesh", "net", "net", "net"]
 QUESTIONS_FILE = "v2_OpenEnded_mscoco_train2014_questions.json"

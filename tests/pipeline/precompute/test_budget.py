@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.precompute.budget import Budget
+from intertitle.pipeline.precompute.budget import Budget
 
 
 class Clock:

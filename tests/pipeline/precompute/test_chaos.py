@@ -25,15 +25,16 @@ import psutil
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-import pipeline.precompute.run
-from pipeline import failpoints
-from pipeline.collect import collect
-from pipeline.corpus import Corpus
-from pipeline.location import location
-from pipeline.precompute import PrecomputeOptions, precompute
-from pipeline.sampling import Uniform
-from pipeline.shards import file_sha256
-from pipeline.store import FeatureStore
+import intertitle.pipeline.precompute.run
+from intertitle.pipeline import failpoints
+from intertitle.pipeline.corpus import Corpus
+from intertitle.pipeline.decoding.sampling import Uniform
+from intertitle.pipeline.feature_store.gc import collect
+from intertitle.pipeline.feature_store.shards import file_sha256
+from intertitle.pipeline.feature_store.store import FeatureStore
+from intertitle.pipeline.precompute.options import PrecomputeOptions
+from intertitle.pipeline.precompute.run import precompute
+from intertitle.pipeline.storage.paths import as_path
 from tests.hosts import IMPATIENT, SCRIPTS, Host, network, ray_node
 
 pytestmark = pytest.mark.chaos
@@ -46,9 +47,10 @@ TIMEOUT_S = 150.0
 # What every driver begins with. The pipeline comes first: it says how Ray authenticates.
 MAKE = """
 import sys
-from pipeline.corpus import Corpus
-from pipeline.precompute import PrecomputeOptions, precompute
-from pipeline.sampling import Uniform
+from intertitle.pipeline.corpus import Corpus
+from intertitle.pipeline.precompute.options import PrecomputeOptions
+from intertitle.pipeline.precompute.run import precompute
+from intertitle.pipeline.decoding.sampling import Uniform
 import ray
 
 def make(workers, on_progress=lambda progress: None):
@@ -577,12 +579,12 @@ def test_short_writes_and_errors_are_tried_again_and_those_that_stay_are_named(
 WRITER = """
 import time
 from pathlib import Path
-import pipeline.lock
-import pipeline.snapshot
+import intertitle.pipeline.storage.lock
+import intertitle.pipeline.feature_store.snapshot
 
 near, notes, name = sys.argv[3], Path(sys.argv[4]), sys.argv[5]
 # So long a lease outlives its holder.
-pipeline.lock.LEASE_S = 15.0
+intertitle.pipeline.storage.lock.LEASE_S = 15.0
 
 def pause(place, subject=""):
     if place == "before-pointer":
@@ -590,7 +592,7 @@ def pause(place, subject=""):
         while not (notes / f"{name} may go on").exists():
             time.sleep(0.1)
 
-pipeline.snapshot.failpoint = pause
+intertitle.pipeline.feature_store.snapshot.failpoint = pause
 ray.init("local", num_cpus=1, num_gpus=0, include_dashboard=False, log_to_driver=False,
          _node_ip_address=near)
 make(1)
@@ -716,8 +718,8 @@ def test_a_driver_that_was_cut_off_does_not_publish_over_the_one_that_took_its_p
     shared.permit("first")
     assert first.wait(TIMEOUT_S) == 1
     assert (
-        "pipeline.errors.JobError: s3://bucket/store: another process took this store over "
-        "meanwhile\n"
+        "intertitle.pipeline.errors.JobError: s3://bucket/store: another process took this store "
+        "over meanwhile\n"
     ) in shared.errors("first")
     assert not (shared.store / "CURRENT").exists()
     shared.permit("second")
@@ -785,11 +787,11 @@ def test_a_straggler_is_ignored_and_collected(
     options = PrecomputeOptions("efficientnet_lite0", Uniform(8), shard_items=SHARD_ITEMS)
     with monkeypatch.context() as patch:
         # There is nothing left to do, so nobody may do anything.
-        patch.setattr(pipeline.precompute.run, "Flow", None)
+        patch.setattr(intertitle.pipeline.precompute.run, "Scheduler", None)
         report = precompute(Corpus(clips), store, options)
     assert (report.snapshot, report.skipped) == (FeatureStore(store).snapshot_id, NUM_CLIPS)
 
-    collected = collect(location(store), keep=(), dry_run=False)
+    collected = collect(as_path(store), extra_ids=(), dry_run=False)
     removed = {kind: pile.num_files for kind, pile in collected.removed.items() if pile.num_files}
     assert removed == {"attempts": 1}
     assert not attempts(store)

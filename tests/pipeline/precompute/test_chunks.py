@@ -7,22 +7,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.corpus import Item
-from pipeline.plan import ShardPlan
-from pipeline.precompute.chunks import Chunk, Shard, Window
-from pipeline.sampling import Rate, Sampling, Uniform
-from pipeline.source import Source
-from pipeline.work import DecodedItem
+from intertitle.pipeline.corpus import Item
+from intertitle.pipeline.decoding.item_file import ItemFile
+from intertitle.pipeline.decoding.sampling import Rate, Sampling, Uniform
+from intertitle.pipeline.precompute.chunks import Chunk, Shard, Window
+from intertitle.pipeline.precompute.plan import ShardPlan
+from intertitle.pipeline.precompute.work import DecodedItem
 
 SMALL = 224 * 224 * 3
 LARGE = 1024 * 1024 * 3
 
 
-def sources(kind: Any, number: int) -> tuple[Source, ...]:
-    return tuple(Source(Item(str(n), str(n), kind), "/nowhere") for n in range(number))
+def sources(kind: Any, number: int) -> tuple[ItemFile, ...]:
+    return tuple(ItemFile(Item(str(n), str(n), kind), "/nowhere") for n in range(number))
 
 
-def chunk(*of: Source) -> Chunk:
+def chunk(*of: ItemFile) -> Chunk:
     return Chunk(Shard(ShardPlan(0, np.zeros(0, np.int64), of, ""), 1), 0, of)
 
 

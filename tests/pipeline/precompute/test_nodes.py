@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from ray.util.scheduling_strategies import NotIn
 
-from pipeline.errors import JobError
-from pipeline.precompute import nodes as module
-from pipeline.precompute.nodes import Nodes, Place
-from pipeline.versions import versions
+from intertitle.pipeline.errors import JobError
+from intertitle.pipeline.precompute import nodes as module
+from intertitle.pipeline.precompute.nodes import Nodes, Place
+from intertitle.pipeline.precompute.versions import versions
 
 
 @pytest.fixture
@@ -97,4 +97,4 @@ def test_a_task_avoids_a_node_only_if_there_are_others(alive: list[str]) -> None
     assert left_out(nodes.for_files({"a"})) == ["a"]
     assert left_out(nodes.for_files({"a", "b"})) == ["a", "b"]
     assert nodes.for_files({"a", "b", "c"}) == {}
-    assert nodes.others({"a", "b"}) and not nodes.others({"a", "b", "c"})
+    assert nodes.has_usable_node({"a", "b"}) and not nodes.has_usable_node({"a", "b", "c"})

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.collect import collect
-from pipeline.corpus import Corpus, Item, write_corpus
-from pipeline.importers.folder import import_folder
-from pipeline.location import location
-from pipeline.precompute import PrecomputeOptions, precompute
-from pipeline.sampling import Uniform
-from pipeline.store import FeatureStore
+from intertitle.pipeline.corpus import Corpus, Item, write_corpus
+from intertitle.pipeline.decoding.sampling import Uniform
+from intertitle.pipeline.feature_store.gc import collect
+from intertitle.pipeline.feature_store.store import FeatureStore
+from intertitle.pipeline.importers.folder import import_folder
+from intertitle.pipeline.precompute.options import PrecomputeOptions
+from intertitle.pipeline.precompute.run import precompute
+from intertitle.pipeline.storage.paths import as_path
 from tests.conftest import Ended
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -26,13 +27,13 @@ OPTIONS = PrecomputeOptions("efficientnet_lite0", Uniform(8), shard_items=4)
 @pytest.fixture(autouse=True)
 def quick_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else writes here."""
-    monkeypatch.setattr("pipeline.lock._SETTLE_S", 0.01)
+    monkeypatch.setattr("intertitle.pipeline.storage.lock._SETTLE_S", 0.01)
 
 
 @pytest.fixture
 def corpus(clips: Path, object_store: Path, tmp_path: Path) -> Corpus:
     """Six clips in a bucket, one text among them, and a clip that is not there."""
-    bucket = location(f"s3://bucket/{tmp_path.name}")
+    bucket = as_path(f"s3://bucket/{tmp_path.name}")
     for item in Corpus(clips).items()[:6]:
         bucket.fs.put_file(str(clips / item.uri), (bucket / "clips" / item.key).path + ".mp4")
     (bucket / "clips" / "sub folder" / "text.mp4").write_text("not a film")
@@ -80,7 +81,7 @@ def test_what_changes_is_made_again_and_what_no_snapshot_names_is_collected(
     store = FeatureStore(place)
     assert np.array_equal(store.features(first.key), store.features(second.key))
     assert first.key in FeatureStore(place, before.snapshot)
-    collect(place, keep=(), dry_run=False)
+    collect(place, extra_ids=(), dry_run=False)
     assert {path.name for path in (place / "snapshots").iterdir()} == {f"{after.snapshot}.parquet"}
     assert np.array_equal(FeatureStore(place).features(first.key), store.features(second.key))
 

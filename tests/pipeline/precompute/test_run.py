@@ -18,19 +18,25 @@ import ray
 import skvideo
 from PIL import Image
 
-import pipeline.precompute.run
-from pipeline import failpoints
-from pipeline.corpus import Corpus, Item, write_corpus
-from pipeline.errors import JobError, UserError
-from pipeline.limits import Limits
-from pipeline.location import location
-from pipeline.lock import only_writer
-from pipeline.precompute import PrecomputeOptions, PrecomputeReport, Progress, precompute, tasks
-from pipeline.precompute.workers import Workers
-from pipeline.sampling import Rate, Uniform
-from pipeline.snapshot import Snapshot, read_stopped
-from pipeline.store import FeatureStore
-from pipeline.versions import versions
+import intertitle.pipeline.precompute.run
+from intertitle.pipeline import failpoints
+from intertitle.pipeline.corpus import Corpus, Item, write_corpus
+from intertitle.pipeline.decoding.limits import Limits
+from intertitle.pipeline.decoding.sampling import Rate, Uniform
+from intertitle.pipeline.errors import JobError, UserError
+from intertitle.pipeline.feature_store.snapshot import Snapshot, read_stopped
+from intertitle.pipeline.feature_store.store import FeatureStore
+from intertitle.pipeline.precompute import tasks
+from intertitle.pipeline.precompute.actors import BackbonePool
+from intertitle.pipeline.precompute.options import (
+    PrecomputeOptions,
+    PrecomputeProgress,
+    PrecomputeReport,
+)
+from intertitle.pipeline.precompute.run import precompute
+from intertitle.pipeline.precompute.versions import versions
+from intertitle.pipeline.storage.lock import single_writer_lock
+from intertitle.pipeline.storage.paths import as_path
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -105,7 +111,7 @@ def mixed(clips: Path, tmp_path: Path) -> Corpus:
 def test_films_and_photographs_are_stored_and_the_rest_is_quarantined_by_class(
     mixed: Corpus, tmp_path: Path
 ) -> None:
-    seen: list[Progress] = []
+    seen: list[PrecomputeProgress] = []
     # The first shard holds bad items alone, the second good and bad ones.
     options = PrecomputeOptions("efficientnet_lite0", Uniform(16), shard_items=3)
     report = precompute(mixed, tmp_path / "store", options, seen.append)
@@ -127,7 +133,7 @@ def test_films_and_photographs_are_stored_and_the_rest_is_quarantined_by_class(
     assert not np.array_equal(store.features("films/bikes"), store.features("films/bikes#2"))
     times = store.read("films/bikes#2").times_s
     assert times.min() >= 1.9 and times.max() < 4.0
-    assert (seen[0], seen[-1]) == (Progress(0, 10, 0), Progress(10, 10, 4))
+    assert (seen[0], seen[-1]) == (PrecomputeProgress(0, 10, 0), PrecomputeProgress(10, 10, 4))
     assert [p.done for p in seen] == sorted(p.done for p in seen)
 
 
@@ -145,8 +151,8 @@ def copies(clips: Path, clip_features: Path, tmp_path: Path) -> tuple[Corpus, Pa
 def test_a_rerun_does_nothing(copies: tuple[Corpus, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     corpus, store = copies
     before = sorted(store.rglob("*"))
-    monkeypatch.setattr(pipeline.precompute.run, "Flow", no_work)
-    monkeypatch.setattr(pipeline.precompute.run, "publish", no_work)
+    monkeypatch.setattr(intertitle.pipeline.precompute.run, "Scheduler", no_work)
+    monkeypatch.setattr(intertitle.pipeline.precompute.run, "publish", no_work)
     report = precompute(corpus, store, OPTIONS)
     assert report == PrecomputeReport(FeatureStore(store).snapshot_id, NUM_CLIPS, 0, (), NUM_CLIPS)
     assert sorted(store.rglob("*")) == before
@@ -196,13 +202,13 @@ def inject(
     for name in ("decode_task", "examine_task", "write_task"):
         task = getattr(tasks, name).options(runtime_env={"env_vars": variables})
         monkeypatch.setattr(tasks, name, task)
-    start = Workers._start
+    start = BackbonePool._start
 
-    def start_with_fault(self: Workers) -> object:
+    def start_with_fault(self: BackbonePool) -> object:
         self._options["runtime_env"] = {"env_vars": variables}
         return start(self)
 
-    monkeypatch.setattr(Workers, "_start", start_with_fault)
+    monkeypatch.setattr(BackbonePool, "_start", start_with_fault)
     return notes
 
 
@@ -225,7 +231,7 @@ def test_a_worker_that_dies_or_fails_is_followed_by_another(
 
 
 @pytest.mark.parametrize(
-    ("action", "error"), [("hang", "timeout"), ("swell", "memory"), ("crash", "crashed")]
+    ("action", "error"), [("hang", "timeout"), ("allocate", "memory"), ("crash", "crashed")]
 )
 def test_an_item_that_ends_its_process_is_lost_alone_and_named(
     action: str,
@@ -237,14 +243,16 @@ def test_an_item_that_ends_its_process_is_lost_alone_and_named(
 ) -> None:
     fatal = Corpus(clips).items()[5].key
     inject(monkeypatch, tmp_path, f"decode@{fatal}={action}", once=False)
-    seen: list[Progress] = []
+    seen: list[PrecomputeProgress] = []
     # Only the item that hangs needs the limit of time: a busy machine takes long to fill memory.
     seconds = 5 if action == "hang" else 120
     options = replace(OPTIONS, limits=Limits(seconds=seconds, memory_mb=400))
     report = precompute(Corpus(clips), tmp_path / "store", options, seen.append)
     (lost,) = report.quarantined
     assert (lost.key, lost.stage, lost.error) == (fatal, "decode", error)
-    assert report.stored == NUM_CLIPS - 1 and seen[-1] == Progress(NUM_CLIPS, NUM_CLIPS, 1)
+    assert report.stored == NUM_CLIPS - 1 and seen[-1] == PrecomputeProgress(
+        NUM_CLIPS, NUM_CLIPS, 1
+    )
     store, whole = FeatureStore(tmp_path / "store"), FeatureStore(clip_features)
     for item in Corpus(clips).items():
         if item.key != fatal:
@@ -262,7 +270,7 @@ def test_backbones_killed_more_often_than_any_budget_of_a_life_are_replaced(
     """A backbone is killed after each chunk: more of them than there are lives in most budgets."""
     killed: list[int] = []
 
-    def kill(progress: Progress) -> None:
+    def kill(progress: PrecomputeProgress) -> None:
         if not 0 < progress.done < NUM_CLIPS:
             return
         for process in psutil.process_iter(["cmdline"]):
@@ -292,13 +300,13 @@ def test_an_error_that_nobody_foresaw_costs_its_item_and_has_a_cap_of_its_own(
     inject(monkeypatch, tmp_path, f"decode@{odd.key}=nonsense", once=False)
     store = tmp_path / "store"
     line = (
-        r"1 of the first \d+ items met an error that nobody foresaw, a defect of the program; "
+        r"1 of the first \d+ items met an unexpected error, a defect of the program; "
         rf"allowed: 0; nothing is published. The commonest is internal: ValueError \(1 items\), "
         rf"as {re.escape(str(clips / odd.uri))}: ValueError: .*nonsense.*inspect {store} --stopped"
     )
     with pytest.raises(JobError, match=line):
         precompute(Corpus(clips), store, replace(OPTIONS, stop_internal=0))
-    failures = read_stopped(location(store))
+    failures = read_stopped(as_path(store))
     assert failures is not None and not (store / "CURRENT").exists()
     (met,) = failures.records()
     assert (met.key, met.error) == (odd.key, "internal") and "Traceback" in str(met.traceback)
@@ -306,7 +314,7 @@ def test_an_error_that_nobody_foresaw_costs_its_item_and_has_a_cap_of_its_own(
     report = precompute(Corpus(clips), store, OPTIONS)
     (lost,) = report.quarantined
     assert replace(lost, mtime_ns=None) == replace(met, mtime_ns=None)
-    assert report.stored == NUM_CLIPS - 1 and read_stopped(location(store)) is None
+    assert report.stored == NUM_CLIPS - 1 and read_stopped(as_path(store)) is None
     # It stays until the code is another, or it is asked for.
     assert precompute(Corpus(clips), store, OPTIONS).skipped == NUM_CLIPS
     monkeypatch.undo()
@@ -320,7 +328,7 @@ def test_an_item_that_a_worker_misses_and_the_driver_sees_is_tried_by_the_next_c
     """On the only node there is: with others, see the test of nodes without a mount."""
     items = [Item("late", "late.png", "image")]
     corpus = write_corpus(tmp_path, items, [])
-    monkeypatch.setattr("pipeline.precompute.flow.is_there", lambda source: True)
+    monkeypatch.setattr("intertitle.pipeline.precompute.scheduler.is_there", lambda source: True)
     report = precompute(corpus, tmp_path / "store", OPTIONS)
     assert [record.error for record in report.quarantined] == ["unavailable"]
     assert "is there, but node 127.0.0.1" in str(report.quarantined[0].message)
@@ -332,26 +340,34 @@ def test_nodes_with_other_versions_are_refused_in_one_line(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planted = {**versions(), "pillow": "0.1"}
-    monkeypatch.setattr("pipeline.precompute.nodes.versions", lambda: planted)
+    monkeypatch.setattr("intertitle.pipeline.precompute.nodes.versions", lambda: planted)
     line = rf"node 127\.0\.0\.1 \(\w+\) has pillow {versions()['pillow']}, not 0\.1 as here"
     with pytest.raises(UserError, match=line):
         precompute(Corpus(clips), tmp_path, OPTIONS)
     assert not (tmp_path / "CURRENT").exists()
 
 
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the call itself warned of."""
+    ours = intertitle.pipeline.precompute.run.log.name
+    return [record.getMessage() for record in caplog.records if record.name == ours]
+
+
 def test_features_of_other_versions_are_kept_and_warned_of(
     copies: tuple[Corpus, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     corpus, store = copies
-    monkeypatch.setattr("pipeline.precompute.run.made_by", lambda: {**versions(), "pillow": "99.0"})
+    monkeypatch.setattr(
+        "intertitle.pipeline.precompute.run.made_by", lambda: {**versions(), "pillow": "99.0"}
+    )
     precompute(corpus, store, OPTIONS)
-    assert not caplog.records
+    assert not said(caplog)
     Image.effect_noise((30, 20), 60).save(corpus.path / "new.png")
     write_corpus(corpus.path, [*corpus.items(), Item("new", "new.png", "image")], [])
     report = precompute(corpus, store, OPTIONS)
     assert report.skipped == NUM_CLIPS and report.stored == NUM_CLIPS + 1
-    (warning,) = caplog.records
-    assert f"made with pillow {versions()['pillow']}, not 99.0 as here" in warning.getMessage()
+    (warning,) = said(caplog)
+    assert f"made with pillow {versions()['pillow']}, not 99.0 as here" in warning
 
 
 def test_a_full_disk_ends_the_call_and_publishes_nothing(
@@ -366,7 +382,7 @@ def test_a_full_disk_ends_the_call_and_publishes_nothing(
 def test_a_call_that_mostly_fails_is_ended(
     tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline.precompute.run, "_ENOUGH_ITEMS", 20)
+    monkeypatch.setattr(intertitle.pipeline.precompute.run, "_ENOUGH_ITEMS", 20)
     items = [Item(f"{n:02d}", "missing.jpg", "image") for n in range(60)]
     corpus = write_corpus(tmp_path, items, [])
     options = replace(OPTIONS, stop_failed=0.4)
@@ -376,7 +392,7 @@ def test_a_call_that_mostly_fails_is_ended(
     )
     with pytest.raises(JobError, match=line):
         precompute(corpus, tmp_path / "store", options)
-    stopped = read_stopped(location(tmp_path / "store"))
+    stopped = read_stopped(as_path(tmp_path / "store"))
     assert stopped is not None and {record.error for record in stopped.records()} == {"missing"}
     report = precompute(corpus, tmp_path / "store", replace(options, stop_failed=1.0))
     assert len(report.quarantined) == 60
@@ -384,7 +400,7 @@ def test_a_call_that_mostly_fails_is_ended(
 
 def test_a_second_writer_is_refused(clips: Path, clip_features: Path) -> None:
     with (
-        only_writer(location(clip_features)),
+        single_writer_lock(as_path(clip_features)),
         pytest.raises(UserError, match="is writing to this store"),
     ):
         precompute(Corpus(clips), clip_features, OPTIONS)
@@ -393,9 +409,10 @@ def test_a_second_writer_is_refused(clips: Path, clip_features: Path) -> None:
 DRIVER = """
 import sys
 import ray
-from pipeline.corpus import Corpus
-from pipeline.precompute import PrecomputeOptions, precompute
-from pipeline.sampling import Uniform
+from intertitle.pipeline.corpus import Corpus
+from intertitle.pipeline.precompute.options import PrecomputeOptions
+from intertitle.pipeline.precompute.run import precompute
+from intertitle.pipeline.decoding.sampling import Uniform
 ray.init(sys.argv[1], log_to_driver=False, logging_level="ERROR")
 options = PrecomputeOptions("efficientnet_lite0", Uniform(8), shard_items=10, workers=1)
 precompute(Corpus(sys.argv[2]), sys.argv[3], options)

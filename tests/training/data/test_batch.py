@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.data.batch import Row, make_batch
-from training.data.tokenizer import BOS_ID, EOS_ID, PAD_ID
+from intertitle.training.data.batch import Row, make_batch
+from intertitle.training.data.tokenizer import BOS_ID, EOS_ID, PAD_ID
 
 words = st.lists(st.integers(4, 99), max_size=6)
 rows = st.lists(st.tuples(st.integers(1, 5), words), min_size=1, max_size=5)
@@ -18,8 +18,8 @@ def test_each_target_is_the_word_after_its_input() -> None:
     batch = make_batch(rows, sentences=True)
     assert batch.inputs.tolist() == [[BOS_ID, 7, 8], [BOS_ID, 9, PAD_ID]]
     assert batch.targets.tolist() == [[7, 8, EOS_ID], [9, EOS_ID, PAD_ID]]
-    assert batch.num_targets.tolist() == [3, 2]
-    assert batch.num_frames.tolist() == [2, 1]
+    assert batch.target_lengths.tolist() == [3, 2]
+    assert batch.frame_lengths.tolist() == [2, 1]
     assert batch.features.tolist() == [[[1, 1, 1], [1, 1, 1]], [[2, 2, 2], [0, 0, 0]]]
 
 
@@ -38,7 +38,7 @@ def test_every_row_is_in_its_batch_whole_and_the_rest_is_padding(
     assert batch.features.shape == (len(rows), max(t for t, _ in rows), 3)
     assert batch.targets.shape == (len(rows), max(map(len, sentences)) + 1)
     for n, (frames, sentence) in enumerate(zip(features, sentences, strict=True)):
-        t, length = int(batch.num_frames[n]), int(batch.num_targets[n])
+        t, length = int(batch.frame_lengths[n]), int(batch.target_lengths[n])
         assert np.array_equal(batch.features[n, :t], frames)
         assert not batch.features[n, t:].any()
         assert batch.targets[n, :length].tolist() == [*sentence, EOS_ID]
@@ -50,7 +50,7 @@ def test_every_row_is_in_its_batch_whole_and_the_rest_is_padding(
 def test_a_batch_holds_what_a_network_takes() -> None:
     batch = make_batch([Row(np.zeros((2, 3), np.float32))], sentences=True).to(torch.device("cpu"))
     assert batch.features.dtype == torch.float32
-    whole = (batch.num_frames, batch.inputs, batch.targets, batch.num_targets)
+    whole = (batch.frame_lengths, batch.inputs, batch.targets, batch.target_lengths)
     assert {tensor.dtype for tensor in whole} == {torch.int64}
     assert batch.inputs.tolist() == [[BOS_ID]]
 
@@ -61,7 +61,7 @@ def test_labels_have_neither_a_beginning_nor_an_end() -> None:
     assert batch.targets.tolist() == [[9], [8]]
     assert batch.inputs.shape == (2, 0)
     assert batch.source.tolist() == [[5, 6], [7, PAD_ID]]
-    assert batch.num_source.tolist() == [2, 1]
+    assert batch.source_lengths.tolist() == [2, 1]
     assert batch.features.shape == (2, 0, 0)
     assert batch.weights.tolist() == [1, 1]
 

@@ -6,19 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.corpus import Corpus, Example, Item, write_corpus
-from pipeline.errors import UserError
-from pipeline.snapshot import ItemRecord, publish, table_of
-from pipeline.store import FeatureStore
-from training.data.dataset import Dataset, open_dataset
-from training.data.pinning import check_unchanged
-from training.data.source import DataSource, describe_data, lines_of, texts_of
-from training.data.stream import StreamDataset
-from training.data.task import Sees, Task
-from training.data.tokenizer import EOS_ID, UNK_ID, Tokenizer
-from training.data.vocabularies import Vocabularies
-
-from ..conftest import (
+from intertitle.pipeline.corpus import Corpus, Example, Item, write_corpus
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.feature_store.snapshot import ItemRecord, publish, table_of
+from intertitle.pipeline.feature_store.store import FeatureStore
+from intertitle.training.data.data_ref import DataRef, lines_of, open_data_ref, texts_of
+from intertitle.training.data.dataset import Dataset, open_dataset
+from intertitle.training.data.lm_dataset import LanguageModelDataset
+from intertitle.training.data.pinning import check_unchanged
+from intertitle.training.data.task import Task, VisualInput
+from intertitle.training.data.tokenizer import EOS_ID, UNK_ID, Tokenizer
+from intertitle.training.data.vocab import Vocabs
+from tests.training.conftest import (
     DIM,
     SEEN,
     coloured_things,
@@ -29,12 +28,10 @@ from ..conftest import (
     write_features,
 )
 
-READS = Task("nothing", reads=True, tells="sentence")
+READS = Task("nothing", has_source=True, output="sentence")
 
 
-def test_a_row_is_one_target_with_the_features_of_its_item(
-    things: DataSource, words: Vocabularies
-) -> None:
+def test_a_row_is_one_target_with_the_features_of_its_item(things: DataRef, words: Vocabs) -> None:
     dataset = split_of(things, "train", words, 30)
     shown = [one for one in coloured_things(60) if one.split == "train"]
     wanted = [(s.features, target) for s in shown for target in s.targets]
@@ -45,36 +42,32 @@ def test_a_row_is_one_target_with_the_features_of_its_item(
         assert np.array_equal(batch.features[0], features)
         assert batch.targets[0].tolist() == [*ids, EOS_ID]
         assert dataset.lengths[row] == len(features) + len(ids) + 1
-    assert dataset.num_targets(np.array([0, 1])) == int(dataset.batch([0, 1]).num_targets.sum())
+    assert dataset.num_targets(np.array([0, 1])) == int(dataset.batch([0, 1]).target_lengths.sum())
 
 
-def test_a_question_shows_the_item_and_not_the_answer(
-    things: DataSource, words: Vocabularies
-) -> None:
+def test_a_question_shows_the_item_and_not_the_answer(things: DataRef, words: Vocabs) -> None:
     dataset = split_of(things, "val", words, 30)
     batch = dataset.questions(range(3))
-    assert batch.num_targets.tolist() == [1, 1, 1]
-    assert np.array_equal(batch.features[2, : batch.num_frames[2]], dataset.features(2))
+    assert batch.target_lengths.tolist() == [1, 1, 1]
+    assert np.array_equal(batch.features[2, : batch.frame_lengths[2]], dataset.features(2))
 
 
-def test_some_features_are_spread_over_the_split(things: DataSource, words: Vocabularies) -> None:
+def test_some_features_are_spread_over_the_split(things: DataRef, words: Vocabs) -> None:
     dataset = split_of(things, "train", words, 30)
-    few = dataset.some_features(5)
+    few = dataset.sample_features(5)
     assert 1 <= len(few) <= 5
     assert np.array_equal(few[0], dataset.features(0))
-    assert len(dataset.some_features(10_000)) == len(dataset.examples)
+    assert len(dataset.sample_features(10_000)) == len(dataset.examples)
 
 
-def test_a_long_target_is_cut_and_still_ends(things: DataSource, words: Vocabularies) -> None:
+def test_a_long_target_is_cut_and_still_ends(things: DataRef, words: Vocabs) -> None:
     dataset = split_of(things, "train", words, 2)
     batch = dataset.batch(range(len(dataset)))
-    assert set(batch.num_targets.tolist()) == {3}
+    assert set(batch.target_lengths.tolist()) == {3}
     assert set(batch.targets[:, 2].tolist()) == {EOS_ID}
 
 
-def test_texts_that_are_cut_are_counted(
-    things: DataSource, words: Vocabularies, tmp_path: Path
-) -> None:
+def test_texts_that_are_cut_are_counted(things: DataRef, words: Vocabs, tmp_path: Path) -> None:
     num = sum(len(one.targets) for one in coloured_things(60) if one.split == "train")
     assert split_of(things, "train", words, 5).warnings == ()
     assert split_of(things, "train", words, 2).warnings == (
@@ -83,16 +76,14 @@ def test_texts_that_are_cut_are_counted(
     )
     sources = ["a b c d", "a b", "a"]
     write_corpus(tmp_path, [], [Example(s, "val", None, s, ("a",)) for s in sources])
-    known = Vocabularies(
-        Tokenizer.captions(["a"], min_count=1), Tokenizer.captions(sources, min_count=1)
-    )
-    data = describe_data(tmp_path, None, "nothing")
+    known = Vocabs(Tokenizer.captions(["a"], min_count=1), Tokenizer.captions(sources, min_count=1))
+    data = open_data_ref(tmp_path, None, "nothing")
     (warning,) = Dataset(data, "val", READS, known, 2, 2).warnings
     assert warning.startswith("1 of 3 sources of 'val' are longer than 2 tokens")
     assert "source_tokenizer.max_tokens, or --max-source-tokens" in warning
 
 
-def test_quarantined_items_are_left_out_and_counted(tmp_path: Path, words: Vocabularies) -> None:
+def test_quarantined_items_are_left_out_and_counted(tmp_path: Path, words: Vocabs) -> None:
     data = write_data(tmp_path, coloured_things(20), quarantined=("item 1", "item 3", "item 5"))
     train, val = (split_of(data, split, words, 30) for split in ("train", "val"))
     assert (train.left_out, val.left_out) == (("about-item 1", "about-item 3"), ("about-item 5",))
@@ -100,43 +91,41 @@ def test_quarantined_items_are_left_out_and_counted(tmp_path: Path, words: Vocab
     assert not {e.item_key for e in train.examples} & {"item 1", "item 3"}
 
 
-def test_a_split_that_is_all_in_quarantine_is_refused(tmp_path: Path, words: Vocabularies) -> None:
+def test_a_split_that_is_all_in_quarantine_is_refused(tmp_path: Path, words: Vocabs) -> None:
     gone = [f"item {n}" for n in range(0, 20, 5)]
     data = write_data(tmp_path, coloured_things(20), quarantined=gone)
     with pytest.raises(UserError, match="split 'val' is in quarantine"):
         split_of(data, "val", words, 30)
 
 
-def test_an_item_that_the_store_never_saw_is_refused_by_name(
-    tmp_path: Path, words: Vocabularies
-) -> None:
+def test_an_item_that_the_store_never_saw_is_refused_by_name(tmp_path: Path, words: Vocabs) -> None:
     data = write_data(tmp_path, coloured_things(20))
     fewer = write_features(tmp_path / "fewer", coloured_things(19))
     with pytest.raises(UserError, match=r"fewer.*'item 19'.*precompute"):
-        split_of(describe_data(data.corpus, fewer, "pooled"), "train", words)
+        split_of(open_data_ref(data.corpus, fewer, "pooled"), "train", words)
 
 
-def test_features_of_another_make_are_refused(tmp_path: Path, words: Vocabularies) -> None:
+def test_features_of_another_make_are_refused(tmp_path: Path, words: Vocabs) -> None:
     data = write_data(tmp_path, coloured_things(20))
     other = write_features(tmp_path / "other", coloured_things(20), weights="f")
     with pytest.raises(UserError, match=rf"other: features are .*{'f' * 64}.*{'0' * 64}"):
         make = replace(
-            features_of(describe_data(data.corpus, other, "pooled")),
+            features_of(open_data_ref(data.corpus, other, "pooled")),
             fingerprint=features_of(data).fingerprint,
         )
         split_of(replace(data, features=make), "train", words)
 
 
 def test_a_store_that_has_changed_since_is_read_as_it_was_and_told_apart(
-    tmp_path: Path, words: Vocabularies
+    tmp_path: Path, words: Vocabs
 ) -> None:
     data = write_data(tmp_path, coloured_things(20))
     check_unchanged(data)
     store = FeatureStore(features_of(data).path)
     first, *rest = store.snapshot.records()
-    gone = ItemRecord(first.key, first.source, first.view, stage="decode", error="missing")
+    gone = ItemRecord(first.key, first.source, first.selection, stage="decode", error="missing")
     publish(store.path, replace(store.snapshot, table=table_of([gone, *rest])))
-    now = describe_data(data.corpus, features_of(data).path, "pooled")
+    now = open_data_ref(data.corpus, features_of(data).path, "pooled")
     assert split_of(data, "val", words, 30).left_out == ()
     assert len(split_of(now, "val", words, 30).left_out) == 1
     with pytest.raises(UserError, match=f"snapshot was {features_of(data).snapshot}"):
@@ -144,7 +133,7 @@ def test_a_store_that_has_changed_since_is_read_as_it_was_and_told_apart(
 
 
 def test_an_example_without_an_item_is_refused_by_name(
-    tmp_path: Path, things: DataSource, words: Vocabularies
+    tmp_path: Path, things: DataRef, words: Vocabs
 ) -> None:
     write_corpus(
         tmp_path,
@@ -159,7 +148,7 @@ def test_an_example_without_an_item_is_refused_by_name(
 
 
 def test_a_split_that_is_not_there_is_refused_with_those_that_are(
-    things: DataSource, words: Vocabularies
+    things: DataRef, words: Vocabs
 ) -> None:
     with pytest.raises(UserError, match=r"'test'.*val.*train"):
         split_of(things, "test", words, 30)
@@ -172,12 +161,12 @@ def test_the_vocabulary_knows_the_training_split_alone(tmp_path: Path) -> None:
     sentences, sources = texts_of(data.corpus, "train", SEEN)
     assert sources is None
     assert len(sentences) == sum(len(s.targets) for s in shown if s.split == "train")
-    val = split_of(data, "val", Vocabularies(Tokenizer.captions(sentences, min_count=1)))
+    val = split_of(data, "val", Vocabs(Tokenizer.captions(sentences, min_count=1)))
     assert val.batch([0]).targets[0].tolist()[1] == UNK_ID
 
 
-def test_data_is_described_by_what_it_is(things: DataSource) -> None:
-    described = describe_data(things.corpus, features_of(things).path, "pooled")
+def test_data_is_described_by_what_it_is(things: DataRef) -> None:
+    described = open_data_ref(things.corpus, features_of(things).path, "pooled")
     assert described == things
     assert described.feature_dim == DIM
     assert described.corpus_fingerprint == Corpus(things.corpus).fingerprint()
@@ -193,19 +182,19 @@ def test_data_is_described_by_what_it_is(things: DataSource) -> None:
     ],
 )
 def test_features_that_a_recipe_does_not_want_are_refused(
-    things: DataSource, sees: Sees, store: str | None, named: str
+    things: DataRef, sees: VisualInput, store: str | None, named: str
 ) -> None:
     with pytest.raises(UserError, match=named):
-        describe_data(things.corpus, store and features_of(things).path, sees)
+        open_data_ref(things.corpus, store and features_of(things).path, sees)
 
 
-def write_texts(folder: Path, *rows: tuple[str, str | None, tuple[str, ...]]) -> DataSource:
+def write_texts(folder: Path, *rows: tuple[str, str | None, tuple[str, ...]]) -> DataRef:
     """A corpus of text: each row an id, a source and targets; all of them "train"."""
     write_corpus(folder, [], [Example(name, "train", None, *texts) for name, *texts in rows])
-    return describe_data(folder, None, "nothing")
+    return open_data_ref(folder, None, "nothing")
 
 
-NAMED = Task("nothing", reads=True, tells="label")
+NAMED = Task("nothing", has_source=True, output="label")
 
 
 def test_a_label_is_one_row_and_the_commonest_answer(tmp_path: Path) -> None:
@@ -214,7 +203,7 @@ def test_a_label_is_one_row_and_the_commonest_answer(tmp_path: Path) -> None:
     )
     texts, sources = texts_of(data.corpus, "train", NAMED)
     assert (texts, sources) == (["dog", "yes"], ["what is it", "is it"])
-    vocabularies = Vocabularies(
+    vocabularies = Vocabs(
         Tokenizer.labels(["dog", "dog"], size=1),
         Tokenizer.words(sources, min_count=1, lowercase=True),
     )
@@ -234,7 +223,7 @@ def test_an_example_without_a_source_is_refused_by_name(tmp_path: Path) -> None:
         texts_of(data.corpus, "train", NAMED)
 
 
-TAGGED = Task("pooled", reads=False, tells="label_per_frame")
+TAGGED = Task("pooled", has_source=False, output="label_per_frame")
 
 
 @pytest.mark.parametrize("num_labels", [4, 3])
@@ -245,7 +234,7 @@ def test_tags_are_one_label_a_frame_and_nothing_else(tmp_path: Path, num_labels:
         targets=("up", "up", "down", "up")[:num_labels],
     )
     data = write_data(tmp_path, [shown])
-    tags = Vocabularies(Tokenizer.labels(["up", "down"], size=2))
+    tags = Vocabs(Tokenizer.labels(["up", "down"], size=2))
     if num_labels == 3:
         with pytest.raises(UserError, match=r"3 labels, its item 4 frames.*--every 1"):
             split_of(data, "train", tags, task=TAGGED)
@@ -265,9 +254,9 @@ def test_running_text_has_the_blank_lines_of_its_file(tmp_path: Path) -> None:
     )
     assert list(lines_of(data.corpus, "train")) == ["one", "", "", "two", "three"]
     recipe = small_recipe("char_lm")
-    spelled = Vocabularies(Tokenizer.characters(["one two three"], min_count=1))
+    spelled = Vocabs(Tokenizer.characters(["one two three"], min_count=1))
     dataset = open_dataset(
-        data, "train", recipe, Task("nothing", reads=False, tells="stream"), spelled
+        data, "train", recipe, Task("nothing", has_source=False, output="stream"), spelled
     )
-    assert isinstance(dataset, StreamDataset)
+    assert isinstance(dataset, LanguageModelDataset)
     assert int(dataset.lengths.sum()) == len("one\n\n\ntwo\nthree\n")

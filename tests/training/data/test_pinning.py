@@ -7,20 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import pins
-from pipeline.collect import collect
-from pipeline.corpus import Corpus
-from pipeline.errors import UserError
-from pipeline.location import location
-from training.data.dataset import Dataset
-from training.data.pinning import check_there, pinned, unpin_data
-from training.data.source import DataSource, describe_data, features_profile, texts_of
-from training.data.vocabularies import Vocabularies
+from intertitle.pipeline.corpus import Corpus
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.feature_store import pins
+from intertitle.pipeline.feature_store.gc import collect
+from intertitle.pipeline.storage.paths import as_path
+from intertitle.training.data.data_ref import DataRef, features_profile, open_data_ref, texts_of
+from intertitle.training.data.dataset import Dataset
+from intertitle.training.data.pinning import check_there, pinned, unpin_data
+from intertitle.training.data.vocab import Vocabs
+from tests.training.conftest import (
+    SEEN,
+    coloured_things,
+    features_of,
+    split_of,
+    write_data,
+    write_features,
+)
 
-from ..conftest import SEEN, coloured_things, features_of, split_of, write_data, write_features
 
-
-def arrive(data: DataSource, tmp_path: Path) -> None:
+def arrive(data: DataRef, tmp_path: Path) -> None:
     """Other items come in: the corpus is overwritten in place, the store has another snapshot."""
     new = write_data(tmp_path / "new", coloured_things(40, seed=7))
     for table in ("items.parquet", "examples.parquet"):
@@ -28,20 +34,18 @@ def arrive(data: DataSource, tmp_path: Path) -> None:
     store = Path(features_of(data).path)
     write_features(tmp_path / "made", coloured_things(40, seed=7), weights="1")
     shutil.copytree(tmp_path / "made", store, dirs_exist_ok=True)
-    collect(location(store))
+    collect(as_path(store))
 
 
 def ids(dataset: Dataset) -> list[str]:
     return [example.id for example in dataset.examples]
 
 
-def test_what_is_pinned_is_read_as_it_was_whatever_arrives(
-    tmp_path: Path, words: Vocabularies
-) -> None:
+def test_what_is_pinned_is_read_as_it_was_whatever_arrives(tmp_path: Path, words: Vocabs) -> None:
     began = write_data(tmp_path / "data", coloured_things(20))
     features = features_of(began).path
     with pytest.raises(RuntimeError), pinned(began.corpus, features, "a run: 1/2") as held:
-        data = describe_data(began.corpus, features, "pooled", held.name)
+        data = open_data_ref(began.corpus, features, "pooled", held.name)
         before = ids(split_of(data, "train", words))
         texts = texts_of(data.corpus, "train", SEEN, data.pin)
         (tmp_path / "checkpoint_1").touch()
@@ -54,14 +58,14 @@ def test_what_is_pinned_is_read_as_it_was_whatever_arrives(
     assert ids(split_of(data, "train", words)) == before
     assert texts_of(data.corpus, "train", SEEN, data.pin) == texts
     assert features_profile(features_of(data)).facts["items"] == 20
-    now = describe_data(data.corpus, features, "pooled")
+    now = open_data_ref(data.corpus, features, "pooled")
     assert now.corpus_fingerprint != data.corpus_fingerprint
     assert len(ids(split_of(now, "train", words))) == 32
     with pytest.raises(UserError, match="corpus_fingerprint was"):
         check_there(began)
 
     unpin_data(data)
-    collect(location(features))
+    collect(as_path(features))
     with pytest.raises(UserError, match="corpus_fingerprint was"):
         check_there(data)
     assert not (Path(data.corpus) / "pins").exists() and not (Path(features) / "pins").exists()
@@ -90,10 +94,10 @@ def test_where_nothing_can_be_written_a_training_runs_without_pins(
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(pins, "write_whole", refuse)
+    monkeypatch.setattr(pins, "atomic_write", refuse)
     monkeypatch.setattr(pins, "_copy", refuse)
     with pinned(data.corpus, features_of(data).path, "a run") as held:
-        found = describe_data(data.corpus, features_of(data).path, "pooled", held.name)
+        found = open_data_ref(data.corpus, features_of(data).path, "pooled", held.name)
         check_there(found)
         assert found.facts() == data.facts()
     assert caplog.text.count("can't be pinned (Permission denied)") == 2
@@ -114,7 +118,7 @@ def test_a_corpus_that_is_written_meanwhile_is_copied_anew(
             arrived.append(shutil.copytree(new.corpus, old.corpus, dirs_exist_ok=True))
 
     monkeypatch.setattr(pins, "_copy", copy_and_arrive)
-    assert pins.pin_corpus(location(old.corpus), "pin")
+    assert pins.pin_corpus(as_path(old.corpus), "pin")
     assert Corpus(old.corpus, "pin").fingerprint() == new.corpus_fingerprint
 
 
@@ -123,16 +127,16 @@ def test_a_snapshot_that_is_replaced_while_it_is_pinned_is_not_the_one(
 ) -> None:
     """Or `gc` might have removed it before it saw the pin."""
     data = write_data(tmp_path, coloured_things(20))
-    store = location(features_of(data).path)
-    write = pins.write_whole
+    store = as_path(features_of(data).path)
+    write = pins.atomic_write
 
     def write_and_publish(target, fill) -> None:
         write(target, fill)
-        monkeypatch.setattr(pins, "write_whole", write)
+        monkeypatch.setattr(pins, "atomic_write", write)
         write_features(tmp_path / "made", coloured_things(40))
         shutil.copytree(tmp_path / "made", store, dirs_exist_ok=True)
 
-    monkeypatch.setattr(pins, "write_whole", write_and_publish)
+    monkeypatch.setattr(pins, "atomic_write", write_and_publish)
     found = pins.pin_snapshot(store, "pin")
     assert found == pins.pinned_snapshot(store, "pin") != features_of(data).snapshot
-    assert collect(store).kept == (found,)
+    assert collect(store).retained_ids == (found,)

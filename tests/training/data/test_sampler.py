@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.data.sampler import BatchSampler, share
+from intertitle.training.data.sampler import BatchSampler, share
 
 lengths = st.lists(st.integers(2, 40), min_size=1, max_size=80).map(np.array)
 samplers = st.builds(

@@ -8,15 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.data.tokenizer import (
-    BOS_ID,
-    EOS_ID,
-    PAD_ID,
-    SPECIAL,
-    UNK_ID,
-    Tokenizer,
-    TokenizerKind,
-)
+from intertitle.training.config.recipe import TokenizerKind
+from intertitle.training.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, SPECIAL, UNK_ID, Tokenizer
 
 SENTENCES = ["A man rides a horse.", "A MAN, a plan: a canal!", "two dogs don't fight"]
 BUILD: dict[TokenizerKind, Callable[[Sequence[str]], Tokenizer]] = {

@@ -5,25 +5,24 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import UserError
-from training.config import SearchConfig
-from training.data.source import DataSource
-from training.data.vocabularies import Vocabularies
-from training.evaluation import evaluate as evaluate_module
-from training.evaluation.consensus import rank_by_consensus
-from training.evaluation.evaluate import Answer, answer_examples, evaluate, make_samples
-from training.evaluation.metrics import CaptionScorer
-from training.evaluation.search import beam
-from training.evaluation.statistics import score_of
-from training.models.generator import Generator
-
-from ..conftest import coloured_things, make_loop, small_recipe, split_of, write_data
+from intertitle.pipeline.errors import UserError
+from intertitle.training.config.recipe import SearchConfig
+from intertitle.training.data.data_ref import DataRef
+from intertitle.training.data.vocab import Vocabs
+from intertitle.training.evaluation import evaluate as evaluate_module
+from intertitle.training.evaluation.caption_metrics import CaptionScorer
+from intertitle.training.evaluation.evaluate import Answer, answer_examples, evaluate, make_samples
+from intertitle.training.evaluation.sufficient_stats import score_of
+from intertitle.training.models.base import Generator
+from intertitle.training.search.beam import beam
+from intertitle.training.search.mbr import mbr_rank
+from tests.training.conftest import coloured_things, make_loop, small_recipe, split_of, write_data
 
 SEARCH = SearchConfig(beam_size=2, max_tokens=5, length_penalty=0.7)
 
 
 def test_examples_are_searched_in_portions_and_come_back_in_order(
-    things: DataSource, words: Vocabularies, monkeypatch: pytest.MonkeyPatch
+    things: DataRef, words: Vocabs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluate_module, "ANSWER_BATCH", 5)
     model = make_loop(things, words, small_recipe()).model.eval()
@@ -36,7 +35,7 @@ def test_examples_are_searched_in_portions_and_come_back_in_order(
 
 
 def test_by_consensus_the_whole_beam_says_which_of_its_sentences_is_told(
-    things: DataSource, words: Vocabularies
+    things: DataRef, words: Vocabs
 ) -> None:
     model = make_loop(things, words, small_recipe()).model.eval()
     dataset = split_of(things, "val", words, 8)
@@ -44,13 +43,13 @@ def test_by_consensus_the_whole_beam_says_which_of_its_sentences_is_told(
     search = SEARCH.model_copy(update={"beam_size": 6, "consensus": 2.0})
     told = [answer.texts[0] for answer in answer_examples(model, dataset, range(12), search)]
     lists = beam(model, dataset.questions(range(12)), 6, 5, 0.7)
-    agreed = [rank_by_consensus(found, 2.0)[0] for found in lists]
+    agreed = [mbr_rank(found, 2.0)[0] for found in lists]
     assert told == [words.target.decode(best.token_ids) for best in agreed]
     assert agreed != [found[0] for found in lists]
 
 
 def test_samples_stand_in_the_corpus_order_beside_their_references(
-    things: DataSource, words: Vocabularies
+    things: DataRef, words: Vocabs
 ) -> None:
     dataset = split_of(things, "val", words, 8)
     said = {3: Answer(("a blue ring",), -1.5), 1: Answer(("a green cube",), -0.5)}
@@ -62,7 +61,7 @@ def test_samples_stand_in_the_corpus_order_beside_their_references(
 
 
 def test_a_whole_split_is_scored_and_what_is_left_out_counted(
-    tmp_path: Path, words: Vocabularies
+    tmp_path: Path, words: Vocabs
 ) -> None:
     data = write_data(tmp_path, coloured_things(30), quarantined=("item 10",))
     model = make_loop(data, words, small_recipe()).model.eval()
@@ -85,7 +84,7 @@ def test_a_whole_split_is_scored_and_what_is_left_out_counted(
 
 @pytest.mark.parametrize("method", ["beam", "sample"])
 def test_an_example_is_told_the_same_whatever_is_told_beside_it(
-    things: DataSource, words: Vocabularies, monkeypatch: pytest.MonkeyPatch, method: str
+    things: DataRef, words: Vocabs, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     model = make_loop(things, words, small_recipe()).model.eval()
     dataset = split_of(things, "val", words, 8)
@@ -98,9 +97,7 @@ def test_an_example_is_told_the_same_whatever_is_told_beside_it(
     assert (other == alone) == (method == "beam")
 
 
-def test_a_prefix_of_words_that_nobody_knows_is_refused(
-    things: DataSource, words: Vocabularies
-) -> None:
+def test_a_prefix_of_words_that_nobody_knows_is_refused(things: DataRef, words: Vocabs) -> None:
     model = make_loop(things, words, small_recipe()).model.eval()
     dataset = split_of(things, "val", words, 8)
     for prefix, named in (("a zebra", "'a <unk>'"), ("a " * 9, "9 words, allowed: at most")):

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from training.evaluation.evaluate import Evaluation
-from training.evaluation.metrics import Scores
-from training.evaluation.record import read_record, write_record
-from training.evaluation.sample import Sample
+from intertitle.training.evaluation.caption_metrics import Scores
+from intertitle.training.evaluation.evaluate import Evaluation
+from intertitle.training.evaluation.record import read_record, write_record
+from intertitle.training.evaluation.sample import Sample
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     scores = Scores({"meteor": 1.0}, {"meteor": "meteor|é"}, statistics)
     write_record(tmp_path, Evaluation("val", samples, 2, 0, scores), {"split": "val", "é": [1]})
     record = read_record(tmp_path)
-    assert record.how == {"split": "val", "é": [1]}
+    assert record.description == {"split": "val", "é": [1]}
     assert (record.ids, record.item_keys) == (("a", "b"), ("film.mp4", None))
     assert record.sources == (None, "Ein Hund?")
     assert record.hypotheses == ("a «dog» runs", "")

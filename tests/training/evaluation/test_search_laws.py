@@ -8,22 +8,28 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.errors import UserError
-from training.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID
-from training.evaluation.rules import Rules
-from training.evaluation.sampling import Draws, chances_of, sample
-from training.evaluation.search import Hypothesis, beam
-from training.models.ensemble import Ensemble
-from training.models.generator import Generator
-
-from .generators import ATTENDING, WRITING, batch_of, make_generator, rows_for, told_by_steps
+from intertitle.pipeline.errors import UserError
+from intertitle.training.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from intertitle.training.models.base import Generator
+from intertitle.training.models.ensemble import Ensemble
+from intertitle.training.search.beam import Hypothesis, beam
+from intertitle.training.search.constraints import Constraints
+from intertitle.training.search.sampling import SamplingParams, sample, uniforms
+from tests.training.generators import (
+    ATTENDING,
+    WRITING,
+    batch_of,
+    make_generator,
+    rows_for,
+    told_by_steps,
+)
 
 NEVER = [PAD_ID, BOS_ID, UNK_ID]
 MAX_TOKENS = 6
 RULES = {
-    "free": Rules(),
-    "ruled": Rules(min_tokens=2, no_repeat_ngram=2, prefix=(5,)),
-    "no word twice": Rules(no_repeat_ngram=1),
+    "free": Constraints(),
+    "ruled": Constraints(min_tokens=2, no_repeat_ngram=2, prefix=(5,)),
+    "no word twice": Constraints(no_repeat_ngram=1),
 }
 # A template writes its own sentence, whose beginning cannot be changed.
 UNFORCED = [name for name in WRITING if name != "template"]
@@ -38,10 +44,10 @@ def ids(found: list[list[Hypothesis]]) -> list[list[tuple[int, ...]]]:
     return [[hypothesis.token_ids for hypothesis in row] for row in found]
 
 
-def rules_for(model: Generator[Any], name: str) -> Rules:
+def rules_for(model: Generator[Any], name: str) -> Constraints:
     rules = RULES[name]
     is_template = type(model).__name__ == "Template"
-    return Rules(rules.min_tokens, rules.no_repeat_ngram) if is_template else rules
+    return Constraints(rules.min_tokens, rules.no_repeat_ngram) if is_template else rules
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -59,10 +65,10 @@ def test_a_batch_is_told_what_each_of_it_is_told_alone(
 
 def test_draws_of_a_row_hang_on_its_number_alone(model: Generator[Any]) -> None:
     rows = rows_for(model)
-    how, rules = Draws(temperature=1.5, top_k=6, top_p=0.95), rules_for(model, "ruled")
+    how, rules = SamplingParams(temperature=1.5, top_k=6, top_p=0.95), rules_for(model, "ruled")
 
     def drawn(numbers: list[int], num: int = 2) -> list[list[tuple[int, ...]]]:
-        chances = chances_of(3, numbers, num, MAX_TOKENS + 1)
+        chances = uniforms(3, numbers, num, MAX_TOKENS + 1)
         batch = batch_of([rows[n] for n in numbers])
         found = sample(model, batch, MAX_TOKENS, chances, how, 0.0, rules=rules)
         return [sorted(row) for row in ids(found)]
@@ -76,7 +82,7 @@ def test_draws_of_a_row_hang_on_its_number_alone(model: Generator[Any]) -> None:
 
 
 @torch.no_grad()
-def greedily(model: Generator[Any], row: Any, rules: Rules) -> tuple[int, ...]:
+def greedily(model: Generator[Any], row: Any, rules: Constraints) -> tuple[int, ...]:
     """Greedy search as anyone would write it."""
     state, words, word = model.start(batch_of([row])), (), BOS_ID
     while True:
@@ -118,8 +124,10 @@ def test_a_beam_of_one_is_greedy(model: Generator[Any], name: str) -> None:
 def test_n_best_are_sorted_and_worth_what_the_model_says(model: Generator[Any], name: str) -> None:
     rules, rows = rules_for(model, name), rows_for(model)
     beamed = beam(model, batch_of(rows), 4, MAX_TOKENS, 0.7, rules=rules)
-    chances = chances_of(0, range(len(rows)), 4, MAX_TOKENS + 1)
-    drawn = sample(model, batch_of(rows), MAX_TOKENS, chances, Draws(1.3), 0.7, rules=rules)
+    chances = uniforms(0, range(len(rows)), 4, MAX_TOKENS + 1)
+    drawn = sample(
+        model, batch_of(rows), MAX_TOKENS, chances, SamplingParams(1.3), 0.7, rules=rules
+    )
     assert all(len(set(row)) == len(row) for row in ids(beamed))
     for row, found in [*zip(rows, beamed, strict=True), *zip(rows, drawn, strict=True)]:
         assert [h.score for h in found] == sorted((h.score for h in found), reverse=True)
@@ -148,16 +156,16 @@ def test_the_best_are_the_same_however_few_are_wanted(
 @pytest.mark.parametrize("recipe", UNFORCED)
 def test_no_sentence_is_shorter_than_allowed(recipe: str) -> None:
     model = make_generator(recipe)
-    batch, rules = batch_of(rows_for(model)), Rules(min_tokens=4)
-    chances = chances_of(0, range(6), 3, MAX_TOKENS + 1)
+    batch, rules = batch_of(rows_for(model)), Constraints(min_tokens=4)
+    chances = uniforms(0, range(6), 3, MAX_TOKENS + 1)
     found = beam(model, batch, 3, MAX_TOKENS, 0.7, rules=rules)
-    found += sample(model, batch, MAX_TOKENS, chances, Draws(), 0.7, rules=rules)
+    found += sample(model, batch, MAX_TOKENS, chances, SamplingParams(), 0.7, rules=rules)
     assert {len(words) for row in ids(found) for words in row} <= {4, 5, 6}
 
 
 def test_where_the_rules_leave_no_word_a_sentence_ends() -> None:
     model = make_generator("s2vt", vocabulary=4 + 2)
-    rules = Rules(min_tokens=5, no_repeat_ngram=1)
+    rules = Constraints(min_tokens=5, no_repeat_ngram=1)
     found = beam(model, batch_of(rows_for(model)), 3, MAX_TOKENS, 0.0, rules=rules)
     assert all({frozenset(words) for words in row} == {frozenset({4, 5})} for row in ids(found))
 
@@ -165,7 +173,14 @@ def test_where_the_rules_leave_no_word_a_sentence_ends() -> None:
 def test_a_prefix_that_a_model_cannot_write_is_refused() -> None:
     model = make_generator("template")
     with pytest.raises(UserError, match=r"search\.prefix"):
-        beam(model, batch_of(rows_for(model)), 3, MAX_TOKENS, 0.7, rules=Rules(prefix=(9, 9, 9)))
+        beam(
+            model,
+            batch_of(rows_for(model)),
+            3,
+            MAX_TOKENS,
+            0.7,
+            rules=Constraints(prefix=(9, 9, 9)),
+        )
 
 
 # Two words, and each sentence of at most three.
@@ -176,10 +191,14 @@ SENTENCES = [words for n in range(4) for words in product((4, 5), repeat=n)]
 @pytest.mark.parametrize("recipe", UNFORCED)
 @pytest.mark.parametrize(
     ("rules", "length_penalty"),
-    [(Rules(), 0.7), (Rules(), 0.0), (Rules(min_tokens=1, no_repeat_ngram=2, prefix=(5,)), 0.7)],
+    [
+        (Constraints(), 0.7),
+        (Constraints(), 0.0),
+        (Constraints(min_tokens=1, no_repeat_ngram=2, prefix=(5,)), 0.7),
+    ],
 )
 def test_a_beam_wide_enough_ranks_all_sentences_that_there_may_be(
-    recipe: str, rules: Rules, length_penalty: float
+    recipe: str, rules: Constraints, length_penalty: float
 ) -> None:
     model = make_generator(recipe, TINY)
     rows = rows_for(model)
@@ -211,11 +230,11 @@ def test_places_looked_at_are_those_that_a_row_has(recipe: str) -> None:
     rows = rows_for(model)
     with torch.no_grad():
         _, state = model.step(model.start(batch_of(rows)), torch.full((6,), BOS_ID))
-    look = model.attended(state)
+    look = model.attention_weights(state)
     assert look is not None
     assert torch.allclose(look.weights.sum(1), torch.ones(6), atol=1e-5)
-    assert not look.weights[look.beyond].any()
-    chosen = model.attended(state.select(torch.tensor([4, 0])))
+    assert not look.weights[look.padding_mask].any()
+    chosen = model.attention_weights(state.select(torch.tensor([4, 0])))
     assert chosen is not None
     for n, row in enumerate((rows[4], rows[0])):
         _, (alone, *_) = told_by_steps(model, row, ())

@@ -3,7 +3,11 @@
 import pytest
 import torch
 
-from training.models.attention import AdditiveAttention, Attention, MultiplicativeAttention
+from intertitle.training.models.attention import (
+    AdditiveAttention,
+    Attention,
+    MultiplicativeAttention,
+)
 
 QUERY, MEMORY, SIZE = 3, 4, 5
 LENGTHS = torch.tensor([3, 1, 6])
@@ -43,7 +47,7 @@ def score(attention: Attention, query: torch.Tensor, place: torch.Tensor) -> tor
 
 @torch.no_grad()
 def test_it_is_the_formula_for_each_query_over_the_places_that_count(attention: Attention) -> None:
-    found, weights = attention(queries(), attention.remember(places(), LENGTHS))
+    found, weights = attention(queries(), attention.build_memory(places(), LENGTHS))
     assert found.shape == (3, 2, MEMORY)
     for row, length in enumerate(LENGTHS.tolist()):
         own = places()[row, :length]
@@ -58,7 +62,7 @@ def test_it_is_the_formula_for_each_query_over_the_places_that_count(attention: 
 @pytest.mark.parametrize("rows", [[2, 0, 2, 1], [1, 0, 2], [0, 1, 2], [2, 2, 1, 1], [0, 0, 1]])
 def test_chosen_rows_look_at_their_own_memory(attention: Attention, rows: list[int]) -> None:
     chosen = torch.tensor(rows)
-    memory = attention.remember(places(), LENGTHS)
+    memory = attention.build_memory(places(), LENGTHS)
     found, _ = attention(queries(), memory)
     again, _ = attention(queries()[chosen], memory.select(chosen))
     assert torch.allclose(again, found[chosen], atol=1e-6)
@@ -66,7 +70,7 @@ def test_chosen_rows_look_at_their_own_memory(attention: Attention, rows: list[i
 
 @torch.no_grad()
 def test_rows_that_share_a_memory_change_places_without_a_copy(attention: Attention) -> None:
-    beams = attention.remember(places(), LENGTHS).select(torch.tensor([0, 0, 0, 2, 2, 2]))
+    beams = attention.build_memory(places(), LENGTHS).select(torch.tensor([0, 0, 0, 2, 2, 2]))
     assert len(beams.values) == 2
     assert beams.select(torch.tensor([1, 1, 0, 5, 3, 4])) is beams
     # As many rows, but not the same: one of the first beam's is done.
@@ -77,6 +81,6 @@ def test_rows_that_share_a_memory_change_places_without_a_copy(attention: Attent
 def test_scores_are_products_as_they_are_where_no_scale_is_given() -> None:
     torch.manual_seed(0)
     plain = MultiplicativeAttention(QUERY, MEMORY)
-    _, weights = plain(queries(), plain.remember(places(), LENGTHS))
+    _, weights = plain(queries(), plain.build_memory(places(), LENGTHS))
     expected = (plain.to_memory(queries()[0, 0]) @ places()[0, :3].T).softmax(0)
     assert torch.allclose(weights[0, 0, :3], expected, atol=1e-6)

@@ -9,10 +9,10 @@ import torch
 from pydantic import TypeAdapter
 from torch.nn.functional import pad
 
-from training.data.batch import Batch, Row, make_batch
-from training.models.build import build_model
-from training.models.config import ModelConfig
-from training.models.generator import Sizes
+from intertitle.training.config.models import ModelConfig
+from intertitle.training.data.batch import Batch, Row, make_batch
+from intertitle.training.models.base import Sizes
+from intertitle.training.models.build import build_model
 
 DIM, EMBEDDING, HIDDEN, VOCABULARY = 5, 6, 7, 11
 ONCE, EVERY_WORD = ("show_and_tell", "neuraltalk"), ("lrcn", "m_rnn", "recurrent_visual")
@@ -37,9 +37,9 @@ def make_images(seed: int) -> Batch:
 @pytest.mark.parametrize("kind", ONCE + EVERY_WORD)
 def test_a_film_is_seen_as_a_photograph_of_its_mean(kind: str) -> None:
     model, films = make_model(kind), make_images(0)
-    means = films.features.sum(1, keepdim=True) / films.num_frames[:, None, None]
-    photographs = replace(films, features=means, num_frames=torch.ones(2, dtype=torch.int64))
-    assert torch.allclose(model.hidden(films), model.hidden(photographs), atol=1e-6)
+    means = films.features.sum(1, keepdim=True) / films.frame_lengths[:, None, None]
+    photographs = replace(films, features=means, frame_lengths=torch.ones(2, dtype=torch.int64))
+    assert torch.allclose(model.forward(films), model.forward(photographs), atol=1e-6)
 
 
 def test_neuraltalk_adds_the_image_to_the_first_word_and_to_no_other() -> None:
@@ -74,9 +74,9 @@ def test_m_rnn_merges_a_word_its_past_and_the_image() -> None:
     by_word, by_past, by_image = model.merge.weight.split([EMBEDDING, HIDDEN, EMBEDDING], 1)
     words = model.words(batch.inputs)
     past, _ = model.past(words)
-    image = model.start(batch).seen[:, None]
+    image = model.start(batch).image[:, None]
     merged = words @ by_word.T + past @ by_past.T + image @ by_image.T + model.merge.bias
-    told = model.hidden(batch)
+    told = model.forward(batch)
     assert torch.allclose(told, 1.7159 * torch.tanh(merged * 2 / 3), atol=1e-5)
     assert 1.0 < told.abs().max() <= 1.7159
 
@@ -84,15 +84,15 @@ def test_m_rnn_merges_a_word_its_past_and_the_image() -> None:
 class TestTheVisualMemory:
     def test_the_penalty_is_the_mean_squared_error_of_the_feature_at_each_word(self) -> None:
         model, batch = make_model("recurrent_visual"), make_images(0)
-        model.measure([torch.randn(9, DIM) * 3 + 1])
-        images = model.standardize(batch.features.sum(1) / batch.num_frames[:, None])
+        model.fit_normalizer([torch.randn(9, DIM) * 3 + 1])
+        images = model.standardize(batch.features.sum(1) / batch.frame_lengths[:, None])
         memory, _ = model.memory(model.words(batch.inputs))
         expected = 0.0
-        for row, count in enumerate(batch.num_targets.tolist()):
+        for row, count in enumerate(batch.target_lengths.tolist()):
             for step in range(count):
                 guessed = model.reconstruct(memory[row, step])
                 expected += ((guessed - images[row]) ** 2).sum().item() / DIM
-        penalty = model.penalty(batch, model.hidden(batch))
+        penalty = model.auxiliary_loss(batch, model.forward(batch))
         assert penalty.item() == pytest.approx(expected, rel=1e-5)
 
     def test_padding_is_not_penalised(self) -> None:
@@ -100,20 +100,22 @@ class TestTheVisualMemory:
         longer = replace(
             batch, inputs=pad(batch.inputs, (0, 3)), targets=pad(batch.targets, (0, 3))
         )
-        one, other = (model.penalty(b, model.hidden(b)) for b in (batch, longer))
+        one, other = (model.auxiliary_loss(b, model.forward(b)) for b in (batch, longer))
         assert torch.allclose(one, other, rtol=1e-5)
-        none = replace(batch, num_targets=torch.zeros_like(batch.num_targets))
-        assert model.penalty(none, model.hidden(none)).item() == 0.0
+        none = replace(batch, target_lengths=torch.zeros_like(batch.target_lengths))
+        assert model.auxiliary_loss(none, model.forward(none)).item() == 0.0
 
     def test_it_learns_from_words_what_they_are_about(self) -> None:
         model, batch = make_model("recurrent_visual"), make_images(0)
         optimizer = torch.optim.Adam(model.parameters(), 2e-2)
-        at_first = model.penalty(batch, model.hidden(batch)).item()
+        at_first = model.auxiliary_loss(batch, model.forward(batch)).item()
         for _ in range(60):
             optimizer.zero_grad()
-            model.penalty(batch, model.hidden(batch)).backward()
+            model.auxiliary_loss(batch, model.forward(batch)).backward()
             optimizer.step()
         # Before the first word, which is the same for both, there is nothing to know.
-        images = batch.features.sum(1) / batch.num_frames[:, None]
+        images = batch.features.sum(1) / batch.frame_lengths[:, None]
         unknowable = float((images[0] - images[1]).square().mean() / 2)
-        assert model.penalty(batch, model.hidden(batch)).item() < unknowable + 0.1 * at_first
+        assert (
+            model.auxiliary_loss(batch, model.forward(batch)).item() < unknowable + 0.1 * at_first
+        )

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.models.dropout import Dropout
+from intertitle.training.models.layers import Dropout
 
 
 @pytest.mark.parametrize("p", [0.05, 0.4, 0.5, 0.9])

@@ -8,13 +8,13 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from training.data.batch import Batch, Row, make_batch
-from training.evaluation.search import beam
-from training.models.build import build_model
-from training.models.config import ModelConfig
-from training.models.ensemble import Ensemble, LabelEnsemble
-from training.models.generator import Generator, Model, Sizes
-from training.objectives import TeacherForcing
+from intertitle.training.config.models import ModelConfig
+from intertitle.training.data.batch import Batch, Row, make_batch
+from intertitle.training.models.base import Generator, Model, Sizes
+from intertitle.training.models.build import build_model
+from intertitle.training.models.ensemble import Ensemble, LabelEnsemble
+from intertitle.training.search.beam import beam
+from intertitle.training.trainer.losses import SequenceLoss
 
 SIZES = Sizes(vocabulary=11, source_vocabulary=9, feature_dim=5)
 
@@ -45,7 +45,7 @@ def batch() -> Batch:
 
 def probabilities(model: Model, batch: Batch) -> torch.Tensor:
     with torch.no_grad():
-        return torch.softmax(model.logits(model.hidden(batch)), -1)
+        return torch.softmax(model.logits(model.forward(batch)), -1)
 
 
 def test_probabilities_are_averaged(batch: Batch) -> None:
@@ -62,7 +62,7 @@ def test_word_by_word_it_tells_what_it_tells_of_whole_sentences(batch: Batch) ->
             log_probs, state = model.step(state, words)
             told.append(log_probs.exp())
     expected = probabilities(model, batch)
-    counts = batch.counts
+    counts = batch.target_mask
     torch.testing.assert_close(torch.stack(told, 1)[counts], expected[counts])
 
 
@@ -81,7 +81,7 @@ def test_running_text_goes_on_from_window_to_window() -> None:
         for seed, size in ((0, 5), (1, 6))
     ]
     text = [4, 5, 6, 7, 8, 9]
-    forcing = TeacherForcing(Ensemble(models).eval(), SIZES.vocabulary).eval()
+    forcing = SequenceLoss(Ensemble(models).eval(), SIZES.vocabulary).eval()
     with torch.no_grad():
         whole = make_batch([Row(targets=text)], sentences=True)
         _, expected, _ = forcing(whole)

@@ -9,12 +9,12 @@ import torch
 from pydantic import TypeAdapter
 from torch.nn.functional import pad
 
-from training.data.batch import Batch, Row, make_batch
-from training.data.task import Task
-from training.models.build import build_model
-from training.models.config import ModelConfig
-from training.models.generator import Generator, Sizes
-from training.objectives import TeacherForcing
+from intertitle.training.config.models import ModelConfig
+from intertitle.training.data.batch import Batch, Row, make_batch
+from intertitle.training.data.task import Task
+from intertitle.training.models.base import Generator, Sizes
+from intertitle.training.models.build import build_model
+from intertitle.training.trainer.losses import SequenceLoss
 
 DIM, NUM_CELLS, VOCABULARY, SOURCE_VOCABULARY = 5, 3, 11, 9
 SENTENCES = ([4, 5, 6], [7], [], [10, 4, 4, 8, 9])
@@ -54,10 +54,10 @@ def rows_of(task: Task, seed: int = 0) -> list[Row]:
     """Four examples with all that a task sees and reads; another seed, other examples."""
     rng = np.random.default_rng(seed)
     features: list[Any] = [None] * len(SENTENCES)
-    if task.sees != "nothing":
-        shape = SHAPES[task.sees]
+    if task.visual_input != "nothing":
+        shape = SHAPES[task.visual_input]
         features = [rng.normal(1, 3, (t, *shape)).astype(np.float32) for t in NUM_FRAMES]
-    sources = SOURCES[seed:] + SOURCES[:seed] if task.reads else [()] * len(SENTENCES)
+    sources = SOURCES[seed:] + SOURCES[:seed] if task.has_source else [()] * len(SENTENCES)
     return [Row(*parts) for parts in zip(features, sources, SENTENCES, strict=True)]
 
 
@@ -76,8 +76,8 @@ def make_model(name: str) -> Generator[Any]:
     config = TypeAdapter(ModelConfig).validate_python({**sizes, **MODELS[name]})
     model = build_model(config, Sizes(VOCABULARY, SOURCE_VOCABULARY, DIM))
     assert isinstance(model, Generator)
-    if model.task.sees != "nothing":
-        model.measure(seen(rows_of(model.task, 1)))
+    if model.task.visual_input != "nothing":
+        model.fit_normalizer(seen(rows_of(model.task, 1)))
     # Fresh weights say nearly the same of everything: these are far from it.
     for parameter in model.parameters():
         parameter.data.mul_(3)
@@ -101,7 +101,7 @@ def model(request: pytest.FixtureRequest) -> Generator[Any]:
 @torch.no_grad()
 def forced(model: Generator[Any], batch: Batch) -> torch.Tensor:
     """Log-probabilities given the right words before: [B, L, V]."""
-    return torch.log_softmax(model.logits(model.hidden(batch)), -1)
+    return torch.log_softmax(model.logits(model.forward(batch)), -1)
 
 
 @torch.no_grad()
@@ -115,7 +115,7 @@ def stepped(model: Generator[Any], batch: Batch) -> torch.Tensor:
 
 
 def counts(batch: Batch) -> torch.Tensor:
-    return torch.arange(batch.targets.shape[1]) < batch.num_targets[:, None]
+    return torch.arange(batch.targets.shape[1]) < batch.target_lengths[:, None]
 
 
 def test_training_and_search_see_the_same_model(model: Generator[Any], batch: Batch) -> None:
@@ -162,7 +162,7 @@ def test_a_state_of_chosen_rows_goes_on_as_those_rows(model: Generator[Any], bat
 
 
 def test_every_parameter_learns(model: Generator[Any], batch: Batch) -> None:
-    loss, _, _ = TeacherForcing(model.train(), VOCABULARY, 0.1).train()(batch)
+    loss, _, _ = SequenceLoss(model.train(), VOCABULARY, 0.1).train()(batch)
     loss.backward()
     still = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert still == []
@@ -173,7 +173,7 @@ def test_features_of_another_scale_are_the_same_to_it_once_measured(name: str) -
     model = make_model(name)
     rows = rows_of(model.task)
     expected = forced(model, batch_of(rows))
-    model.measure(seen(shown(rows_of(model.task, 1), 1000, 7)))
+    model.fit_normalizer(seen(shown(rows_of(model.task, 1), 1000, 7)))
     scaled = batch_of(shown(rows, 1000, 7))
     at = counts(scaled)
     assert torch.allclose(forced(model, scaled)[at], expected[at], atol=1e-3)
@@ -183,7 +183,7 @@ def test_features_of_another_scale_are_the_same_to_it_once_measured(name: str) -
 def test_a_feature_that_never_changes_is_not_blown_up(name: str) -> None:
     model = make_model(name)
     same = shown(rows_of(model.task), 0, 1)
-    model.measure(seen(same))
+    model.fit_normalizer(seen(same))
     assert forced(model, batch_of(same)).isfinite().all()
 
 

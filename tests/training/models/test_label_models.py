@@ -11,12 +11,12 @@ import torch
 from pydantic import TypeAdapter
 from torch.nn.functional import pad
 
-from training.data.batch import Batch, Row, make_batch
-from training.data.tokenizer import UNK_ID
-from training.models.build import build_model, task_of
-from training.models.config import ModelConfig
-from training.models.generator import Model, Sizes
-from training.objectives import TeacherForcing
+from intertitle.training.config.models import ModelConfig
+from intertitle.training.data.batch import Batch, Row, make_batch
+from intertitle.training.data.tokenizer import UNK_ID
+from intertitle.training.models.base import Model, Sizes
+from intertitle.training.models.build import build_model, task_of
+from intertitle.training.trainer.losses import SequenceLoss
 
 SIZES = Sizes(vocabulary=9, source_vocabulary=11, feature_dim=5)
 NETWORK = {"embedding_size": 6, "hidden_size": 7, "dropout": 0.3}
@@ -54,9 +54,9 @@ def rows_of(config: ModelConfig) -> list[Row]:
         targets = [4 + (row + t) % 5 for t in range(len(seen))]
         rows.append(
             Row(
-                None if task.sees == "nothing" else seen,
-                source if task.reads else (),
-                targets if task.tells == "label_per_frame" else targets[:1],
+                None if task.visual_input == "nothing" else seen,
+                source if task.has_source else (),
+                targets if task.output == "label_per_frame" else targets[:1],
             )
         )
     return rows
@@ -69,7 +69,7 @@ def batch_of(rows: list[Row]) -> Batch:
 def make_model(**fields: Any) -> Model:
     torch.manual_seed(0)
     model = build_model(config_of(**fields), SIZES)
-    model.measure([torch.tensor(f) for f in frames(1)])
+    model.fit_normalizer([torch.tensor(f) for f in frames(1)])
     # Fresh weights say nearly the same of everything: these are far from it.
     for parameter in model.parameters():
         parameter.data.mul_(3)
@@ -83,11 +83,11 @@ def fields(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 @torch.no_grad()
 def told(model: Model, batch: Batch) -> torch.Tensor:
-    return torch.log_softmax(model.logits(model.hidden(batch)), -1)
+    return torch.log_softmax(model.logits(model.forward(batch)), -1)
 
 
 def counts(batch: Batch) -> torch.Tensor:
-    return torch.arange(batch.targets.shape[1]) < batch.num_targets[:, None]
+    return torch.arange(batch.targets.shape[1]) < batch.target_lengths[:, None]
 
 
 def test_a_row_is_told_the_same_alone_and_among_others(fields: dict[str, Any]) -> None:
@@ -111,7 +111,7 @@ def test_more_padding_changes_nothing(fields: dict[str, Any]) -> None:
 
 def test_every_parameter_learns(fields: dict[str, Any]) -> None:
     model, batch = make_model(**fields), batch_of(rows_of(config_of(**fields)))
-    loss, _, _ = TeacherForcing(model.train(), SIZES.vocabulary)(batch)
+    loss, _, _ = SequenceLoss(model.train(), SIZES.vocabulary)(batch)
     loss.backward()
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
@@ -143,7 +143,7 @@ def test_features_of_another_scale_are_the_same_once_measured(fields: dict[str, 
         return
     model, batch = make_model(**fields), batch_of(rows)
     expected, at = told(model, batch), counts(batch)
-    model.measure([torch.tensor(1000 * f + 7) for f in frames(1)])
+    model.fit_normalizer([torch.tensor(1000 * f + 7) for f in frames(1)])
     scaled = batch_of([replace(row, features=1000 * row.features + 7) for row in rows])
     assert torch.allclose(told(model, scaled)[at], expected[at], atol=1e-3)
 

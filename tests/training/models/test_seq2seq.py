@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from training.data.batch import Batch, Row, make_batch
-from training.models.build import build_model
-from training.models.cells import reverse_within
-from training.models.config import Seq2SeqConfig
-from training.models.generator import Sizes
-from training.models.seq2seq import Seq2Seq
+from intertitle.training.config.models import Seq2SeqConfig
+from intertitle.training.data.batch import Batch, Row, make_batch
+from intertitle.training.models.base import Sizes
+from intertitle.training.models.build import build_model
+from intertitle.training.models.rnn import reverse_within
+from intertitle.training.models.seq2seq import Seq2Seq
 
 SOURCES = ([4, 5, 4, 8], [6], [7, 8])
 
@@ -33,9 +33,9 @@ def batch() -> Batch:
 def test_reversed_it_reads_each_source_from_its_own_end() -> None:
     model, mirrored = make(reversed=True), make()
     mirrored.load_state_dict(model.state_dict())
-    backwards = replace(batch(), source=reverse_within(batch().source, batch().num_source))
-    assert torch.allclose(model.hidden(batch()), mirrored.hidden(backwards), atol=1e-6)
-    assert not torch.allclose(model.hidden(batch()), mirrored.hidden(batch()), atol=1e-4)
+    backwards = replace(batch(), source=reverse_within(batch().source, batch().source_lengths))
+    assert torch.allclose(model.forward(batch()), mirrored.forward(backwards), atol=1e-6)
+    assert not torch.allclose(model.forward(batch()), mirrored.forward(batch()), atol=1e-4)
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])

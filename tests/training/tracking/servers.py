@@ -16,8 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Literal
 
+from intertitle.training.tracking.run import TrackedRun
 from tests.ports import free_ports
-from training.tracking.run import TrackedRun
 
 
 def write(run: TrackedRun, step: int) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from training.tracking import order, slots
-from training.tracking.run import TrackedRun, resolve_run
+from intertitle.training.tracking import order
+from intertitle.training.tracking.registry import retraining_runs
+from intertitle.training.tracking.run import TrackedRun, resolve_run
 
 
 def test_what_a_host_whose_clock_is_ahead_began_before_is_not_the_newest(
@@ -17,14 +18,14 @@ def test_what_a_host_whose_clock_is_ahead_began_before_is_not_the_newest(
     uri = f"sqlite:///{tmp_path}/mlflow.db"
 
     def begin(slot: str) -> TrackedRun:
-        return slots.begin_slot("moods", slot, {slots.CORPUS: slot}, {}, uri)
+        return retraining_runs.begin_slot("moods", slot, {retraining_runs.CORPUS: slot}, {}, uri)
 
     with monkeypatch.context() as ahead:
         hour = order.now_ms() + 3_600_000
         ahead.setattr(order, "now_ms", lambda: hour)
         TrackedRun.start(uri, "runs", "same name").finish()
         run = begin("first")
-        run.tags({slots.OUTCOME: "refused"})
+        run.tags({retraining_runs.OUTCOME: "refused"})
         run.finish()
         stamp = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y%m%dT%H%M%S.%f")
     second = TrackedRun.start(uri, "runs", "same name")
@@ -34,7 +35,7 @@ def test_what_a_host_whose_clock_is_ahead_began_before_is_not_the_newest(
     assert resolve_run("same name", uri).run_id == second.run_id
 
     run = begin("second")
-    run.tags({slots.OUTCOME: "promoted"})
+    run.tags({retraining_runs.OUTCOME: "promoted"})
     run.finish()
-    assert slots.finished_slots("moods", uri) == ["second", "first"]
-    assert slots.newest_corpus("moods", uri) == "second"
+    assert retraining_runs.finished_slots("moods", uri) == ["second", "first"]
+    assert retraining_runs.newest_corpus("moods", uri) == "second"

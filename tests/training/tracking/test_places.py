@@ -11,19 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import UserError
-from training.experiment import train
-from training.tracking.run import TrackedRun, default_tracking_uri, download, resolve_run
-from training.tracking.sqlite import absolute, database, sqlite_uri
-from training.tracking.store import check_store, open_client
-
-from ..conftest import small_recipe
+from intertitle.pipeline.errors import UserError
+from intertitle.training.experiment import train
+from intertitle.training.tracking.run import TrackedRun, default_tracking_uri, download, resolve_run
+from intertitle.training.tracking.store.client import check_store, open_client
+from intertitle.training.tracking.store.sqlite import absolute, database, sqlite_uri
+from tests.training.conftest import small_recipe
 
 PROGRAM = """
 import sys, time
 from pathlib import Path
 import mlflow, mlflow.store.tracking.sqlalchemy_store  # takes seconds, not the same in both
-from training.tracking.run import TrackedRun
+from intertitle.training.tracking.run import TrackedRun
 Path(sys.argv[2] + ".ready").touch()
 while not Path("go").exists():
     time.sleep(0.001)
@@ -63,7 +62,7 @@ def test_a_folder_of_any_name_holds_a_store(
     assert uri == sqlite_uri(folder / "mlflow.db") == absolute("sqlite:///mlflow.db")
     assert database(uri) == database("sqlite:///mlflow.db") == folder / "mlflow.db"
     program = (
-        "from training.tracking.run import *\n"
+        "from intertitle.training.tracking.run import *\n"
         "with TrackedRun.start(default_tracking_uri(), 'named', 'run') as run:\n"
         "    run.text('notes/said.txt', 'said')\n"
     )

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from pipeline.errors import UserError
-from training.tracking.environment import git_commit
-from training.tracking.run import (
+from intertitle.pipeline.errors import UserError
+from intertitle.training.tracking.environment import git_commit
+from intertitle.training.tracking.run import (
     DataInput,
     RunRef,
     TrackedRun,
@@ -25,7 +25,7 @@ from training.tracking.run import (
     resolve_run,
 )
 
-# `mlflow` is imported inside the tests, after `training.tracking`, which turns its telemetry off.
+# `mlflow` is imported inside the tests, after `tracking`, which turns its telemetry off.
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +271,7 @@ def test_the_command_opens_the_store() -> None:
 
 def test_importing_is_light_and_turns_telemetry_off() -> None:
     code = (
-        "import os, sys, training.tracking.run as run; "
+        "import os, sys, intertitle.training.tracking.run as run; "
         "print('mlflow' in sys.modules, os.environ['MLFLOW_DISABLE_TELEMETRY'])"
     )
     environment = {key: value for key, value in os.environ.items() if "TELEMETRY" not in key}

@@ -1,0 +1,75 @@
+"""A corpus and its features as a dataset of PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from intertitle.pipeline.corpus import Corpus
+from intertitle.pipeline.feature_store.store import FeatureStore
+from intertitle.pipeline.storage.paths import AnyPath, as_path
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureExample:
+    """An example with the features of its item.
+
+    Attributes:
+        id: identifier of the example.
+        features: float32, [T, D], or [T, cells, D] of a grid.
+        source: question or source sentence; None where the task has none.
+        targets: references, answers or labels.
+    """
+
+    id: str
+    features: Tensor
+    source: str | None
+    targets: tuple[str, ...]
+
+
+class FeatureDataset(Dataset[FeatureExample]):
+    """The examples of a split with their features, by index.
+
+    Examples of quarantined items are left out. Features are read from the store when an example is
+    taken, so a `DataLoader` may use several workers. Videos differ in length: pass a `collate_fn`.
+
+    Args:
+        corpus: folder or URL of the corpus.
+        features: folder or URL of its feature store.
+        split: split of the corpus.
+
+    Attributes:
+        left_out: identifiers of the examples whose item is in quarantine.
+
+    Raises:
+        UserError: there is no such corpus, store or split.
+
+    Example:
+        >>> dataset = intertitle.FeatureDataset("corpus", "features", split="train")
+        >>> loader = torch.utils.data.DataLoader(dataset, batch_size=4, collate_fn=list)
+        >>> len(next(iter(loader)))
+        4
+    """
+
+    def __init__(self, corpus: str | AnyPath, features: str | AnyPath, split: str) -> None:
+        self._store = FeatureStore(as_path(features))
+        self._examples, left_out = [], []
+        for example in Corpus(as_path(corpus)).examples(split):
+            record = None if example.item_key is None else self._store.record(example.item_key)
+            if record is not None and record.is_stored:
+                self._examples.append(example)
+            else:
+                left_out.append(example.id)
+        self.left_out = tuple(left_out)
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, index: int) -> FeatureExample:
+        example = self._examples[index]
+        assert example.item_key is not None
+        features = torch.from_numpy(self._store.features(example.item_key).copy())
+        return FeatureExample(example.id, features, example.source, tuple(example.targets))

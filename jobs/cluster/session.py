@@ -1,0 +1,212 @@
+"""Ray sessions of commands: start Ray on this machine or connect to a cluster with its token."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
+
+from intertitle.pipeline.errors import JobError, UserError
+
+# Default ports of a cluster's head and of its job server.
+HEAD_PORT = 6379
+JOB_SERVER_PORT = 8265
+# Set to avoid a long warning of Ray.
+RAY_ENVIRONMENT = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# A call to a node whose connection is lost fails after one minute; by default it takes seven. All
+# processes of a cluster must have the same values: a process that gets keepalives more often than
+# it expects closes the connection, which ends the task. So the head sets them for its cluster, and
+# an existing cluster keeps its values.
+RAY_SYSTEM_CONFIG = {
+    "grpc_client_keepalive_time_ms": 30000,
+    "grpc_client_keepalive_timeout_ms": 30000,
+}
+# Places where Ray looks for a cluster's token, in this order.
+TOKEN_PLACES = "RAY_AUTH_TOKEN, the file RAY_AUTH_TOKEN_PATH names, or ~/.ray/auth_token"
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[None]:
+    """Provide a running Ray while a block runs.
+
+    Args:
+        address: address of a cluster ("auto", "host:port" or "ray://host:port"); None uses the
+            cluster in RAY_ADDRESS, which is set inside a submitted job, or else starts Ray on this
+            machine and stops it afterwards.
+
+    Raises:
+        UserError: no cluster answers at the address, or it requires another token.
+        JobError: Ray cannot be started on this machine.
+    """
+    for name, value in RAY_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address:
+        check_token()
+        _check_accepted(address)
+    else:
+        make_token()
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        _connect(address)
+    finally:
+        # Ray's handler would end the process as if it had failed.
+        signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+# Ray gives up on a node that takes half a minute to start, which happens on a busy machine.
+@retry(retry=retry_if_exception_type(JobError), stop=stop_after_attempt(3), reraise=True)
+def _connect(address: str | None) -> None:
+    """Start Ray on this machine, or connect to a cluster."""
+    import ray
+
+    try:
+        with _on_loopback() if _is_loopback(address) else nullcontext():
+            ray.init(
+                address=address or "local",
+                # A copy, because Ray adds entries.
+                _system_config=None if address else dict(RAY_SYSTEM_CONFIG),
+                include_dashboard=None if address else False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    except Exception as error:
+        # Ray has no exception class for this: it raises `Exception` if a node is slow to start.
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if address is None:
+            raise JobError(f"Ray does not start on this machine: {line}") from error
+        raise UserError(f"address: {address!r}: {line}") from error
+
+
+def _is_loopback(address: str | None) -> bool:
+    """Return whether only this machine reaches a Ray.
+
+    That is a Ray of this command, or a cluster that `intertitle cluster up` started on loopback.
+    """
+    from intertitle.jobs.cluster.local import clusters
+    from intertitle.jobs.cluster.loopback_node import LOOPBACK_HOST
+
+    return address is None or any(
+        item.address == address and item.host == LOOPBACK_HOST for item in clusters()
+    )
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Make Ray use 127.0.0.1 as this machine's address and listen only there, within a block."""
+    from ray._private import ray_constants
+
+    previous = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = previous
+
+
+def check_token() -> None:
+    """Check that this process has a token if it needs one.
+
+    Raises:
+        UserError: the token is missing.
+    """
+    if not _has_token():
+        raise UserError(f"token: there is none, allowed: the cluster's, in {TOKEN_PLACES}")
+
+
+def refusal(address: str) -> UserError:
+    """Return the error for a cluster that requires another token."""
+    return UserError(
+        f"address: {address!r}: refuses this token, allowed: the cluster's, in {TOKEN_PLACES}"
+    )
+
+
+def _check_accepted(address: str) -> None:
+    # Ray's client would retry for 20 s, with a warning every second.
+    import grpc
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated.gcs_service_pb2 import GetClusterIdRequest
+    from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
+
+    if "://" in address or ":" not in address:
+        return
+    try:
+        with init_grpc_channel(address) as channel:
+            NodeInfoGcsServiceStub(channel).GetClusterId(GetClusterIdRequest(), timeout=5)
+    except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+            raise refusal(address) from error
+
+
+def make_token() -> None:
+    """Create a token in ~/.ray/auth_token if there is none, readable only by this user.
+
+    Ray would create one too, but readable by every user of the machine.
+
+    Raises:
+        UserError: the file of the token contains none, or can't be written.
+    """
+    if _has_token():
+        return
+    from ray._private.authentication.authentication_token_setup import AuthenticationTokenLoader
+
+    file = Path.home() / ".ray" / "auth_token"
+    try:
+        _write_token(file)
+    except OSError as error:
+        raise UserError(
+            f"{file}: {error.strerror or error}: Ray's token can't be kept there; give it in the "
+            'environment: export RAY_AUTH_TOKEN="$(openssl rand -hex 32)"'
+        ) from error
+    AuthenticationTokenLoader.instance().reset_cache()
+    if not _has_token():
+        raise UserError(f"{file}: no token in it")
+
+
+def _write_token(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f"auth_token.{secrets.token_hex(4)}")
+    try:
+        with os.fdopen(
+            os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w"
+        ) as opened:
+            opened.write(secrets.token_hex(32))
+        # If two processes create a token, the first one wins; a partly written token is never read.
+        with suppress(FileExistsError):
+            file.hardlink_to(unfinished)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _has_token() -> bool:
+    """Return whether Ray finds a token, or the user disabled authentication."""
+    mode = os.environ.get("RAY_AUTH_MODE", "")
+    if mode.lower() not in ("token", "disabled"):
+        # Ray would treat any other value as `disabled`.
+        raise UserError(f"RAY_AUTH_MODE: {mode!r}, allowed: token, disabled")
+    if mode.lower() == "disabled":
+        return True
+    from ray._private.authentication.authentication_token_setup import AuthenticationTokenLoader
+    from ray.exceptions import AuthenticationError
+
+    try:
+        return bool(AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True))
+    except AuthenticationError as error:
+        if named := os.environ.get("RAY_AUTH_TOKEN_PATH"):
+            raise UserError(f"RAY_AUTH_TOKEN_PATH: {named!r}: no file with a token") from error
+        return False

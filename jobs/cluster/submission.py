@@ -1,0 +1,167 @@
+"""Submission of a command as a job of a Ray cluster: its name, its files and its environment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import intertitle
+import intertitle.jobs
+import intertitle.pipeline
+import intertitle.training
+from intertitle.jobs.cluster.job_resume import JOB_VARIABLE
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.storage import allowed_hosts
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+# Variables that are sent: locations of services. Passwords must be set on the cluster itself.
+SETTINGS = ("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "AWS_REGION", allowed_hosts.VARIABLE)
+# Time in seconds after which Ray kills a stopped job; a training saves a checkpoint first.
+STOP_WAIT_S = 30
+# The packages may be in different folders; they are sent under the names they are imported by.
+_PACKAGES = (intertitle, intertitle.pipeline, intertitle.training, intertitle.jobs)
+# Data files of each package, as pyproject.toml declares them.
+PACKAGE_DATA = {
+    "intertitle": ("py.typed",),
+    "intertitle.training": ("recipes/*.toml", "reports/*.jinja", "reports/*.css"),
+    "intertitle.jobs": ("reproduce/tables/*.toml",),
+}
+_SLOT = re.compile(r"[\w.:+-]{1,64}", re.ASCII)
+_URL_PASSWORD = re.compile(r"//[^/@\s]*:[^/@\s]+@")
+_SECRET = re.compile(r"PASSWORD|SECRET|TOKEN(?!_PATH)|CREDENTIAL|API_KEY")
+# Minimum length: a shorter secret would be found in unrelated words.
+_SECRET_LENGTH = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """Command as it is sent to a cluster.
+
+    Attributes:
+        name: name of the job; the same command, settings and slot have the same name.
+        entrypoint: shell command of the job.
+        environment: environment variables of the job.
+        files: TOML files that the command names, by their path in the uploaded package.
+    """
+
+    name: str
+    entrypoint: str
+    environment: Mapping[str, str]
+    files: Mapping[str, Path]
+
+
+def describe(command: Sequence[str], slot: str = "") -> Submission:
+    """Describe a command as a job.
+
+    The job runs in the current folder if that exists on the cluster. It uses the uploaded project
+    instead of an installed one. TOML files that the command names are uploaded; all other paths
+    refer to the cluster.
+
+    Args:
+        command: program and its arguments.
+        slot: time of a schedule's slot; another slot makes another job.
+
+    Raises:
+        UserError: the slot is invalid, or the command contains a password, which every user of the
+            cluster could read.
+    """
+    if slot and not _SLOT.fullmatch(slot):
+        raise UserError(f"--slot: {slot!r}, allowed: letters, digits and . _ : + -, up to 64")
+    settings = {name: os.environ[name] for name in SETTINGS if os.environ.get(name)}
+    for where, text in [*(("COMMAND", word) for word in command), *settings.items()]:
+        _check_no_secret(where, text)
+    arguments: list[str] = []
+    files: dict[str, Path] = {}
+    recipes: dict[str, str] = {}
+    for index, word in enumerate(command):
+        arguments.append(shlex.quote(word))
+        if word.endswith(".toml") and Path(word).is_file():
+            place = f"settings/{index}/{Path(word).name}"
+            arguments[-1] = f'"$PACKED"/{shlex.quote(place)}'
+            files[place] = Path(word)
+            recipes[word] = Path(word).read_text("utf-8")
+        elif word.isidentifier():
+            recipe = resources.files(intertitle.training) / "recipes" / f"{word}.toml"
+            recipes |= {word: recipe.read_text("utf-8")} if recipe.is_file() else {}
+    if command[0] == "intertitle":
+        # Run the uploaded package, whether or not one is installed there or lies in the folder.
+        arguments[0] = "python -P -m intertitle.jobs"
+    folder = Path.cwd()
+    identity = json.dumps([list(command), slot, str(folder), settings, recipes], sort_keys=True)
+    name_parts = [_title(command), slot, hashlib.sha256(identity.encode()).hexdigest()[:10]]
+    name = "-".join(part for part in name_parts if part)
+    return Submission(
+        name,
+        f"PACKED=$PWD; cd {shlex.quote(str(folder))} 2>/dev/null; exec {' '.join(arguments)}",
+        {**settings, JOB_VARIABLE: name, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)},
+        files,
+    )
+
+
+def send(client: JobSubmissionClient, submission: Submission, attempt_id: str) -> None:
+    """Upload the project and start a job; a package that the cluster already has is not sent again.
+
+    Args:
+        client: client of the cluster.
+        submission: job to run.
+        attempt_id: Ray's id of the job, which must be unique.
+
+    Raises:
+        RuntimeError: the cluster has a job of this name, or refuses it.
+    """
+    with tempfile.TemporaryDirectory(prefix="intertitle-") as folder:
+        packed = Path(folder)
+        for package in _PACKAGES:
+            home = Path(next(iter(package.__path__)))
+            for file in _files_of(home, package.__name__):
+                target = packed.joinpath(*package.__name__.split("."), file.relative_to(home))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, target)
+        for place, file in submission.files.items():
+            (packed / place).parent.mkdir(parents=True)
+            shutil.copyfile(file, packed / place)
+        client.submit_job(
+            entrypoint=submission.entrypoint,
+            submission_id=attempt_id,
+            runtime_env={"working_dir": folder, "env_vars": dict(submission.environment)},
+        )
+
+
+def _files_of(folder: Path, package: str) -> list[Path]:
+    """Return the modules of a package and its declared data files; other files are not sent."""
+    patterns = ("**/*.py", *PACKAGE_DATA.get(package, ()))
+    paths = {path for pattern in patterns for path in folder.glob(pattern)}
+    return sorted(path for path in paths if path.is_file() and not path.is_symlink())
+
+
+def _title(command: Sequence[str]) -> str:
+    """Return a short name of a command, such as "train-s2vt" or "python"."""
+    words = command[1:3] if command[0] == "intertitle" else command[:1]
+    plain = [Path(word).stem for word in words if not word.startswith("-")]
+    return re.sub(r"[^a-zA-Z0-9_]+", "-", "-".join(plain))[:40].strip("-")
+
+
+def _check_no_secret(where: str, text: str) -> None:
+    """Refuse a secret, which the list of jobs, logs and the process list would show.
+
+    Raises:
+        UserError: the text contains a secret.
+    """
+    elsewhere = "allowed: in the environment of the cluster's nodes alone"
+    if _URL_PASSWORD.search(text):
+        raise UserError(f"{where}: a URL with a password, {elsewhere}")
+    for name, value in os.environ.items():
+        if _SECRET.search(name) and len(value) >= _SECRET_LENGTH and value in text:
+            raise UserError(f"{where}: the value of {name} is in it, {elsewhere}")

@@ -1,0 +1,98 @@
+"""`intertitle schedule`: run a retraining on a schedule."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, cast, get_args
+
+import typer
+
+from intertitle.jobs import console
+from intertitle.jobs.options import Address, Timezone, TrackingUri
+from intertitle.pipeline.errors import UserError
+
+
+def schedule(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="TOML file of the retraining; see README.")
+    ],
+    cron: Annotated[
+        str, typer.Option(help="Cron expression: minute, hour, day, month and weekday.")
+    ],
+    timezone: Timezone = "UTC",
+    missed: Annotated[
+        str, typer.Option(help="How to treat missed slots: coalesce, backfill or skip.")
+    ] = "coalesce",
+    if_new: Annotated[
+        bool, typer.Option("--if-new", help="End a slot without training if there is no new data.")
+    ] = False,
+    export: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="Print a manifest instead of running: kubernetes, kuberay, systemd or cron.",
+        ),
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option(help="Container image of the manifest; default: that of `infra/`.")
+    ] = None,
+    tracking_uri: TrackingUri = None,
+    address: Address = None,
+) -> None:
+    """Run the slots of a retraining at their times, one at a time and each once."""
+    from intertitle.jobs.deploying.settings import Settings
+    from intertitle.jobs.retraining import Clock, Missed, load_config
+    from intertitle.jobs.retraining import export as manifest
+    from intertitle.jobs.retraining.cron import time_of
+    from intertitle.jobs.retraining.daemon import serve
+    from intertitle.training.tracking.registry.retraining_runs import finished_slots
+    from intertitle.training.tracking.run import default_tracking_uri
+
+    if missed not in get_args(Missed):
+        raise UserError(f"--missed {missed!r}: allowed: {', '.join(get_args(Missed))}")
+    clock = Clock(cron, timezone)
+    model = load_config(config).model
+    uri = tracking_uri or default_tracking_uri()
+    options = [
+        *(["--if-new"] if if_new else []),
+        *(["--address", address] if address else []),
+    ]
+    if export is not None:
+        settings = Settings(image) if image else Settings()
+        console.echo(manifest(export, config, model, clock, options, settings).rstrip())
+        return
+
+    def run(slot: str) -> bool:
+        console.ERRORS.print(f"slot {slot}", markup=False)
+        command = [
+            sys.executable,
+            "-m",
+            "intertitle.jobs",
+            "retrain",
+            str(config),
+            "--slot",
+            slot,
+            *options,
+        ]
+        # Passed in the environment, because the URL of a database may contain a password.
+        with subprocess.Popen(command, env=os.environ | {"MLFLOW_TRACKING_URI": uri}) as process:
+            try:
+                return process.wait() == 0
+            finally:
+                if process.poll() is None:
+                    # After SIGTERM the retraining saves a checkpoint.
+                    process.terminate()
+                    process.wait()
+
+    def log_next(upcoming: datetime) -> None:
+        console.ERRORS.print(f"{model}: the next slot is {upcoming:%Y-%m-%d %H:%M %Z}")
+
+    def finished() -> datetime | None:
+        times = map(time_of, finished_slots(model, uri))
+        return max((time for time in times if time), default=None)
+
+    serve(clock, cast(Missed, missed), finished=finished, run=run, on_wait=log_next)

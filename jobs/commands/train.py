@@ -1,0 +1,225 @@
+"""`intertitle train`: train a recipe on a corpus, as an MLflow run that contains the model."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from upath import UPath
+
+from intertitle.jobs import console
+from intertitle.jobs.cluster.job_resume import earlier_run, recording_run
+from intertitle.jobs.cluster.session import cluster
+from intertitle.jobs.options import Address, Json, TrackingUri
+from intertitle.jobs.progress import TrainingProgress, training_progress
+from intertitle.pipeline.errors import Stopped, UserError
+from intertitle.pipeline.storage.paths import as_path
+
+if TYPE_CHECKING:
+    from intertitle.training.config.recipe import Recipe
+    from intertitle.training.experiment import TrainingResult
+
+
+def train_recipe(
+    recipe: Annotated[
+        str | None, typer.Argument(help="Name of a recipe, or path of a .toml file.")
+    ] = None,
+    corpus: Annotated[
+        UPath | None,
+        typer.Option(parser=as_path, metavar="PATH", help="Corpus with the splits train and val."),
+    ] = None,
+    features: Annotated[
+        UPath | None,
+        typer.Option(parser=as_path, metavar="PATH", help="Feature store of the corpus."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of workers that train in parallel; default: 1."),
+    ] = None,
+    set: Annotated[
+        list[str] | None,
+        typer.Option(help="Change of the recipe, section.field=value; may be repeated."),
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Resume a run that was stopped.")
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Repeat a run with the recipe and the data it logged."),
+    ] = None,
+    init_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN", help="Initialize the model with the weights of this run, where they fit."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run; default: recipe and time.")
+    ] = None,
+    checkpoints: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for checkpoints that all workers can access; default: checkpoints."
+        ),
+    ] = None,
+    tracking_uri: TrackingUri = None,
+    address: Address = None,
+    json: Json = False,
+) -> None:
+    """Train a recipe on one or more workers, as one MLflow run.
+
+    On SIGTERM a checkpoint is saved and the exit code is 75; a second SIGTERM exits at once.
+    """
+    from intertitle.training.experiment import resume as resume_run
+    from intertitle.training.experiment import train
+    from intertitle.training.tracking.run import default_tracking_uri
+
+    uri = tracking_uri or default_tracking_uri()
+    checkpoint_folder = checkpoints or Path("checkpoints")
+    settings = set or []
+    if resume is not None:
+        if recipe or corpus or features or like or init_from or name or checkpoints:
+            raise UserError("--resume: a run goes on with the recipe and the data it began with")
+        changes = _changes(settings)
+    else:
+        # In a submitted job, an earlier attempt may have started the same run: resume it.
+        resume, changes = earlier_run(checkpoint_folder), {}
+    if resume is not None:
+        with cluster(address), stoppable() as watch:
+            result = resume_run(
+                resume,
+                tracking_uri=uri,
+                changes=changes,
+                workers=workers,
+                on_start=watch.on_start,
+                on_report=watch.on_report,
+            )
+    else:
+        if like is None:
+            request = _from_options(recipe, settings, corpus, features, init_from)
+        elif recipe or corpus or features or init_from:
+            raise UserError("--like: a run is repeated with the recipe and the data it had")
+        else:
+            request = _from_run(like, settings, uri)
+        with cluster(address), stoppable() as watch:
+            result = train(
+                request.recipe,
+                request.corpus,
+                request.features,
+                workers=workers or request.workers,
+                tracking_uri=uri,
+                checkpoints=checkpoint_folder,
+                name=name,
+                init_from=request.init_from,
+                on_start=recording_run(checkpoint_folder, watch.on_start),
+                on_transfer=watch.on_transfer,
+                on_report=watch.on_report,
+            )
+    show_result(result)
+    if json:
+        console.result(as_json(result))
+
+
+@dataclass(frozen=True, slots=True)
+class _TrainingRequest:
+    recipe: Recipe
+    corpus: UPath
+    features: UPath | None
+    init_from: str | None
+    workers: int = 1
+
+
+def _from_options(
+    recipe: str | None,
+    settings: list[str],
+    corpus: UPath | None,
+    features: UPath | None,
+    init_from: str | None,
+) -> _TrainingRequest:
+    from intertitle.training.config.recipe import load_recipe
+
+    if recipe is None or corpus is None:
+        raise UserError("train: needs a RECIPE and --corpus, or --resume RUN, or --like RUN")
+    return _TrainingRequest(load_recipe(recipe, settings), corpus, features, init_from)
+
+
+def _from_run(run: str, settings: list[str], tracking_uri: str) -> _TrainingRequest:
+    """Read the training request of a run, after checking that its data has not changed."""
+    from intertitle.training.config.recipe import change_recipe
+    from intertitle.training.data.pinning import check_unchanged
+    from intertitle.training.experiment import read_job
+    from intertitle.training.tracking.run import resolve_run
+
+    original = read_job(resolve_run(run, tracking_uri))
+    check_unchanged(original.data)
+    return _TrainingRequest(
+        change_recipe(original.recipe, settings, "--set"),
+        as_path(original.data.corpus),
+        as_path(original.data.features.path) if original.data.features else None,
+        original.init_from,
+        original.workers,
+    )
+
+
+def _changes(settings: list[str]) -> dict[str, int | None]:
+    """Parse the settings that may change when a run is resumed: how long it trains."""
+    changes: dict[str, int | None] = {}
+    for setting in settings:
+        field, _, value = setting.partition("=")
+        if field not in ("training.epochs", "training.max_steps"):
+            raise UserError(
+                f"--set {setting!r}: with --resume, allowed: training.epochs, training.max_steps"
+            )
+        if value != "none" and not value.isdecimal():
+            raise UserError(f"--set {setting!r}: expected a whole number, or none")
+        changes[field.partition(".")[2]] = None if value == "none" else int(value)
+    return changes
+
+
+@contextmanager
+def stoppable() -> Iterator[TrainingProgress]:
+    """Show the progress of a training; if it is stopped, add how to resume it to the error."""
+    from intertitle.training.tracking.run import default_tracking_uri
+    from intertitle.training.tracking.store.client import redact
+
+    with training_progress() as watch:
+        try:
+            yield watch
+        except Stopped as stopped:
+            if watch.run and stopped.resumable:
+                command = f"intertitle train --resume {shlex.quote(watch.run.name)}"
+                if watch.run.tracking_uri != default_tracking_uri():
+                    command += f" --tracking-uri {shlex.quote(redact(watch.run.tracking_uri))}"
+                stopped.add_note(f"to go on: {command}")
+            raise
+
+
+def as_json(result: TrainingResult) -> dict[str, Any]:
+    """Return the result of a training as the JSON object that `--json` prints."""
+    return {
+        "run_id": result.run.run_id,
+        "name": result.run.name,
+        "metrics": result.evaluation.scores.values,
+        "not_measured": result.evaluation.scores.not_measured,
+        "warnings": list(result.evaluation.scores.warnings),
+    }
+
+
+def show_result(result: TrainingResult) -> None:
+    """Print the scores of a training, and the command that shows its run in MLflow."""
+    from intertitle.training.tracking.run import open_command
+
+    console.scores(
+        f"{result.run.name}: best epoch {result.best_epoch} of {result.num_epochs}, "
+        f"measured on {result.evaluation.num_examples:,}",
+        result.evaluation.scores.values,
+    )
+    console.caveats(result.evaluation.scores.not_measured, result.evaluation.scores.warnings)
+    if result.evaluation.num_left_out:
+        console.echo(f"{result.evaluation.num_left_out} examples left out: quarantined items")
+    console.echo(f"\nto look at the run: {open_command(result.run.tracking_uri)}")

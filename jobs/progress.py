@@ -1,0 +1,143 @@
+"""Progress of imports, feature computation and training: progress bars, one line per epoch."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from upath import UPath
+
+from intertitle.jobs import console
+from intertitle.pipeline.corpus import Corpus
+from intertitle.pipeline.importers.dispatch import import_dataset
+from intertitle.pipeline.importers.report import ImportReport
+from intertitle.pipeline.storage.paths import AnyPath
+
+if TYPE_CHECKING:
+    from intertitle.pipeline.precompute.options import PrecomputeOptions, PrecomputeReport
+# Time window over which the displayed rate is averaged.
+RATE_OVER_S = 20.0
+
+if TYPE_CHECKING:
+    from intertitle.training.inference.warm_start import Transfer
+    from intertitle.training.tracking.run import RunRef
+    from intertitle.training.trainer.events import (
+        CheckpointFallback,
+        EpochReport,
+        NotKept,
+        Report,
+        SkippedStep,
+        Warned,
+        WorkerHung,
+    )
+
+
+class TrainingProgress:
+    """Show the reports of a training.
+
+    Attributes:
+        run: run of the training; None before it starts.
+    """
+
+    def __init__(self, bar: console.Bar) -> None:
+        self._bar = bar
+        self.run: RunRef | None = None
+
+    def on_start(self, run: RunRef) -> None:
+        """Print the name and the id of the run."""
+        self.run = run
+        console.ERRORS.print(f"run {run.name} ({run.run_id})", markup=False)
+
+    def on_transfer(self, transfer: Transfer) -> None:
+        """Print which weights the model is initialized with."""
+        for line in transfer.describe():
+            console.ERRORS.print(line, markup=False, soft_wrap=True)
+
+    def on_report(self, report: Report) -> None:
+        """Update the bar, or print the results of an epoch or a warning."""
+        from intertitle.training.trainer.events import EpochReport, StepReport
+
+        if isinstance(report, StepReport):
+            note = f"{report.nats_per_token:.3f} nats, {report.tokens_per_s:.0f} tokens/s"
+            self._bar.update(report.fraction_done, 1.0, f"epoch {report.epoch}, {note}")
+        elif isinstance(report, EpochReport):
+            console.ERRORS.print(_describe(report), markup=False, soft_wrap=True)
+        else:
+            console.warn(_warning(report))
+
+
+@contextmanager
+def training_progress() -> Iterator[TrainingProgress]:
+    """Show the progress of a training while a block runs."""
+    with console.bar("training", counts=False) as bar:
+        yield TrainingProgress(bar)
+
+
+def _describe(report: EpochReport) -> str:
+    scores = [
+        f"{name.removeprefix('val/')} {value:.4g}"
+        for name, value in report.figures.items()
+        if name.startswith("val/")
+    ]
+    nats = report.figures.get("train/nats_per_token")
+    loss = "no step" if nats is None else f"{nats:.3f} nats a token"
+    return (
+        f"epoch {report.epoch}: {loss} in training; validation: "
+        f"{', '.join(scores)}{' (best so far)' if report.is_best else ''}"
+    )
+
+
+def _warning(report: CheckpointFallback | SkippedStep | NotKept | WorkerHung | Warned) -> str:
+    from intertitle.training.trainer.events import CheckpointFallback, NotKept, SkippedStep, Warned
+
+    if isinstance(report, Warned):
+        return report.text
+    if isinstance(report, CheckpointFallback):
+        return f"{'; '.join(report.damages)}; going on from {report.used}"
+    if isinstance(report, SkippedStep):
+        return f"step {report.step}: its loss or gradient is not finite; skipped"
+    if isinstance(report, NotKept):
+        return f"step {report.step}: no checkpoint: {report.reason}; going on, make room"
+    return (
+        f"worker {report.rank} made no progress in step {report.step} for {report.seconds:.0f} s "
+        "(training.step_timeout_s); going on from the last checkpoint"
+    )
+
+
+def run_precompute(corpus: Corpus, store: UPath, options: PrecomputeOptions) -> PrecomputeReport:
+    """Compute features with a progress bar; needs a running Ray."""
+    from intertitle.pipeline.precompute.options import PrecomputeProgress
+    from intertitle.pipeline.precompute.run import precompute
+
+    past: deque[tuple[float, int]] = deque()
+    with console.bar("features") as bar:
+
+        def show(progress: PrecomputeProgress) -> None:
+            now = time.perf_counter()
+            past.append((now, progress.done))
+            while past[0][0] < now - RATE_OVER_S:
+                past.popleft()
+            start, start_done = past[0]
+            rate = (progress.done - start_done) / (now - start) if now > start else 0.0
+            failed = f", {progress.failed} failed" if progress.failed else ""
+            bar.update(progress.done, progress.total, f"{rate:.0f} items/s{failed}")
+
+        return precompute(corpus, store, options, show)
+
+
+def run_import(format: str, source: list[UPath], out: AnyPath, **options: Any) -> ImportReport:
+    """Import a dataset; while clips are drawn, show a progress bar.
+
+    Args:
+        format: name of the format.
+        source: files or folders of the dataset.
+        out: folder or URL of the corpus.
+        options: further arguments of `import_dataset`.
+    """
+    if format != "rendered":
+        return import_dataset(format, source, out, **options)
+    with console.bar("drawing clips") as bar:
+        return import_dataset(format, source, out, on_progress=bar.update, **options)

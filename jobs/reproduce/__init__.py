@@ -1,0 +1,1 @@
+"""Reproduce tables of results: import data, compute features, train runs and evaluate them."""

@@ -1,0 +1,70 @@
+"""The PyTorch network that all backbones share, and serialisation of its weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+
+class FrameNetwork(nn.Module):
+    """Network that computes features of frames.
+
+    It takes uint8 [N, H, W, 3] and returns float32 [N, D], or [N, cells, D] for a grid.
+
+    Args:
+        body: network from images [N, 3, H, W] to the last grid [N, D, H', W'], or to the output of
+            a layer [N, D].
+        mean: mean of each channel (RGB), which is subtracted, in pixel values.
+        std: standard deviation of each channel (RGB), which it is then divided by, in pixel values.
+        features: "pooled" or "grid".
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, body: nn.Module, mean: Sequence[float], std: Sequence[float], features: str
+    ) -> None:
+        super().__init__()
+        self.body = body
+        self._features = features
+        # Not persistent, because they are not weights: they are constants in the code or in the
+        # network's published settings.
+        self.register_buffer("mean", torch.tensor(mean).reshape(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).reshape(3, 1, 1), persistent=False)
+        self.eval()
+
+    def forward(self, frames: Tensor) -> Tensor:
+        images = (frames.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        # In half precision, the mean below would be rounded at every addition.
+        output: Tensor = self.body(images).float()
+        if output.ndim == 2:
+            return output
+        if self._features == "pooled":
+            return output.mean((2, 3))
+        return output.flatten(2).transpose(1, 2)
+
+
+def weights_to_bytes(network: nn.Module) -> bytes:
+    """Serialise a network's weights in the safetensors format, which can't contain code."""
+    # Cloned, because safetensors can't write tensors that share memory.
+    state = {name: value.contiguous().clone() for name, value in network.state_dict().items()}
+    return bytes(safetensors.torch.save(state))
+
+
+def load_weights(network: nn.Module, weights: bytes) -> None:
+    """Load weights that `weights_to_bytes` serialised into a network of the same architecture."""
+    network.load_state_dict(safetensors.torch.load(weights))
+
+
+def weights_sha256(network: nn.Module) -> str:
+    """Return a hash of a network's weights: names, dtypes, shapes and bytes, sorted by name."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

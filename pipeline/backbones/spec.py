@@ -1,0 +1,61 @@
+"""Types and constants that all backbones share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Frames per call: enough to use all cores. The features do not depend on it.
+BATCH = 32
+
+FEATURES = ("pooled", "grid")
+
+Precision = Literal["float32", "float16", "bfloat16"]
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneSpec:
+    """Specification of a backbone: everything that determines its features.
+
+    Attributes:
+        name: name as on the command line, but with a file's name instead of its path.
+        features: "pooled" or "grid".
+        size: height and width of the input, in pixels.
+        shape: shape of one frame's features: (D,) if pooled, (cells, D) for a grid, row by row.
+        weights_sha256: SHA-256 of the file that contains the weights, or of the weights themselves.
+        preprocessing: description of how uint8 pixels become the input, and the output features.
+    """
+
+    name: str
+    features: str
+    size: int
+    shape: tuple[int, ...]
+    weights_sha256: str
+    preprocessing: str
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedModel:
+    """A backbone that is prepared to be sent to the workers.
+
+    Attributes:
+        precision: data type that it computes in.
+        data: bytes of an ONNX file for float32, otherwise of the weights in the safetensors format.
+    """
+
+    precision: Precision
+    data: bytes
+
+
+class Backbone(Protocol):
+    """Function from frames, uint8 [N, H, W, 3], to features, float32 [N, *shape]; N may be 0."""
+
+    def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]: ...
+
+
+def describe_output(features: str) -> str:
+    """Describe how the last grid becomes features, for the fingerprint of a store."""
+    return "mean over the last grid" if features == "pooled" else "the last grid, row by row"

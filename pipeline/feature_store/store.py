@@ -1,0 +1,164 @@
+"""Random access by key to the features of one snapshot."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.feature_store.shards import (
+    Format,
+    ItemFeatures,
+    ShardReader,
+    file_sha256,
+    open_shard,
+)
+from intertitle.pipeline.feature_store.snapshot import (
+    ItemRecord,
+    current_id,
+    read_snapshot,
+    records_of,
+)
+from intertitle.pipeline.storage.paths import AnyPath, as_path, cached, is_local
+
+
+class KeyIndex:
+    """Index that finds the row of a key.
+
+    It takes 16 bytes per key, where a dictionary of strings would take about 200.
+
+    Args:
+        keys: unique keys in the order of the rows.
+    """
+
+    def __init__(self, keys: pa.ChunkedArray) -> None:
+        self._keys = keys.combine_chunks()
+        hashes = np.empty(len(keys), np.int64)
+        for at in range(0, len(keys), 10_000):
+            part = self._keys.slice(at, 10_000).to_pylist()
+            hashes[at : at + len(part)] = [hash(key) for key in part]
+        self._rows = np.argsort(hashes, kind="stable")
+        self._hashes = hashes[self._rows]
+
+    def find(self, key: str) -> int | None:
+        """Return the row of a key, or None."""
+        key_hash = hash(key)
+        at = int(self._hashes.searchsorted(key_hash))
+        while at < len(self._hashes) and self._hashes[at] == key_hash:
+            row = int(self._rows[at])
+            if self._keys[row].as_py() == key:
+                return row
+            at += 1
+        return None
+
+
+class FeatureStore:
+    """Reader that returns the features of one snapshot by key.
+
+    Args:
+        path: path or URL of the store.
+        snapshot_id: id of the snapshot; None for the current one.
+
+    Raises:
+        UserError: there is no store at the path, or it has no snapshot.
+    """
+
+    def __init__(self, path: AnyPath | str, snapshot_id: str | None = None) -> None:
+        self.path = as_path(path)
+        chosen_id = snapshot_id or current_id(self.path)
+        if chosen_id is None:
+            raise UserError(
+                f"{self.path}: not a feature store, or one that was never finished "
+                "(`intertitle precompute` makes one)"
+            )
+        self.snapshot_id = chosen_id
+        self.snapshot = snapshot = read_snapshot(self.path, chosen_id)
+        self._index = KeyIndex(snapshot.table["key"])
+        shards = snapshot.table["shard"].combine_chunks().dictionary_encode()
+        self._shard_names: list[str] = shards.dictionary.to_pylist()
+        self._shard_of = _integers(shards.indices)
+        self._row_of = _integers(snapshot.table["row"])
+        self._num_frames = _integers(snapshot.table["num_frames"])
+        self._open: dict[int, ShardReader] = {}
+
+    def __contains__(self, key: str) -> bool:
+        """Return whether the store has features of an item."""
+        row = self._index.find(key)
+        return row is not None and bool(self._shard_of[row] >= 0)
+
+    def record(self, key: str) -> ItemRecord | None:
+        """Return the outcome of an item, or None if the snapshot does not contain it."""
+        row = self._index.find(key)
+        if row is None:
+            return None
+        return next(records_of(self.snapshot.table.slice(row, 1)))
+
+    def num_frames(self, key: str) -> int:
+        """Return the number of frames T of an item.
+
+        Raises:
+            KeyError: the store has no features of the item.
+        """
+        return int(self._num_frames[self._stored(key)])
+
+    def features(self, key: str) -> NDArray[np.float32]:
+        """Return the features of an item, float32, as a read-only view of the mapped shard.
+
+        Returns:
+            Features, [T, D] or [T, cells, D].
+
+        Raises:
+            KeyError: the store has no features of the item.
+            UserError: the item's shard is damaged.
+        """
+        return self.read(key).values
+
+    def read(self, key: str) -> ItemFeatures:
+        """Return the features of an item with the times of its frames; raises like `features`."""
+        item = self._stored(key)
+        shard, row = int(self._shard_of[item]), int(self._row_of[item])
+        reader = self._open.get(shard)
+        if reader is None:
+            reader = self._open[shard] = self._verified(self._shard_names[shard])
+        features = reader.row(row)
+        if features.key != key:
+            raise UserError(
+                f"{self.path}: {self._shard_names[shard]} row {row} holds {features.key!r}, "
+                f"expected {key!r}"
+            )
+        return features
+
+    def _stored(self, key: str) -> int:
+        row = self._index.find(key)
+        if row is None or self._shard_of[row] < 0:
+            raise KeyError(key)
+        return row
+
+    def _verified(self, name: str) -> ShardReader:
+        shard = self.snapshot.shards[name]
+        path = self.path / "shards" / name
+        try:
+            file = cached(path, shard.sha256)
+            is_intact = file_sha256(file) == shard.sha256
+            if not is_intact and not is_local(path):
+                # Perhaps only the cached copy is damaged.
+                file.unlink()
+                file = cached(path, shard.sha256)
+                is_intact = file_sha256(file) == shard.sha256
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: the snapshot names this shard, but it is missing") from error
+        if not is_intact:
+            raise UserError(
+                f"{path}: checksum differs from the snapshot's: the shard is damaged; "
+                "delete it and run `intertitle precompute` again"
+            )
+        return open_shard(file, cast(Format, self.snapshot.fingerprint.format))
+
+
+def _integers(column: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
+    """Convert a column to integers; nulls become -1."""
+    return np.asarray(pc.fill_null(column, -1)).astype(np.int64)

@@ -1,0 +1,104 @@
+"""Which frames are looked at: by time, so that a variable frame rate is sampled right."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from intertitle.pipeline.decoding.sampling import (
+    Every,
+    Rate,
+    Sampling,
+    Uniform,
+    parse_sampling,
+    select_frames,
+)
+from intertitle.pipeline.errors import UserError
+
+rules = st.one_of(st.builds(Uniform, st.integers(1, 40)), st.builds(Rate, st.floats(0.01, 50)))
+gaps = st.lists(st.floats(0.001, 2), min_size=1, max_size=60)
+
+
+@given(gaps, st.floats(0, 5), rules, st.data())
+def test_frames_are_those_shown_in_the_middle_of_equal_spans_of_time(
+    gaps: list[float], first: float, rule: Sampling, data: st.DataObject
+) -> None:
+    edges = first + np.cumsum([0.0, *gaps])
+    limits = data.draw(
+        st.just((None, None))
+        | st.tuples(st.floats(edges[0], edges[-1]), st.floats(edges[0], edges[-1])).map(sorted)
+    )
+    if limits[0] is not None:
+        assume(limits[1] - limits[0] > 1e-6)
+    begin, end = limits if limits[0] is not None else (edges[0], edges[-1])
+    chosen = select_frames(edges[:-1], float(edges[-1]), rule, tuple(limits))
+
+    if isinstance(rule, Uniform):
+        count, span = rule.num_frames, (end - begin) / rule.num_frames
+    else:
+        count, span = max(1, round((end - begin) * rule.fps)), min(1 / rule.fps, end - begin)
+    assert len(chosen) == count
+    assert chosen.min() >= 0 and chosen.max() < len(gaps)
+    assert (np.diff(chosen) >= 0).all()
+    middles = begin + (np.arange(count) + 0.5) * span
+    assert middles[-1] <= end + 1e-9
+    assert (edges[chosen] <= middles + 1e-9).all()
+    assert (middles <= edges[chosen + 1] + 1e-9).all()
+
+
+def test_a_burst_of_frames_is_not_preferred() -> None:
+    burst_then_slow = np.concatenate([np.arange(10) / 10, np.arange(1, 10)])
+    chosen = select_frames(burst_then_slow, 10.0, Uniform(10))
+    assert chosen.tolist() == [5, *range(10, 19)]
+
+
+def test_fewer_frames_than_asked_for_are_repeated() -> None:
+    assert select_frames(np.array([0.0, 1.0]), 2.0, Uniform(6)).tolist() == [0, 0, 0, 1, 1, 1]
+    assert select_frames(np.array([0.0]), 0.0, Uniform(3)).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("segment", [(2.0, None), (3.0, 4.0), (None, -1.0), (1.0, 1.0)])
+def test_a_segment_outside_the_video_is_refused(segment: tuple[float | None, float | None]) -> None:
+    with pytest.raises(ValueError, match="lies outside"):
+        select_frames(np.array([0.0, 1.0]), 2.0, Uniform(2), segment)
+
+
+@given(st.builds(Uniform, st.integers(1)) | st.builds(Rate, st.floats(1e-300, 1e300)))
+def test_a_rule_is_its_text(rule: Sampling) -> None:
+    assert parse_sampling(str(rule)) == rule
+
+
+def test_rules_read_well() -> None:
+    assert [str(r) for r in (Uniform(8), Rate(2), Rate(2.5))] == ["uniform:8", "fps:2", "fps:2.5"]
+
+
+@pytest.mark.parametrize("text", ["", "uniform", "uniform:2.5", "fps:fast", "every:x", "every:1.5"])
+def test_text_that_is_no_rule_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"allowed: uniform:.* or fps:.* or every:"):
+        parse_sampling(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["uniform:0", "uniform:-1", "fps:0", "fps:inf", "fps:nan", "every:0"]
+)
+def test_rules_without_frames_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"allowed: (1 or )?more"):
+        parse_sampling(text)
+
+
+def test_every_third_frame_whatever_its_time() -> None:
+    starts_s = np.array([0.0, 0.1, 0.2, 5.0, 6.0, 6.1, 9.0])
+    assert select_frames(starts_s, 10.0, Every(3)).tolist() == [0, 3, 6]
+    assert select_frames(starts_s, 10.0, Every(1)).tolist() == list(range(7))
+    assert select_frames(starts_s, 10.0, Every(2), (0.15, 6.1)).tolist() == [1, 3]
+    assert select_frames(starts_s, 10.0, Every(2), (7.0, 8.0)).tolist() == [5]
+    assert select_frames(starts_s, 10.0, Every(99)).tolist() == [0]
+    assert parse_sampling("every:5") == Every(5) and str(Every(5)) == "every:5"
+
+
+def test_too_many_frames_are_refused() -> None:
+    for rule in (Uniform(2_000_000), Rate(1e300)):
+        with pytest.raises(OverflowError, match="allowed: 1000000"):
+            select_frames(np.array([0.0]), 1.0, rule)

@@ -1,0 +1,347 @@
+"""What a store lacks: kept records, shards to be made, and shards that were accepted before."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from upath import UPath
+
+import intertitle.pipeline.precompute.plan
+from intertitle.pipeline.backbones import backbone_spec
+from intertitle.pipeline.corpus import Corpus, Item, write_corpus
+from intertitle.pipeline.decoding.decode import DecodeError
+from intertitle.pipeline.decoding.item_file import ItemFile, hash_item_file
+from intertitle.pipeline.decoding.limits import Limits
+from intertitle.pipeline.decoding.sampling import Rate, Uniform
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.feature_store.fingerprint import make_fingerprint
+from intertitle.pipeline.feature_store.snapshot import (
+    Snapshot,
+    load_snapshot,
+    table_of,
+    write_snapshot,
+)
+from intertitle.pipeline.precompute.plan import (
+    Plan,
+    accept,
+    accepted_before,
+    make_plan,
+    merge,
+    present_shards,
+)
+from intertitle.pipeline.precompute.versions import made_by
+from intertitle.pipeline.precompute.work import (
+    DecodedItem,
+    Rejection,
+    decode_chunk,
+    rejected,
+    write_features,
+)
+from intertitle.pipeline.storage.paths import as_path
+
+SPEC = backbone_spec("efficientnet_lite0")
+MAKE = make_fingerprint(SPEC, Uniform(1), "arrow", "float32")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> UPath:
+    (tmp_path / "store" / "shards").mkdir(parents=True)
+    return as_path(tmp_path / "store")
+
+
+def make_corpus(folder: Path, keys: str) -> Corpus:
+    """Items named after letters; upper-case ones have no file."""
+    for key in filter(str.islower, keys):
+        (folder / f"{key}.png").write_text(f"content of {key}")
+    return write_corpus(folder, [Item(key, f"{key}.png", "image") for key in keys], [])
+
+
+def finish(plan: Plan, store: UPath, before: Snapshot | None = None) -> Snapshot:
+    """Do a plan's work with invented features: items without a file are rejected."""
+    made = [
+        (shard.rows, accept(shard, store, MAKE, *attempt(shard.sources, store)))
+        for shard in plan.shards()
+    ]
+    return merge(plan, before, made)
+
+
+def attempt(sources: Sequence[ItemFile], store: UPath):
+    gone = Rejection("decode", "missing", "gone")
+    ended = [
+        DecodedItem(source, state, np.zeros(1))
+        if (state := hash_item_file(source))
+        else rejected(source, gone)
+        for source in sources
+    ]
+    values = np.ones((sum(len(item.times_s) for item in ended), *SPEC.shape), np.float32)
+    return write_features(str(store / "shards" / "shard"), "arrow", SPEC.shape, ended, values)
+
+
+def keys(plan: Plan) -> set[str]:
+    """Of the records that are kept."""
+    return set(plan.valid_records["key"].to_pylist())
+
+
+def planned(plan: Plan) -> list[str]:
+    return ["".join(source.item.key for source in shard.sources) for shard in plan.shards()]
+
+
+def test_a_new_store_lacks_everything_in_the_corpus_order(tmp_path: Path, store: UPath) -> None:
+    plan = make_plan(make_corpus(tmp_path, "bacD"), store, None, MAKE, 3, Limits())
+    assert planned(plan) == ["bac", "D"] and not keys(plan)
+    assert [shard.number for shard in plan.shards()] == [0, 1]
+
+
+def test_a_finished_shard_is_named_after_its_content(tmp_path: Path, store: UPath) -> None:
+    plan = make_plan(make_corpus(tmp_path, "aBc"), store, None, MAKE, 3, Limits())
+    snapshot = finish(plan, store)
+    ((name, shard),) = snapshot.shards.items()
+    assert name == f"shard-00000-{shard.sha256[:12]}.arrow"
+    assert [file.name for file in (store / "shards").iterdir()] == [name]
+    assert [(r.key, r.shard, r.row) for r in snapshot.records()] == [
+        ("a", name, 0),
+        ("B", None, None),
+        ("c", name, 1),
+    ]
+
+
+def test_a_shard_whose_items_were_all_rejected_leaves_no_file(tmp_path: Path, store: UPath) -> None:
+    snapshot = finish(make_plan(make_corpus(tmp_path, "AB"), store, None, MAKE, 3, Limits()), store)
+    assert not snapshot.shards and not list((store / "shards").iterdir())
+    assert snapshot.counts() == {"stored": 0, "degraded": 0, "quarantined": 2, "file_missing": 0}
+
+
+def test_only_what_is_new_or_changed_is_planned_in_shards_of_new_numbers(
+    tmp_path: Path, store: UPath
+) -> None:
+    before = finish(
+        make_plan(make_corpus(tmp_path, "abcdE"), store, None, MAKE, 3, Limits()), store
+    )
+    again = make_plan(make_corpus(tmp_path, "abcdE"), store, before, MAKE, 3, Limits())
+    assert not planned(again) and keys(again) == set("abcdE")
+    assert merge(again, before, []).id() == before.id()
+
+    (tmp_path / "c.png").write_text("content of C")  # same size
+    os.utime(tmp_path / "d.png", ns=(1, 1))  # same content
+    write_corpus(
+        tmp_path,
+        [
+            *(Item(key, f"{key}.png", "image") for key in "fcdE"),
+            Item("a", "a.png", "image", 1.0, 2.0),
+            Item("b", "f.png", "image"),
+        ],
+        [],
+    )
+    (tmp_path / "f.png").write_text("new")
+    plan = make_plan(Corpus(tmp_path), store, before, MAKE, 3, Limits())
+    assert planned(plan) == ["fca", "b"] and keys(plan) == set("dE")
+    assert [shard.number for shard in plan.shards()] == [2, 3]
+
+
+def test_features_follow_a_file_that_moves_but_not_one_that_is_seen_otherwise(
+    tmp_path: Path, store: UPath
+) -> None:
+    before = finish(make_plan(make_corpus(tmp_path, "ab"), store, None, MAKE, 3, Limits()), store)
+    (tmp_path / "a.png").rename(tmp_path / "moved.png")
+    write_corpus(tmp_path, [Item("a", "moved.png", "image"), Item("b", "b.png", "video")], [])
+    plan = make_plan(Corpus(tmp_path), store, before, MAKE, 3, Limits())
+    assert planned(plan) == ["b"]
+    (kept,) = plan.valid_records.to_pylist()
+    assert kept["source"] == "moved.png" and kept["shard"] == next(before.records()).shard
+
+
+@pytest.mark.parametrize(
+    ("error", "retry_failed"), [("unavailable", False), ("killed", False), ("crashed", True)]
+)
+def test_a_failure_that_was_not_the_items_is_tried_again_and_any_other_if_asked(
+    error: str, retry_failed: bool, tmp_path: Path, store: UPath
+) -> None:
+    corpus = make_corpus(tmp_path, "ab")
+    (shard,) = make_plan(corpus, store, None, MAKE, 3, Limits()).shards()
+    fault = Rejection("decode", error, "died")
+    died = [rejected(source, fault, hash_item_file(source)) for source in shard.sources]
+    none = np.zeros((0, *SPEC.shape), np.float32)
+    ended = write_features(str(store / "shards" / "s"), "arrow", SPEC.shape, died, none)
+    before = accept(shard, store, MAKE, *ended)
+    again = make_plan(corpus, store, before, MAKE, 3, Limits(), retry_failed)
+    assert planned(again) == ["ab"]
+    assert keys(make_plan(corpus, store, before, MAKE, 3, Limits())) == (
+        set("ab") if retry_failed else set()
+    )
+
+
+def test_an_item_whose_file_appears_is_tried_again_and_one_whose_file_goes_too(
+    tmp_path: Path, store: UPath
+) -> None:
+    before = finish(make_plan(make_corpus(tmp_path, "aBc"), store, None, MAKE, 3, Limits()), store)
+    (tmp_path / "B.png").write_text("there at last")
+    (tmp_path / "c.png").unlink()
+    plan = make_plan(Corpus(tmp_path), store, before, MAKE, 3, Limits())
+    assert planned(plan) == ["B"]
+    after = finish(plan, store, before)
+    assert [record.is_stored for record in after.records()] == [True, True, True]
+    # The features of the last stay, and it is marked, until its file is back.
+    assert [record.file_missing for record in after.records()] == [False, False, True]
+    assert after.counts()["file_missing"] == 1
+    assert load_snapshot(written(after, store)) == after
+    (tmp_path / "c.png").write_text("content of c")
+    back = make_plan(Corpus(tmp_path), store, after, MAKE, 3, Limits())
+    assert planned(back) == []
+    assert merge(back, after, []).counts()["file_missing"] == 0
+
+
+def test_a_place_that_vanished_ends_the_call(tmp_path: Path, store: UPath) -> None:
+    corpus = make_corpus(tmp_path, "abc")
+    before = finish(make_plan(corpus, store, None, MAKE, 3, Limits()), store)
+    for name in "ab":
+        (tmp_path / f"{name}.png").rename(tmp_path / f"other {name}.png")
+    with pytest.raises(UserError, match=r"files of 2 of 3 stored items can't be found.* a\.png"):
+        make_plan(corpus, store, before, MAKE, 3, Limits())
+    # One of three may go by itself.
+    (tmp_path / "other a.png").rename(tmp_path / "a.png")
+    plan = make_plan(corpus, store, before, MAKE, 3, Limits())
+    assert planned(plan) == [] and keys(plan) == set("abc")
+
+
+@pytest.mark.parametrize("where", ["file_stat", "hash_item_file"])
+def test_features_stay_while_a_file_cannot_be_looked_at(
+    where: str, tmp_path: Path, store: UPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = make_corpus(tmp_path, "abc")
+    before = finish(make_plan(corpus, store, None, MAKE, 3, Limits()), store)
+    # Touched, so that it would be hashed again.
+    os.utime(tmp_path / "b.png", ns=(1, 1))
+    real = getattr(intertitle.pipeline.precompute.plan, where)
+
+    def fail(source: ItemFile) -> object:
+        if source.item.key == "b":
+            raise DecodeError("unavailable", "Stale file handle")
+        return real(source)
+
+    monkeypatch.setattr(intertitle.pipeline.precompute.plan, where, fail)
+    plan = make_plan(corpus, store, before, MAKE, 3, Limits())
+    assert planned(plan) == []
+    assert plan.valid_records["file_missing"].to_pylist() == [False, True, False]
+
+
+def test_an_error_that_nobody_foresaw_is_tried_again_by_other_code_alone(
+    tmp_path: Path, store: UPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = make_corpus(tmp_path, "ab")
+    (shard,) = make_plan(corpus, store, None, MAKE, 3, Limits()).shards()
+    defect = Rejection("decode", "internal", "KeyError", "Traceback\nKeyError: 1")
+    died = [rejected(source, defect, hash_item_file(source)) for source in shard.sources]
+    none = np.zeros((0, *SPEC.shape), np.float32)
+    ended = write_features(str(store / "shards" / "s"), "arrow", SPEC.shape, died, none)
+    before = accept(shard, store, MAKE, *ended)
+    assert [record.traceback for record in before.records()] == [defect.traceback] * 2
+    assert planned(make_plan(corpus, store, before, MAKE, 3, Limits())) == []
+    assert planned(make_plan(corpus, store, before, MAKE, 3, Limits(), True)) == ["ab"]
+    assert accepted_before(shard, store, present_shards(store)) is not None
+    monkeypatch.setattr(intertitle.pipeline.precompute.plan, "made_by", lambda: {"code": "mended"})
+    assert planned(make_plan(corpus, store, before, MAKE, 3, Limits())) == ["ab"]
+    assert accepted_before(shard, store, present_shards(store)) is None
+
+
+def test_a_snapshot_says_which_versions_made_it_and_equal_features_are_one_snapshot(
+    tmp_path: Path, store: UPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = make_corpus(tmp_path, "a")
+    before = finish(make_plan(corpus, store, None, MAKE, 3, Limits()), store)
+    assert before.versions == (made_by(),)
+    monkeypatch.setattr(intertitle.pipeline.precompute.plan, "made_by", lambda: {"pillow": "0.1"})
+    plan = make_plan(make_corpus(tmp_path, "ab"), store, before, MAKE, 3, Limits())
+    after = finish(plan, store, before)
+    assert after.versions == (made_by(), {"pillow": "0.1"})
+    assert load_snapshot(written(after, store)).versions == after.versions
+    assert replace(after, versions=()).id() == after.id()
+    # What is only looked at is made by nobody.
+    assert merge(make_plan(corpus, store, after, MAKE, 3, Limits()), after, []) == after
+
+
+def test_a_store_of_an_earlier_version_is_read(tmp_path: Path, store: UPath) -> None:
+    snapshot = finish(make_plan(make_corpus(tmp_path, "aB"), store, None, MAKE, 3, Limits()), store)
+    table = pq.read_table(written(snapshot, store))
+    metadata = {k: v for k, v in table.schema.metadata.items() if k != b"versions"}
+    old = table.drop_columns(["traceback", "file_missing"]).replace_schema_metadata(metadata)
+    pq.write_table(old, tmp_path / "old.parquet")
+    read = load_snapshot(as_path(tmp_path / "old.parquet"))
+    assert read == replace(snapshot, versions=()) and read.id() == snapshot.id()
+
+
+def written(snapshot: Snapshot, store: UPath) -> UPath:
+    file = store / "written.parquet"
+    write_snapshot(file, snapshot)
+    return file
+
+
+@pytest.mark.parametrize("loss", ["deleted", "cut"])
+def test_the_items_of_a_lost_shard_are_made_again(loss: str, tmp_path: Path, store: UPath) -> None:
+    before = finish(make_plan(make_corpus(tmp_path, "abCd"), store, None, MAKE, 3, Limits()), store)
+    lost = store / "shards" / str(next(before.records()).shard)
+    lost.unlink() if loss == "deleted" else lost.write_bytes(b"")
+    plan = make_plan(Corpus(tmp_path), store, before, MAKE, 3, Limits())
+    assert planned(plan) == ["ab"] and keys(plan) == set("Cd")
+    assert lost.name not in finish(plan, store, before).shards
+
+
+def test_an_accepted_shard_is_found_until_its_make_or_its_files_change(
+    tmp_path: Path, store: UPath
+) -> None:
+    corpus = make_corpus(tmp_path, "ab")
+    (shard,) = make_plan(corpus, store, None, MAKE, 3, Limits()).shards()
+    assert accepted_before(shard, store, present_shards(store)) is None
+    accepted = accept(shard, store, MAKE, *attempt(shard.sources, store))
+    (same,) = make_plan(corpus, store, None, MAKE, 3, Limits()).shards()
+    assert accepted_before(same, store, present_shards(store)) == accepted
+
+    other_make = make_fingerprint(SPEC, Rate(1), "arrow", "float32")
+    (other,) = make_plan(corpus, store, None, other_make, 3, Limits()).shards()
+    assert accepted_before(other, store, present_shards(store)) is None
+    (tmp_path / "a.png").write_text("another content")
+    (changed,) = make_plan(corpus, store, None, MAKE, 3, Limits()).shards()
+    assert accepted_before(changed, store, present_shards(store)) is None
+    (tmp_path / "a.png").write_text("content of a")
+    assert accepted_before(changed, store, present_shards(store)) is not None
+    (store / "shards" / next(iter(accepted.shards))).unlink()
+    assert accepted_before(changed, store, present_shards(store)) is None
+
+
+def test_a_name_too_long_for_a_disk_is_planned_and_rejected(tmp_path: Path, store: UPath) -> None:
+    corpus = write_corpus(tmp_path, [Item("long", "x" * 300 + ".png", "image")], [])
+    plan = make_plan(corpus, store, None, MAKE, 3, Limits())
+    assert planned(plan) == ["long"]
+    (shard,) = plan.shards()
+    (decoded,), _ = decode_chunk(shard.sources, Uniform(1), 8, Limits())
+    assert decoded.rejection is not None and decoded.rejection.error == "missing"
+
+
+def test_limits_of_another_call_make_other_shards(tmp_path: Path, store: UPath) -> None:
+    corpus = make_corpus(tmp_path, "aB")
+    (shard,) = make_plan(corpus, store, None, MAKE, 3, Limits()).shards()
+    accept(shard, store, MAKE, *attempt(shard.sources, store))
+    (longer,) = make_plan(corpus, store, None, MAKE, 3, Limits(seconds=999)).shards()
+    assert accepted_before(longer, store, present_shards(store)) is None
+    # One whose items failed is made again, if that is what is asked for.
+    assert accepted_before(shard, store, present_shards(store), retry_failed=True) is None
+    assert accepted_before(shard, store, present_shards(store)) is not None
+
+
+def test_degraded_items_are_kept_as_long_as_they_are_wanted(tmp_path: Path, store: UPath) -> None:
+    corpus = make_corpus(tmp_path, "ab")
+    before = finish(make_plan(corpus, store, None, MAKE, 3, Limits()), store)
+    first, second = before.records()
+    marked = replace(before, table=table_of([replace(first, degraded="cut short"), second]))
+    strict = Limits(keep_degraded=False)
+    assert planned(make_plan(corpus, store, marked, MAKE, 3, Limits())) == []
+    assert planned(make_plan(corpus, store, marked, MAKE, 3, strict)) == ["a"]
+    lost = replace(first, shard=None, row=None, num_frames=None, stage="decode", error="degraded")
+    rejected_before = replace(before, table=table_of([lost, second]))
+    assert planned(make_plan(corpus, store, rejected_before, MAKE, 3, strict)) == []
+    assert planned(make_plan(corpus, store, rejected_before, MAKE, 3, Limits())) == ["a"]

@@ -1,0 +1,41 @@
+"""The examples of the documents run as they are written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+_PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/python-api.md"])
+def test_python_examples_run(
+    document: str,
+    ray_cluster: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    names: dict[str, object] = {}
+    for example in _PYTHON.findall((ROOT / document).read_text("utf-8")):
+        exec(compile(example, document, "exec"), names)
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "document", sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/*.md"))
+)
+def test_links_between_documents_lead_to_files(document: str) -> None:
+    path = ROOT / document
+    for target in _LINK.findall(path.read_text("utf-8")):
+        assert (path.parent / target).exists(), target
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 200

