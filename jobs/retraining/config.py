@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from upath import UPath
 
 from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.dispatch import check_languages
 from intertitle.pipeline.storage.paths import as_path, is_url
 from intertitle.training.config.models import PositiveInt, Section, Share
 from intertitle.training.reports.gate import GateConfig
@@ -28,6 +29,9 @@ class DataConfig(Section):
     Attributes:
         format: format for `intertitle import`; None if the corpus is updated by other means.
         source: data to import: a folder, a prefix of an object store, or a manifest.
+        source_language: code of the source language, as for `intertitle import`, or None.
+        target_language: code of the target language, as for `intertitle import`, or None. It
+            determines how metrics split text into words.
         corpus: folder or URL of the imported corpus.
         features: folder or URL of the feature store; None for text only.
         backbone: name of the network, as for `intertitle precompute`.
@@ -38,12 +42,31 @@ class DataConfig(Section):
 
     format: str | None = None
     source: list[str] = Field(default_factory=list)
+    source_language: str | None = None
+    target_language: str | None = None
     corpus: str
     features: str | None = None
     backbone: str = "efficientnet_lite0"
     kind: Literal["pooled", "grid"] = "pooled"
     frames: PositiveInt = 8
     allow_failed: Share = 0.05
+
+    @property
+    def languages(self) -> tuple[str | None, str | None]:
+        """Codes of the source and the target language."""
+        return self.source_language, self.target_language
+
+    @model_validator(mode="after")
+    def _check_languages(self) -> DataConfig:
+        if self.format is None:
+            if self.languages != (None, None):
+                raise ValueError("source_language, target_language: allowed with a format only")
+            return self
+        try:
+            check_languages(self.format, self.languages)
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        return self
 
 
 class TrainConfig(Section):

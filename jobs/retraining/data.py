@@ -29,7 +29,8 @@ def pin_new(config: RetrainConfig, slot: str) -> str:
     """Import the current data and pin the corpus; return the name of the pin."""
     data = config.data
     if data.format is not None:
-        run_import(data.format, [as_path(item) for item in data.source], as_path(data.corpus))
+        source = [as_path(item) for item in data.source]
+        run_import(data.format, source, as_path(data.corpus), languages=data.languages)
     name = pin_name(f"retrain-{config.model}-{slot}")
     pin_corpus(Corpus(data.corpus).path, name)
     return name
@@ -57,14 +58,20 @@ class SlotData:
         return bool(self.pin) and all((folder / table).is_file() for table in TABLES)
 
     def has_features(self) -> bool:
-        """Return whether every item has up-to-date features, or needs none."""
+        """Return whether every item has up-to-date features, is in quarantine, or needs none.
+
+        An unchanged file that could not be read is no new data, although `make_features` tries to
+        read it again.
+        """
         store = place(self._config.data.features)
         if store is None:
             return True
         last = current_snapshot(store)
         if last is None:
             return False
-        plan = make_plan(self.corpus, store, last, last.fingerprint, 1, Limits())
+        plan = make_plan(
+            self.corpus, store, last, last.fingerprint, 1, Limits(), retry_unavailable=False
+        )
         return not len(plan.todo_rows)
 
     def make_features(self) -> None:

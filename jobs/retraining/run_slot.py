@@ -21,7 +21,6 @@ from intertitle.jobs.retraining.data import SlotData, pin_new
 from intertitle.jobs.retraining.hooks import notify
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.failpoints import failpoint
-from intertitle.pipeline.storage.lock import single_writer_lock
 from intertitle.pipeline.storage.paths import as_path
 from intertitle.training.config.recipe import flatten, load_recipe
 from intertitle.training.data.data_ref import open_data_ref
@@ -86,7 +85,6 @@ def retrain(
     """
     _check_slot(slot)
     with (
-        single_writer_lock(as_path(config.train.checkpoints) / f"{config.model}.retraining"),
         only_one(config.model, retraining_runs.EXPERIMENT, tracking_uri, on_step) as check_held,
     ):
         call = _SlotRun(config, slot, tracking_uri, on_step, check_held)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -15,7 +15,7 @@ from intertitle.pipeline.corpus import Item, locate
 from intertitle.pipeline.decoding.decode import DecodeError
 from intertitle.pipeline.storage.allowed_hosts import allowed_hosts, host_of, is_allowed
 from intertitle.pipeline.storage.faults import is_machine_fault
-from intertitle.pipeline.storage.paths import AnyPath, downloaded, is_local, is_url
+from intertitle.pipeline.storage.paths import AnyPath, as_path, downloaded, is_local, is_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,20 @@ def is_there(source: ItemFile) -> bool:
         return False
 
 
+def lacks_corpus(source: ItemFile) -> bool:
+    """Return whether this machine lacks an item's file because it does not see the corpus.
+
+    The folder of the corpus is then missing, or empty like a mount point without its mount.
+    """
+    folder = as_path(source.corpus)
+    if not _is_relative(source) or not is_local(folder):
+        return False
+    try:
+        return next(folder.iterdir(), None) is None
+    except OSError as error:
+        return not is_machine_fault(error)
+
+
 @contextmanager
 def open_item_file(source: ItemFile) -> Iterator[tuple[Path, FileState]]:
     """Provide an item's file on a local disk, and its state, in a `with` block.
@@ -110,19 +124,22 @@ def open_item_file(source: ItemFile) -> Iterator[tuple[Path, FileState]]:
         _check_stays_inside(path, source)
         yield path, file_state(path)
         return
-    try:
-        info = path.stat()
-        if info.st_size == 0:
-            raise DecodeError("empty", f"{path}: has no bytes")
-        with downloaded(path) as copy:
-            yield copy, FileState(_sha256(copy), copy.stat().st_size, _mtime_ns(info))
-    except FileNotFoundError as error:
-        raise DecodeError("missing", f"{path}: no such object") from error
-    except Exception as error:
-        # All other errors of an object store are faults of the store, whatever their number.
-        if isinstance(error, OSError) or is_machine_fault(error):
-            raise DecodeError("unavailable", f"{path}: {error}") from error
-        raise
+    with ExitStack() as stack:
+        try:
+            info = path.stat()
+            if info.st_size == 0:
+                raise DecodeError("empty", f"{path}: has no bytes")
+            copy = stack.enter_context(downloaded(path))
+            state = FileState(_sha256(copy), copy.stat().st_size, _mtime_ns(info))
+        except FileNotFoundError as error:
+            raise DecodeError("missing", f"{path}: no such object") from error
+        except Exception as error:
+            # All other errors of an object store are faults of the store, whatever their number.
+            if isinstance(error, OSError) or is_machine_fault(error):
+                raise DecodeError("unavailable", f"{path}: {error}") from error
+            raise
+        # Outside the `try`, because errors of the `with` block do not concern the store.
+        yield copy, state
 
 
 def check_host(item: Item, corpus: str, hosts: Sequence[str]) -> None:
@@ -192,14 +209,18 @@ def _fault(path: AnyPath, error: Exception) -> DecodeError:
     return DecodeError(kind, f"{path}: {reason}")
 
 
+def _is_relative(source: ItemFile) -> bool:
+    """Return whether an item's URI starts at the folder of the corpus."""
+    return not (is_url(source.item.uri) or Path(source.item.uri).is_absolute())
+
+
 def _check_stays_inside(path: Path, source: ItemFile) -> None:
     """Check that a link does not lead outside.
 
     A file with a relative URI has to be in the corpus, the target of a link with an absolute URI in
     the folder of the link.
     """
-    relative = not (is_url(source.item.uri) or Path(source.item.uri).is_absolute())
-    allowed_folder = Path(source.corpus) if relative else path.parent
+    allowed_folder = Path(source.corpus) if _is_relative(source) else path.parent
     try:
         resolved = path.resolve(strict=True)
         inside = resolved.is_relative_to(allowed_folder.resolve())

@@ -58,13 +58,15 @@ def pin_corpus(corpus: UPath, name: str) -> bool:
                 _copy(corpus / table, folder / table)
             if _states(corpus) == before:
                 return True
-    except OSError as error:
-        if not _is_read_only(error):
+        raise UserError(f"{corpus}: is being written to; call again when it is finished")
+    except BaseException as error:
+        # An incomplete copy is of no use.
+        with suppress(OSError):
+            unpin(corpus, name)
+        if not isinstance(error, OSError) or not _is_read_only(error):
             raise
         _warn(corpus, "is imported again", error)
         return False
-    unpin(corpus, name)
-    raise UserError(f"{corpus}: is being written to; call again when it is finished")
 
 
 def pin_snapshot(store: UPath, name: str) -> str:
@@ -116,14 +118,14 @@ def pinned_snapshots(store: UPath) -> dict[str, str]:
 
 
 def unpin(place: UPath, name: str) -> None:
-    """Remove a pin of a corpus or a store, if it exists."""
+    """Remove a pin of a corpus or a store, if it exists.
+
+    The folder of the pins stays, because another process may be about to write a pin to it.
+    """
     pin = place / PINS / name
     with suppress(FileNotFoundError):
         if is_local(pin):
             shutil.rmtree(pin) if pin.is_dir() else pin.unlink()
-            # The folder is removed together with the last pin.
-            with suppress(OSError):
-                pin.parent.rmdir()
         else:
             pin.fs.rm(pin.path, recursive=True)
 

@@ -47,6 +47,28 @@ SEARCHED = ("folder", "msrvtt", "msvd")
 FORMATS = sorted([*FROM_ONE, *FROM_FOLDER_AND_JSON, *SEARCHED, "easy_vqa", "parallel", "rendered"])
 
 
+def check_languages(format: str, languages: tuple[str | None, str | None]) -> None:
+    """Check the codes of the source and the target language of a dataset.
+
+    Raises:
+        UserError: the format is unknown or takes no such language, or a code is invalid.
+    """
+    if format not in FORMATS:
+        raise UserError(f"import: {format!r}, allowed: {', '.join(FORMATS)}")
+    source_language, target_language = languages
+    if format != "parallel" and source_language is not None:
+        raise UserError(f"import {format}: takes no --source-language")
+    if format not in WITH_SENTENCES and target_language is not None:
+        raise UserError(
+            f"import {format}: takes no --target-language, allowed for {', '.join(WITH_SENTENCES)}"
+        )
+    if target_language is not None and not _LANGUAGE.fullmatch(target_language):
+        raise UserError(
+            f"import {format}: --target-language {target_language}, allowed: a code, as en, zh or "
+            "pt_BR"
+        )
+
+
 def import_dataset(
     format: str,
     source: list[UPath],
@@ -76,20 +98,7 @@ def import_dataset(
     Raises:
         UserError: the format is unknown, an option does not apply to it, or a file is invalid.
     """
-    if format not in FORMATS:
-        raise UserError(f"import: {format!r}, allowed: {', '.join(FORMATS)}")
-    source_language, target_language = languages
-    if format != "parallel" and source_language is not None:
-        raise UserError(f"import {format}: takes no --source-language")
-    if format not in WITH_SENTENCES and target_language is not None:
-        raise UserError(
-            f"import {format}: takes no --target-language, allowed for {', '.join(WITH_SENTENCES)}"
-        )
-    if target_language is not None and not _LANGUAGE.fullmatch(target_language):
-        raise UserError(
-            f"import {format}: --target-language {target_language}, allowed: a code, as en, zh or "
-            "pt_BR"
-        )
+    check_languages(format, languages)
     if format != "rendered" and frame_labels:
         raise UserError(f"import {format}: takes no --frame-labels")
     if format not in SEARCHED and follow_links:
@@ -114,6 +123,7 @@ def import_dataset(
         report = import_msrvtt(_folder(format, local_source), out, local_source[1:], follow_links)
     else:
         report = _import_published(format, local_source, out, languages)
+    target_language = languages[1]
     if target_language is not None:
         name_target_language(out, target_language)
     return report

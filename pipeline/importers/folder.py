@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from upath import UPath
@@ -15,6 +15,9 @@ from intertitle.pipeline.importers.kinds import kind_of
 from intertitle.pipeline.importers.report import ImportReport, count_import
 from intertitle.pipeline.importers.walk import Walk, has_suffix, is_hidden, walk
 from intertitle.pipeline.storage.paths import AnyPath, as_path, is_local, normalized
+
+# Number of objects whose first bytes are in memory at a time: 32 MB at most.
+_PORTION = 500
 
 
 def import_folder(
@@ -43,13 +46,14 @@ def import_folder(
         folder = as_path(normalized(folder))
     if not folder.is_dir():
         raise UserError(f"{source}: not a folder")
+    sizes: Mapping[str, int | None] = {}
     if is_local(folder):
         walked = walk(folder, follow_links)
         files = [(file.name, str(file.path)) for file in walked.files]
     else:
-        names = _objects(folder)
-        files = [(name, f"{folder}/{name}") for name in names if not is_hidden(name)]
-        walked = Walk(hidden=len(names) - len(files))
+        sizes = _objects(folder)
+        files = [(name, f"{folder}/{name}") for name in sizes if not is_hidden(name)]
+        walked = Walk(hidden=len(sizes) - len(files))
     known = [(name, uri) for name, uri in files if has_suffix(name)]
     notes = walked.notes()
     if num_others := len(files) - len(known):
@@ -58,34 +62,53 @@ def import_folder(
         left_out = f" ({', '.join(notes)})" if notes else ""
         endings = " ".join(sorted(KNOWN_SUFFIXES))
         raise UserError(f"{source}: has no videos or images{left_out}; known endings: {endings}")
-    kinds = _kinds(folder, known, animations_as_images)
+    kinds = _kinds(folder, known, sizes, animations_as_images)
     items = [Item(name, uri, kind) for (name, uri), kind in zip(known, kinds, strict=True)]
     missing = [name for name in walked.broken if has_suffix(name)]
     counts = {**walked.left_out(), "other_kinds": num_others}
     return count_import(write_corpus(out, items, []), missing, notes, counts)
 
 
-def _objects(folder: UPath) -> list[str]:
-    """List the paths of all objects below a URL, sorted."""
+def _objects(folder: UPath) -> dict[str, int | None]:
+    """Return the sizes of all objects below a URL by their paths, sorted; None is unknown."""
     # One request lists a thousand objects; checking each path would take one request per path.
-    names = folder.fs.find(folder.path)
-    return sorted(name.removeprefix(folder.path).lstrip("/") for name in names)
+    infos = folder.fs.find(folder.path, detail=True)
+    sizes = {
+        name.removeprefix(folder.path).lstrip("/"): info.get("size") for name, info in infos.items()
+    }
+    return dict(sorted(sizes.items()))
 
 
 def _kinds(
-    folder: UPath, files: Sequence[tuple[str, str]], animations_as_images: bool
+    folder: UPath,
+    files: Sequence[tuple[str, str]],
+    sizes: Mapping[str, int | None],
+    animations_as_images: bool,
 ) -> list[Kind]:
     if is_local(folder):
         return [kind_of(Path(name), Path(uri), animations_as_images) for name, uri in files]
     kinds: list[Kind] = [
         "video" if has_suffix(name, VIDEO_SUFFIXES) else "image" for name, _ in files
     ]
-    if not animations_as_images:
+    if animations_as_images:
+        return kinds
+    # Object stores refuse to read the first bytes of an empty object.
+    candidates = [
+        n
+        for n, (name, _) in enumerate(files)
+        if has_suffix(name, ANIMATED_SUFFIXES) and sizes[name] != 0
+    ]
+    for start in range(0, len(candidates), _PORTION):
+        portion = candidates[start : start + _PORTION]
+        paths = [f"{folder.path}/{files[n][0]}" for n in portion]
         # Reads the first bytes of files that may be animated, with many requests at a time.
-        candidates = [n for n, (name, _) in enumerate(files) if has_suffix(name, ANIMATED_SUFFIXES)]
-        paths = [f"{folder.path}/{files[n][0]}" for n in candidates]
-        heads = folder.fs.cat_ranges(paths, 0, HEAD_BYTES, on_error="return") if paths else []
-        for n, head in zip(candidates, heads, strict=True):
-            if isinstance(head, bytes) and is_animated(head):
+        heads = folder.fs.cat_ranges(paths, 0, HEAD_BYTES, on_error="return")
+        for n, head in zip(portion, heads, strict=True):
+            if isinstance(head, FileNotFoundError):
+                # It was removed after it was listed; the decoder reports it.
+                continue
+            if isinstance(head, BaseException):
+                raise head
+            if is_animated(head):
                 kinds[n] = "video"
     return kinds

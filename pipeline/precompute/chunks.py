@@ -48,6 +48,8 @@ class Chunk:
         sources: items of the chunk.
         num_bytes: size of the chunk's frames in bytes; an estimate until they are decoded.
         avoid: ids of the nodes that could not read the chunk's files.
+        unread: a file that a node could not read, and why, by the id of the node; until another
+            node has read it.
         failures: number of times that the backbone raised an error on the chunk.
     """
 
@@ -56,6 +58,7 @@ class Chunk:
     sources: tuple[ItemFile, ...]
     num_bytes: int = 0
     avoid: set[str] = field(default_factory=set)
+    unread: dict[str, tuple[ItemFile, str]] = field(default_factory=dict)
     failures: int = 0
 
 

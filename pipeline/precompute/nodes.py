@@ -30,7 +30,8 @@ _NODE_ID = "ray.io/node-id"
 # Time limit for a node to report its versions. A node that takes longer is checked when it returns
 # its first results.
 _ANSWER_S = 60.0
-# Number of chunks in a row that a node may fail to read before it is excluded.
+# Number of chunks, without one that it could read in between, that a node may fail to read although
+# other nodes read them, before it is excluded.
 _MAX_STRIKES = 3
 
 
@@ -101,7 +102,7 @@ class Nodes:
         return place.node not in self._unfit
 
     def lacks_files(self, node: str, path: object) -> None:
-        """Exclude a node that does not see an existing file from work on files.
+        """Exclude a node that does not see an existing folder from work on files.
 
         Raises:
             JobError: no node is left.
@@ -109,7 +110,7 @@ class Nodes:
         self._leave_out(self._without_files, node, f"does not see {path}, which is there")
 
     def strike(self, node: str, reason: str) -> None:
-        """Record that a node could not read files although the files are not at fault."""
+        """Record that a node could not read a file that another node has read."""
         self._strikes[node] += 1
         if self._strikes[node] >= _MAX_STRIKES and self.has_usable_node([node]):
             self._leave_out(self._without_files, node, f"can't read files: {reason}")

@@ -112,6 +112,7 @@ def make_plan(
     shard_items: int,
     limits: Limits,
     retry_failed: bool = False,
+    retry_unavailable: bool = True,
 ) -> Plan:
     """Compare a corpus with a store's last snapshot.
 
@@ -123,6 +124,8 @@ def make_plan(
         shard_items: number of items per shard.
         limits: limits on the resources that decoding an item may use.
         retry_failed: whether quarantined items are tried again even if their files are unchanged.
+        retry_unavailable: whether items that failed with one of RETRIED_ERRORS are tried again even
+            if their files are unchanged.
 
     Raises:
         UserError: the files of most stored items are missing, which suggests that their folder was
@@ -133,7 +136,7 @@ def make_plan(
     if before:
         corpus_path = str(corpus.path)
         valid_records, valid_rows = _unchanged(
-            items, corpus_path, store, before, limits, retry_failed
+            items, corpus_path, store, before, limits, retry_failed, retry_unavailable
         )
     todo = np.ones(len(items), bool)
     todo[valid_rows] = False
@@ -159,6 +162,7 @@ def _unchanged(
     before: Snapshot,
     limits: Limits,
     retry_failed: bool,
+    retry_unavailable: bool,
 ) -> tuple[pa.Table, NDArray[np.int64]]:
     """Return the records of the last snapshot that are still valid, and their items' rows."""
     present = present_shards(store)
@@ -171,7 +175,7 @@ def _unchanged(
     def check(source: ItemFile, record: ItemRecord) -> ItemRecord | None:
         """Return the up-to-date record of an item, or None if it has to be processed again."""
         if record.shard is None:
-            retry = retry_failed or record.error in RETRIED_ERRORS
+            retry = retry_failed or (retry_unavailable and record.error in RETRIED_ERRORS)
             # A defect of the program may be fixed in the current version.
             retry = retry or (record.error == INTERNAL and other_programs)
             if retry or (record.error == "degraded" and limits.keep_degraded):

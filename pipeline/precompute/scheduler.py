@@ -192,20 +192,31 @@ class Scheduler:
         place, items = decoded.place, decoded.items
         if not self._nodes.takes(place):
             return None
+        self._strike_nodes(chunk, decoded)
         unseen = [item for item in items if _is(item, "missing") and is_there(item.source)]
         unread = [item for item in items if _is(item, "unavailable") and is_local(item.source.path)]
         if not unseen and not unread:
             self._nodes.clear(place.node)
             return items
         chunk.avoid.add(place.node)
-        if unseen and place.node != ray.get_runtime_context().get_node_id():
-            self._nodes.lacks_files(place.node, unseen[0].source.path)
+        on_other_node = place.node != ray.get_runtime_context().get_node_id()
+        if unseen and decoded.lacks_corpus and on_other_node:
+            self._nodes.lacks_files(place.node, unseen[0].source.corpus)
             return None
-        if unread and unread[0].rejection:
-            self._nodes.strike(place.node, unread[0].rejection.message)
+        item = (unseen or unread)[0]
+        chunk.unread[place.node] = item.source, item.rejection.message if item.rejection else ""
         if len(chunk.avoid) < _MAX_NODES and self._nodes.has_usable_node(chunk.avoid):
             return None
         return [_not_seen(item, place) if item in unseen else item for item in items]
+
+    def _strike_nodes(self, chunk: Chunk, decoded: tasks.Decoded) -> None:
+        """Record that nodes could not read a file of the chunk that this node has read."""
+        read = [item.source for item in decoded.items if item.state and item.state.sha256]
+        for node, (source, reason) in list(chunk.unread.items()):
+            if source in read:
+                del chunk.unread[node]
+                if node != decoded.place.node:
+                    self._nodes.strike(node, reason)
 
     # Features
 

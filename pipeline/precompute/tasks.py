@@ -10,7 +10,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from intertitle.pipeline.decoding.item_file import ItemFile
+from intertitle.pipeline.decoding.item_file import ItemFile, lacks_corpus
 from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.decoding.sampling import Sampling
 from intertitle.pipeline.feature_store.shards import Format, ShardFile
@@ -26,10 +26,12 @@ class Decoded:
     Attributes:
         place: place where the items were decoded.
         items: decoded or rejected items, in the order of the sources.
+        lacks_corpus: whether items are missing because the place does not see their corpus.
     """
 
     place: Place
     items: list[DecodedItem]
+    lacks_corpus: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +50,28 @@ class Written:
 def _decode(
     sources: tuple[ItemFile, ...], sampling: Sampling, size: int, limits: Limits
 ) -> tuple[Decoded, NDArray[np.uint8]]:
-    """Run `decode_confined`; if no process can be started, return the items as unavailable."""
+    """Run `decode_confined`; if the machine is at fault, return the items as unavailable."""
     try:
         items, frames = decode_confined(sources, sampling, size, limits)
     except OSError as error:
         items, frames = _none_of(sources, size, error)
-    return Decoded(current_place(), items), frames
+    return _result(items), frames
 
 
 def _examine(
     source: ItemFile, sampling: Sampling, size: int, limits: Limits
 ) -> tuple[Decoded, NDArray[np.uint8]]:
-    """Run `decode_isolated`; if no process can be started, return the item as unavailable."""
+    """Run `decode_isolated`; if the machine is at fault, return the item as unavailable."""
     try:
         item, frames = decode_isolated(source, sampling, size, limits)
     except OSError as error:
         (item,), frames = _none_of([source], size, error)
-    return Decoded(current_place(), [item]), frames
+    return _result([item]), frames
+
+
+def _result(items: list[DecodedItem]) -> Decoded:
+    missing = (i.source for i in items if i.rejection and i.rejection.error == "missing")
+    return Decoded(current_place(), items, any(map(lacks_corpus, missing)))
 
 
 def _none_of(

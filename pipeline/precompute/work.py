@@ -88,7 +88,9 @@ def unforeseen(source: ItemFile, error: Exception, state: FileState | None = Non
 
 def unavailable(source: ItemFile, error: Exception) -> DecodedItem:
     """Return an item as rejected because a fault of the machine prevented decoding."""
-    return rejected(source, Rejection("decode", "unavailable", one_line(f"{source.path}: {error}")))
+    # Not `source.path`, which raises an error if the item's host is not allowed.
+    message = one_line(f"{source.item.uri}: {error}")
+    return rejected(source, Rejection("decode", "unavailable", message))
 
 
 def decode_source(

@@ -18,7 +18,7 @@ PRINTS = f"""
 from pathlib import Path
 from intertitle.jobs import console
 console.use_utf8()
-console.say({TEXT!r})
+console.echo({TEXT!r})
 console.table("t", ("c",), [({TEXT!r},)])
 console.result({{"text": {TEXT!r}}})
 console.warn({TEXT!r})

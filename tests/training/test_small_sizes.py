@@ -200,7 +200,7 @@ class Second(Ranks):
     def gather(self, value: T) -> list[T]:
         return [value]
 
-    def from_first(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         return value or ({}, ())
 
 

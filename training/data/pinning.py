@@ -73,7 +73,8 @@ def unpin_data(data: DataRef) -> None:
 def _unpin(name: str, *places: AnyPath | str | None) -> None:
     for place in places:
         if place is not None:
-            # A pin that remains takes little space; `gc --release` removes it.
+            # A pin that remains takes little space. `gc --release` removes that of a store; that of
+            # a corpus is a folder that anyone may remove.
             with contextlib.suppress(OSError):
                 unpin(as_path(place), name)
 

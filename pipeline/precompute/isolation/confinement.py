@@ -56,7 +56,16 @@ _REFUSED = (
     *("mount", "umount2", "pivot_root", "unshare", "setns", "open_by_handle_at"),
 )
 # System calls whose first argument is a process, which may only be the caller itself.
-_OF_A_PROCESS = ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
+_OF_A_PROCESS = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
+# System calls that change the limits, the processors or the priority of a process, and the numbers
+# of arguments that have to be 0, which stands for the caller. A rule compares an argument only
+# once, so the caller's own process id is refused too.
+_OF_THE_CALLER = (
+    ("prlimit64", 0),
+    ("sched_setaffinity", 0),
+    ("setpriority", 0),
+    ("setpriority", 1),
+)
 
 
 def bare_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -153,6 +162,7 @@ def _restrict_system_calls() -> list[str]:
     for name, arguments in [
         *((name, ()) for name in _REFUSED),
         *((name, (not_this_process,)) for name in _OF_A_PROCESS),
+        *((name, (pyseccomp.Arg(n, pyseccomp.NE, 0),)) for name, n in _OF_THE_CALLER),
     ]:
         try:
             rules.add_rule(refusal, name, *arguments)

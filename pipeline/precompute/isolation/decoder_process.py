@@ -14,11 +14,13 @@ import faulthandler
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -40,9 +42,12 @@ from intertitle.pipeline.precompute.work import (
     decode_source,
     rejected,
 )
+from intertitle.pipeline.storage.faults import is_machine_fault
 
 # Exit status of a child that ended with a Python exception, which is a defect of the program.
 DEFECT = 70
+# Exit status of a process that a fault of the machine ended, such as a full disk.
+MACHINE = 71
 # Maximum number of files in one request; a chunk has fewer.
 MAX_FILES = 253
 
@@ -60,14 +65,26 @@ def serve(channel: socket.socket) -> None:
         name, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE_BYTES, MAX_FILES)
         if not name:
             return
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            # The machine has too many processes or too little memory. Ending the interpreter
+            # would take longer than the parent waits for the exit status.
+            _print_exception()
+            os._exit(MACHINE)
         if pid == 0:
             channel.close()
             os._exit(_run(Path(os.fsdecode(name)), descriptors))
         for descriptor in descriptors:
             os.close(descriptor)
-        channel.send(str(pid).encode())
-        channel.send(str(os.waitpid(pid, 0)[1]).encode())
+        try:
+            channel.send(str(pid).encode())
+            if not _wait_for_end(channel, pid):
+                return
+            channel.send(str(os.waitpid(pid, 0)[1]).encode())
+        except ConnectionError:
+            # The parent has ended; the kernel kills the child when this process ends.
+            return
 
 
 def die_with_parent() -> None:
@@ -75,18 +92,41 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def _wait_for_end(channel: socket.socket, pid: int) -> bool:
+    """Wait until a child has ended (True) or the channel is closed (False)."""
+    try:
+        child = os.pidfd_open(pid)
+    except OSError:
+        # Linux before 5.3: the child is waited for, even if the channel is closed.
+        return True
+    try:
+        return child in select.select([channel.fileno(), child], [], [])[0]
+    finally:
+        os.close(child)
+
+
+def _print_exception() -> None:
+    # The disk may be full.
+    with suppress(OSError):
+        traceback.print_exc()
+        sys.stderr.flush()
+
+
 def _run(folder: Path, descriptors: Sequence[int]) -> int:
     die_with_parent()
-    with (folder / "stderr").open("wb") as errors:
-        os.dup2(errors.fileno(), 1)
-        os.dup2(errors.fileno(), 2)
     try:
+        with (folder / "stderr").open("wb") as errors:
+            os.dup2(errors.fileno(), 1)
+            os.dup2(errors.fileno(), 2)
         _answer(folder, json.loads((folder / "request.json").read_text()), descriptors)
     except MemoryError:
         return 1
+    except OSError as error:
+        _print_exception()
+        # NumPy raises an error without a number when a full disk takes only a part of an array.
+        return MACHINE if error.errno is None or is_machine_fault(error) else DEFECT
     except BaseException:
-        traceback.print_exc()
-        sys.stderr.flush()
+        _print_exception()
         return DEFECT
     return 0
 
@@ -122,7 +162,10 @@ def _decode_watched(
     def write_state(state: FileState) -> None:
         """Write the state of the file to the folder."""
         states.append(state)
-        (folder / "state.json").write_text(json.dumps(asdict(state)))
+        # The file is complete under its name, even if this process is killed while it writes.
+        unfinished = folder / "state.json.writing"
+        unfinished.write_text(json.dumps(asdict(state)))
+        unfinished.replace(folder / "state.json")
 
     try:
         return decode_source(source, sampling, size, limits, write_state)
@@ -158,7 +201,8 @@ def _as_json(item: DecodedItem) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    die_with_parent()
+    # This process ends when its channel is closed. `die_with_parent` would end it with the thread
+    # that started it.
     # Ctrl-C in a terminal is meant for the parent command, which ends this process itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

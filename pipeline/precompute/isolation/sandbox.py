@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -37,7 +37,7 @@ from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.decoding.sampling import Sampling
 from intertitle.pipeline.errors import JobError, one_line
 from intertitle.pipeline.precompute.isolation.confinement import bare_environment
-from intertitle.pipeline.precompute.isolation.decoder_process import DEFECT
+from intertitle.pipeline.precompute.isolation.decoder_process import DEFECT, MACHINE
 from intertitle.pipeline.precompute.work import DecodedItem, Rejection, rejected, unforeseen
 from intertitle.pipeline.storage.paths import is_local
 
@@ -51,6 +51,9 @@ _MESSAGE_BYTES = 64
 # Time that the decoder process gets to end by itself when its channel is closed; a process that
 # still waits for its child is then killed.
 _END_S = 0.2
+# Time that a killed process gets to end; one that waits for a disk or the network may take longer,
+# and is left to the kernel.
+_KILL_S = 10.0
 
 Decoded = tuple[list[DecodedItem], NDArray[np.uint8]]
 
@@ -64,7 +67,7 @@ def decode_confined(
         The same as `precompute.work.decode_chunk`.
 
     Raises:
-        OSError: no process could be started; the machine is at fault.
+        OSError: the machine is at fault: no process could be started, or a disk is full.
         RuntimeError: the process failed otherwise, which is a defect of the program.
     """
     try:
@@ -87,7 +90,7 @@ def decode_isolated(
     "killed".
 
     Raises:
-        OSError: no process could be started; the machine is at fault.
+        OSError: the machine is at fault: no process could be started, or a disk is full.
         RuntimeError: the process failed otherwise, which is a defect of the program.
     """
     for _ in range(_TRIES):
@@ -180,8 +183,7 @@ def _fetch(source: ItemFile, limits: Limits, stack: ExitStack) -> _File | Decode
     except DecodeError as error:
         return rejected(source, Rejection("decode", error.error, one_line(error.message)))
     # A download that takes too long continues in its thread; nothing waits for it.
-    pool = ThreadPoolExecutor(1)
-    fetching = pool.submit(stack.enter_context, open_item_file(source))
+    fetching = _open_in_background(source, stack)
     try:
         copy, state = fetching.result(limits.seconds)
     except TimeoutError:
@@ -196,9 +198,24 @@ def _fetch(source: ItemFile, limits: Limits, stack: ExitStack) -> _File | Decode
         raise
     except Exception as error:
         return unforeseen(source, error)
-    finally:
-        pool.shutdown(wait=False)
     return _File(source, stack.enter_context(copy.open("rb")).fileno(), state)
+
+
+def _open_in_background(source: ItemFile, stack: ExitStack) -> Future[tuple[Path, FileState]]:
+    """Open a remote file in a thread that does not keep Python from exiting.
+
+    Python waits at its exit for the threads of an executor, but not for daemon threads.
+    """
+    future: Future[tuple[Path, FileState]] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(stack.enter_context(open_item_file(source)))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 class _Sandbox:
@@ -222,6 +239,7 @@ class _Sandbox:
 
         Raises:
             _ChildError: the process of the request crashed, was killed or exceeded a limit.
+            OSError: the machine is at fault, for example because a disk is full.
             RuntimeError: the process failed with a Python exception, or cannot be started.
         """
         with self._one_at_a_time:
@@ -229,8 +247,14 @@ class _Sandbox:
             try:
                 socket.send_fds(channel, [os.fsencode(folder)], list(descriptors))
                 code = self._watch(channel, folder, seconds, memory_mb)
+            except TimeoutError:
+                # The process did not start in time; `_watch` has stopped it.
+                raise
             except (_LostError, OSError) as error:
                 code = self.stop()
+                if code == MACHINE:
+                    # The error is on this process' stderr.
+                    raise OSError("the process that decodes could not start another") from error
                 if code > 0:
                     # A Python exception, whose traceback is on this process' stderr.
                     raise RuntimeError(f"the process that decodes ended with {code}") from error
@@ -241,6 +265,8 @@ class _Sandbox:
         if code < 0:
             signal_name = signal.Signals(-code).name
             raise _ChildError("crashed", f"the decoder died of {signal_name}", state)
+        if code == MACHINE:
+            raise OSError(_last_line(folder / "stderr"))
         if code == DEFECT:
             raise RuntimeError((folder / "stderr").read_text("utf-8", "replace").strip())
         if code:
@@ -259,7 +285,10 @@ class _Sandbox:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_END_S)
             self._process.kill()
-            code = self._process.wait()
+            try:
+                code = self._process.wait(_KILL_S)
+            except subprocess.TimeoutExpired:
+                code = -signal.SIGKILL
         self._process = self._channel = None
         return code
 
@@ -317,7 +346,10 @@ class _Sandbox:
                 raise TimeoutError(f"a process took more than {_START_S:g} s to start")
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            channel.recv(_MESSAGE_BYTES)
+            if select.select([channel], [], [], _KILL_S)[0]:
+                channel.recv(_MESSAGE_BYTES)
+            else:
+                self.stop()
             raise _ChildError(*failure, _state(folder / "state.json"))
 
 
@@ -333,6 +365,12 @@ atexit.register(_SANDBOX.stop)
 def _state(file: Path) -> FileState | None:
     """Return the state of the item's file, or None if its process did not read it."""
     return FileState(**json.loads(file.read_text())) if file.exists() else None
+
+
+def _last_line(file: Path) -> str:
+    """Return the last line of a traceback, which a full disk may have cut off."""
+    lines = file.read_text("utf-8", "replace").split("\n") if file.exists() else []
+    return next((line for line in reversed(lines) if line), "a disk may be full")
 
 
 def _resident_bytes(pid: int) -> int:

@@ -368,6 +368,6 @@ def test_what_merely_lies_in_the_folders_is_not_sent(
 
 
 def test_data_of_the_packages_is_what_the_project_declares() -> None:
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text("utf-8"))
     declared = project["tool"]["setuptools"]["package-data"]
     assert {name: list(patterns) for name, patterns in PACKAGE_DATA.items()} == declared

@@ -42,6 +42,10 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ('recipe = "s2vt"', 'recipe = "s2vt"\ninit_from = "best"', "train.init_from: 'best'"),
         ('url = "https://example.org/told"', "", "either command or url"),
         ("[data]", "[data", "not TOML"),
+        ('format = "folder"', 'format = "folder"\ntarget_language = "zh"', "no --target-language"),
+        ('format = "folder"', 'format = "msvd"\nsource_language = "zh"', "no --source-language"),
+        ('format = "folder"', 'format = "msvd"\ntarget_language = "?"', "allowed: a code"),
+        ('format = "folder"', 'target_language = "zh"', "allowed with a format"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, was: str, becomes: str, named: str) -> None:

@@ -8,15 +8,18 @@ import pytest
 
 from intertitle.jobs.retraining import data as of_slot
 from intertitle.jobs.retraining.config import RetrainConfig
-from intertitle.jobs.retraining.data import SlotData
+from intertitle.jobs.retraining.data import SlotData, pin_new
+from intertitle.pipeline.corpus import Corpus
 from intertitle.pipeline.errors import JobError
 from intertitle.pipeline.feature_store.snapshot import ItemRecord
 from intertitle.pipeline.precompute.options import PrecomputeReport
+from intertitle.pipeline.storage.paths import as_path
+from tests.pipeline.precompute.test_plan import all_rejected, make_corpus
 
 QUARANTINED = ItemRecord("key", "key.mp4", "video", stage="decode", error="empty", message="empty")
 
 
-def slot_data(folder: Path, **settings: object) -> SlotData:
+def slot_config(folder: Path, **settings: object) -> RetrainConfig:
     config = {
         "model": "clips",
         "data": {"corpus": str(folder), "features": str(folder / "features"), **settings},
@@ -24,7 +27,11 @@ def slot_data(folder: Path, **settings: object) -> SlotData:
         "frozen": {"corpus": str(folder), "features": str(folder / "frozen-features")},
         "gate": {"metric": "meteor"},
     }
-    return SlotData(RetrainConfig.model_validate(config), "pin")
+    return RetrainConfig.model_validate(config)
+
+
+def slot_data(folder: Path, **settings: object) -> SlotData:
+    return SlotData(slot_config(folder, **settings), "pin")
 
 
 def precomputed(monkeypatch: pytest.MonkeyPatch, stored: int, failed: int, published: str) -> None:
@@ -63,3 +70,29 @@ def test_a_snapshot_that_another_process_published_is_not_learned_from(
     precomputed(monkeypatch, 20, 0, "another")
     with pytest.raises(JobError, match="another process published a snapshot meanwhile"):
         slot_data(clips).make_features()
+
+
+def test_a_corpus_keeps_its_languages_when_a_slot_imports_it(tmp_path: Path) -> None:
+    for language in ("en", "zh"):
+        (tmp_path / f"train.{language}").write_text("one\ntwo\n")
+    config = slot_config(
+        tmp_path,
+        format="parallel",
+        source=[str(tmp_path)],
+        source_language="en",
+        target_language="zh",
+    )
+    pin = pin_new(config, "night")
+    assert Corpus(tmp_path, pin).target_language == Corpus(tmp_path).target_language == "zh"
+
+
+def test_a_file_that_stays_unreadable_is_no_new_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, store = make_corpus(tmp_path, "ab"), as_path(tmp_path / "features")
+    (store / "shards").mkdir(parents=True)
+    snapshot = all_rejected(corpus, store, "unavailable")
+    monkeypatch.setattr(of_slot, "current_snapshot", lambda _: snapshot)
+    assert slot_data(tmp_path).has_features()
+    (tmp_path / "a.png").write_text("repaired")
+    assert not slot_data(tmp_path).has_features()

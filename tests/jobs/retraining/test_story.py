@@ -142,8 +142,8 @@ def test_killed_in_training_a_slot_ends_on_what_it_began_with_whatever_arrives(
     assert load_trained(champion).data.corpus_fingerprint == corpus
     # The next one sees what has come in, and nothing is pinned any more.
     assert len(FeatureStore(tmp_path / "features").snapshot) == LATER + VAL - LATER
-    assert not (tmp_path / "corpus" / "pins").exists()
-    assert not (tmp_path / "features" / "pins").exists()
+    assert not list((tmp_path / "corpus" / "pins").iterdir())
+    assert not list((tmp_path / "features" / "pins").iterdir())
 
 
 def test_clips_come_in_and_the_gate_says_yes_and_no(

@@ -21,6 +21,7 @@ from intertitle.pipeline.decoding.item_file import (
     file_stat,
     file_state,
     hash_item_file,
+    lacks_corpus,
     open_item_file,
     unread_file_state,
 )
@@ -68,6 +69,20 @@ def test_what_is_no_regular_file_is_refused_before_opening(
     with pytest.raises(DecodeError, match=r"a\.mp4") as refused:
         file_state(tmp_path / "a.mp4")
     assert refused.value.error == error
+
+
+def test_a_missing_file_does_not_mean_that_the_corpus_is_not_mounted(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "a.mp4").touch()
+
+    def lacks(corpus: str, uri: str) -> bool:
+        return lacks_corpus(ItemFile(Item("b", uri, "video"), str(tmp_path / corpus)))
+
+    assert lacks("empty", "b.mp4") and lacks("nowhere", "b.mp4")
+    assert not lacks("corpus", "b.mp4")
+    # It would not be in the corpus.
+    assert not lacks("nowhere", "/mnt/b.mp4") and not lacks("nowhere", "s3://bucket/b.mp4")
 
 
 def test_names_too_long_for_a_disk_are_missing(tmp_path: Path) -> None:
@@ -252,3 +267,13 @@ def test_a_url_leads_to_where_the_corpus_is_or_to_a_host_on_the_list(
 def test_an_entry_of_the_list_is_a_host(name: str) -> None:
     with pytest.raises(UserError, match=r"--allow-host: .*, allowed: SCHEME://HOST"):
         parse_hosts([name])
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("of the block"), OSError(EIO, "of the block")])
+def test_errors_of_the_block_are_not_errors_of_a_remote_file(error: OSError) -> None:
+    corpus = as_path("memory://films")
+    corpus.fs.pipe_file(f"{corpus.path}/a.mp4", b"some bytes")
+    source = ItemFile(Item("a", "a.mp4", "video"), str(corpus))
+    with pytest.raises(OSError, match="of the block") as raised, open_item_file(source):
+        raise error
+    assert raised.value is error

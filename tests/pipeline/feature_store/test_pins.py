@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import uuid
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from upath import UPath
 
 from intertitle.pipeline.corpus import Corpus, Example, write_corpus
 from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.feature_store import pins
 from intertitle.pipeline.feature_store.pins import (
     pin_corpus,
     pin_name,
@@ -53,3 +56,38 @@ def test_pins_keep_what_was_there_and_go(place: UPath) -> None:
         unpin(store, name)
         unpin(store, name)
     assert pinned_snapshots(store) == {}
+
+
+def test_a_pin_is_written_while_the_only_other_one_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = as_path(tmp_path)
+    (store / "CURRENT").write_text("a\n")
+    pin_snapshot(store, "other")
+    uuid4 = uuid.uuid4
+
+    def unpin_other() -> uuid.UUID:
+        """`atomic_write` names its file after it made the folder and before it writes."""
+        unpin(store, "other")
+        return uuid4()
+
+    monkeypatch.setattr(uuid, "uuid4", unpin_other)
+    assert pin_snapshot(store, "mine") == "a"
+    assert pinned_snapshots(store) == {"mine": "a"}
+
+
+def test_a_full_disk_leaves_no_incomplete_pin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_corpus(tmp_path, [], [Example("1", "train", None, None, ("text",))])
+    copy = pins._copy
+
+    def fill_disk(source: UPath, target: UPath) -> None:
+        copy(source, target)
+        if source.name == "examples.parquet":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pins, "_copy", fill_disk)
+    with pytest.raises(OSError, match="No space left"):
+        pin_corpus(as_path(tmp_path), "pin")
+    assert not list((tmp_path / "pins").iterdir())

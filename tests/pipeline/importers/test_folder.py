@@ -141,10 +141,37 @@ def test_a_folder_behind_an_url_is_walked_alike(object_store: Path, tmp_path: Pa
         pictures[0].save(data, Path(name).suffix[1:], **animated)
         place.fs.pipe_file(f"{place.path}/{name}", data.getvalue())
     place.fs.pipe_file(f"{place.path}/__MACOSX/._a.gif", b"fork")
+    place.fs.pipe_file(f"{place.path}/empty.gif", b"")
     report = import_folder(place, tmp_path / "corpus")
     kinds = {item.key: item.kind for item in Corpus(tmp_path / "corpus").items()}
-    assert kinds == {"a.gif": "video", "a.webp": "video", "still.gif": "image"}
+    stills = {"empty.gif": "image", "still.gif": "image"}
+    assert kinds == {"a.gif": "video", "a.webp": "video", **stills}
     assert report.left_out["hidden"] == 1
+
+
+def test_few_objects_are_read_at_a_time_and_an_outage_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = as_path(f"memory://{tmp_path.name}")
+    for n in range(5):
+        place.fs.pipe_file(f"{place.path}/{n}.gif", b"GIF89a NETSCAPE2.0")
+    sizes: list[int] = []
+    failure: list[Exception] = [FileNotFoundError("0.gif")]
+
+    def heads(paths: list[str], *_: object, **__: object) -> list[object]:
+        sizes.append(len(paths))
+        read = [failure[0] if path.endswith("0.gif") else place.fs.cat_file(path) for path in paths]
+        return list(read)
+
+    monkeypatch.setattr(place.fs, "cat_ranges", heads)
+    monkeypatch.setattr("intertitle.pipeline.importers.folder._PORTION", 2)
+    import_folder(place, tmp_path / "corpus")
+    kinds = [item.kind for item in Corpus(tmp_path / "corpus").items()]
+    assert (sizes, kinds) == ([2, 2, 1], ["image", *["video"] * 4])
+    failure[0] = PermissionError("0.gif: Access Denied")
+    with pytest.raises(PermissionError, match="Access Denied"):
+        import_folder(place, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_name_that_is_not_unicode_is_refused(tmp_path: Path) -> None:

@@ -163,17 +163,21 @@ def test_a_failure_that_was_not_the_items_is_tried_again_and_any_other_if_asked(
     error: str, retry_failed: bool, tmp_path: Path, store: UPath
 ) -> None:
     corpus = make_corpus(tmp_path, "ab")
-    (shard,) = make_plan(corpus, store, None, MAKE, 3, Limits()).shards()
-    fault = Rejection("decode", error, "died")
-    died = [rejected(source, fault, hash_item_file(source)) for source in shard.sources]
-    none = np.zeros((0, *SPEC.shape), np.float32)
-    ended = write_features(str(store / "shards" / "s"), "arrow", SPEC.shape, died, none)
-    before = accept(shard, store, MAKE, *ended)
+    before = all_rejected(corpus, store, error)
     again = make_plan(corpus, store, before, MAKE, 3, Limits(), retry_failed)
     assert planned(again) == ["ab"]
     assert keys(make_plan(corpus, store, before, MAKE, 3, Limits())) == (
         set("ab") if retry_failed else set()
     )
+
+
+def all_rejected(corpus: Corpus, store: UPath, error: str) -> Snapshot:
+    """Return a snapshot in which all items failed before their files were read."""
+    (shard,) = make_plan(corpus, store, None, MAKE, 3, Limits()).shards()
+    died = [rejected(source, Rejection("decode", error, "died")) for source in shard.sources]
+    none = np.zeros((0, *SPEC.shape), np.float32)
+    ended = write_features(str(store / "shards" / "s"), "arrow", SPEC.shape, died, none)
+    return accept(shard, store, MAKE, *ended)
 
 
 def test_an_item_whose_file_appears_is_tried_again_and_one_whose_file_goes_too(

@@ -15,7 +15,12 @@ from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.decoding.sampling import Uniform
 from intertitle.pipeline.failpoints import ONCE, VARIABLE
 from intertitle.pipeline.feature_store.shards import open_shard
-from intertitle.pipeline.precompute.work import DecodedItem, decode_chunk, write_features
+from intertitle.pipeline.precompute.work import (
+    DecodedItem,
+    decode_chunk,
+    unavailable,
+    write_features,
+)
 
 DIM = 2
 
@@ -124,3 +129,10 @@ def test_an_error_of_the_disk_is_tried_again(
     monkeypatch.setenv(ONCE, str(tmp_path / "once"))
     _, file = write_features(*arguments)
     assert (tmp_path / file.name).exists()
+
+
+def test_an_item_of_a_forbidden_host_can_be_unavailable() -> None:
+    source = ItemFile(Item("a", "https://elsewhere/a.mp4", "video"), "/nowhere", hosts=())
+    item = unavailable(source, OSError("no process"))
+    assert item.rejection is not None
+    assert item.rejection.message == "https://elsewhere/a.mp4: no process"

@@ -90,7 +90,7 @@ def test_running_text_goes_on_from_window_to_window() -> None:
                 whole,
                 inputs=whole.inputs[:, part],
                 targets=whole.targets[:, part],
-                num_targets=torch.tensor([whole.targets[:, part].shape[1]]),
+                target_lengths=torch.tensor([whole.targets[:, part].shape[1]]),
             )
             for part in (slice(0, 3), slice(3, None))
         )

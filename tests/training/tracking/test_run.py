@@ -269,9 +269,9 @@ def test_the_command_opens_the_store() -> None:
     assert arguments == ["ui", "--workers", "1", "--backend-store-uri", uri]
 
 
-def test_importing_is_light_and_turns_telemetry_off() -> None:
+def test_importing_is_light_and_init_turns_telemetry_off() -> None:
     code = (
-        "import os, sys, intertitle.training.tracking.run as run; "
+        "import os, sys, intertitle, intertitle.training.tracking.run; intertitle.init(); "
         "print('mlflow' in sys.modules, os.environ['MLFLOW_DISABLE_TELEMETRY'])"
     )
     environment = {key: value for key, value in os.environ.items() if "TELEMETRY" not in key}

@@ -112,7 +112,7 @@ def test_the_gradient_is_reinforce_with_the_greedy_sentence_as_its_baseline(
     batch = batch_of(*[[4, 5]] * len(examples))
     # Rows of one example show the same.
     batch = replace(
-        batch, features=batch.features[examples], num_frames=batch.frame_lengths[examples]
+        batch, features=batch.features[examples], frame_lengths=batch.frame_lengths[examples]
     )
     lesson = SelfCritical(model, VOCABULARY, REFERENCES, MAX_TOKENS)
     learned = lesson(batch, examples, 0.5)

@@ -61,7 +61,7 @@ def test_the_loss_is_cross_entropy_over_the_words_that_count(
 def test_a_row_that_does_not_count_adds_nothing_and_still_reaches_every_parameter(
     model: Generator[Any], batch: Batch
 ) -> None:
-    nothing = replace(batch, num_targets=torch.zeros_like(batch.target_lengths))
+    nothing = replace(batch, target_lengths=torch.zeros_like(batch.target_lengths))
     loss, nats, _ = SequenceLoss(model, VOCABULARY, 0.1)(nothing)
     loss.backward()
     assert (loss.item(), nats.item()) == (0, 0)
@@ -73,7 +73,7 @@ def test_a_row_counts_as_much_as_its_weight(model: Generator[Any], batch: Batch)
     forcing = SequenceLoss(model, VOCABULARY)
     model.eval()
     losses = [
-        forcing(replace(batch, num_targets=batch.target_lengths * (torch.arange(3) == row)))[0]
+        forcing(replace(batch, target_lengths=batch.target_lengths * (torch.arange(3) == row)))[0]
         for row in range(3)
     ]
     loss, nats, _ = forcing(replace(batch, weights=torch.tensor([2.0, -0.5, 0.0])))

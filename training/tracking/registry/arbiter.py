@@ -27,7 +27,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,8 +51,13 @@ _log = logging.getLogger(__name__)
 LEASE_S = 60.0
 BEAT_S = 5.0
 _LOOK_S = 0.5
+# Time to wait for the renewing thread when a block ends.
+_END_S = 15.0
 
 _KEY = "retrain.claim."
+# Ids of the claims that blocks of this process are using. Another claim of this process is one that
+# could not be removed.
+_in_use: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,38 @@ class _Claim:
         return self.machine == _machine()
 
     def is_running(self) -> bool:
-        """Return whether the process, which must be of this machine, is alive."""
+        """Return whether a process of this machine is alive and still uses its claim."""
+        if self.pid == os.getpid() and self.owner not in _in_use:
+            return False
         return _started(self.pid) == self.started
+
+
+@dataclass(frozen=True)
+class _Observation:
+    """Observation of another claim by this process.
+
+    Attributes:
+        claim: claim at its last change.
+        since: time of the last change, by this process' clock.
+        moved: whether the claim has changed since it was first seen.
+    """
+
+    claim: _Claim
+    since: float
+    moved: bool = False
+
+    def look(self, claim: _Claim, now: float) -> _Observation:
+        """Return the observation after the claim was read again."""
+        return self if claim == self.claim else _Observation(claim, now, moved=True)
+
+    def is_gone(self, now: float) -> bool:
+        if self.claim.is_of_here() and not self.claim.is_running():
+            return True
+        return now - self.since > LEASE_S
+
+    def is_alive(self) -> bool:
+        """Return whether the process, which is not gone, has shown that it is alive."""
+        return self.claim.is_of_here() or self.moved
 
 
 @contextmanager
@@ -113,7 +148,19 @@ def only_one(
     with mlflow_errors(uri), short_timeouts():
         client = open_client(uri)
         board = _Board(client, open_experiment(client, uri, experiment), uri, model)
-    claim = _take(board, _new_claim(model), on_wait)
+    new_claim = _new_claim(model)
+    _in_use.add(new_claim.owner)
+    try:
+        claim = _take(board, new_claim, on_wait)
+        with _renewed(board, claim) as check:
+            yield check
+    finally:
+        _in_use.discard(new_claim.owner)
+
+
+@contextmanager
+def _renewed(board: _Board, claim: _Claim) -> Iterator[Callable[[], None]]:
+    """Renew a claim during a block, and then remove it; yield the function that checks it."""
     stop = threading.Event()
 
     def renew_claim() -> None:
@@ -121,9 +168,13 @@ def only_one(
         while not stop.wait(BEAT_S):
             renewed = replace(renewed, beat=renewed.beat + 1)
             try:
-                if claim.owner not in board.read():
+                # Without short timeouts: they would apply to the uploads of other threads, too.
+                if claim.owner not in board.read(quick=False):
                     return
-                board.write(renewed)
+                board.write(renewed, quick=False)
+                if stop.is_set():
+                    # The block may have removed the claim before it was written.
+                    board.remove(claim)
             except UserError as error:
                 # MLflow is unreachable: training continues, and `check` runs before publishing.
                 _log.debug("%s", error)
@@ -132,7 +183,7 @@ def only_one(
         claims = board.read()
         newer_claims = [c for c in claims.values() if c.holds and c.number > claim.number]
         if claim.owner not in claims or newer_claims:
-            raise JobError(f"{model}: another process took its retraining over meanwhile")
+            raise JobError(f"{board.model}: another process took its retraining over meanwhile")
 
     keeper = threading.Thread(target=renew_claim, name="arbiter", daemon=True)
     keeper.start()
@@ -140,7 +191,8 @@ def only_one(
         yield check
     finally:
         stop.set()
-        keeper.join()
+        # A request to an unreachable server may take minutes.
+        keeper.join(_END_S)
         board.remove(claim)
 
 
@@ -148,21 +200,26 @@ def _take(board: _Board, claim: _Claim, on_wait: Callable[[str], None]) -> _Clai
     """Request a model until it is held; raise `UserError` if another process holds it."""
     number = 1 + max((rival.number for rival in board.read().values()), default=0)
     claim = replace(claim, number=number)
-    # First observation of each other claim, and its time.
-    first_seen: dict[str, tuple[_Claim, float]] = {}
+    observations: dict[str, _Observation] = {}
     dead: set[str] = set()
     try:
         while True:
             board.write(claim)
+            # Before the read, so that a pause of this process does not make others seem dead.
+            now = time.monotonic()
             rivals = [c for c in board.read().values() if c.owner not in {claim.owner, *dead}]
             for rival in rivals:
-                first, since = first_seen.setdefault(rival.owner, (rival, time.monotonic()))
-                if _is_gone(rival, first, since):
+                is_new = rival.owner not in observations
+                observed = observations.get(rival.owner, _Observation(rival, now)).look(rival, now)
+                observations[rival.owner] = observed
+                if observed.is_gone(now):
                     dead.add(rival.owner)
                     board.remove(rival)
-                elif _is_before(rival, claim) and _is_alive(rival, first):
+                    # If it continues after all, its number shows that it was replaced.
+                    claim = replace(claim, number=max(claim.number, rival.number + 1))
+                elif _is_before(rival, claim) and observed.is_alive():
                     raise _busy(rival)
-                elif rival is first:
+                elif is_new and not observed.is_alive():
                     on_wait(f"waiting whether {_who(rival)} is alive, which has {board.model}")
             if not rivals:
                 claim = replace(claim, holds=True)
@@ -179,16 +236,6 @@ def _is_before(rival: _Claim, claim: _Claim) -> bool:
     return rival.holds or rival.owner < claim.owner
 
 
-def _is_gone(now: _Claim, first: _Claim, since: float) -> bool:
-    if now.is_of_here():
-        return not now.is_running()
-    return now == first and time.monotonic() - since > LEASE_S
-
-
-def _is_alive(now: _Claim, first: _Claim) -> bool:
-    return now.is_of_here() or now != first
-
-
 class _Board:
     """Claims on a model in the tags of an experiment."""
 
@@ -196,15 +243,15 @@ class _Board:
         self._client, self._experiment_id, self._uri = client, experiment_id, uri
         self.model = model
 
-    def read(self) -> dict[str, _Claim]:
-        """Return all claims on the model by owner."""
-        with mlflow_errors(self._uri), short_timeouts():
+    def read(self, quick: bool = True) -> dict[str, _Claim]:
+        """Return all claims on the model by owner; `quick` sets short timeouts."""
+        with mlflow_errors(self._uri), short_timeouts() if quick else nullcontext():
             tags = self._client.get_experiment(self._experiment_id).tags
         claims = [_Claim(**json.loads(v)) for k, v in tags.items() if k.startswith(_KEY)]
         return {claim.owner: claim for claim in claims if claim.model == self.model}
 
-    def write(self, claim: _Claim) -> None:
-        with mlflow_errors(self._uri), short_timeouts():
+    def write(self, claim: _Claim, quick: bool = True) -> None:
+        with mlflow_errors(self._uri), short_timeouts() if quick else nullcontext():
             text = json.dumps(asdict(claim))
             self._client.set_experiment_tag(self._experiment_id, _KEY + claim.owner, text)
 

@@ -247,10 +247,10 @@ def _train(job: TrainingJob, ranks: Ranks, pulse: Pulse, reports: Queue, stop: A
         watch(stop) if ranks.rank == 0 else lambda: False,
     )
     if ranks.rank == 0 and not loop.stopped:
-        _keep_last(checkpoints, loop)
+        _keep_last(checkpoints, loop, pulse)
 
 
-def _keep_last(checkpoints: Checkpoints, loop: TrainingLoop) -> None:
+def _keep_last(checkpoints: Checkpoints, loop: TrainingLoop, pulse: Pulse) -> None:
     """Write the last checkpoint; without it, all progress since the previous one would be lost.
 
     Raises:
@@ -258,6 +258,8 @@ def _keep_last(checkpoints: Checkpoints, loop: TrainingLoop) -> None:
     """
     deadline = time.monotonic() + WAIT_FOR_SPACE_S
     while True:
+        # Waiting for space is not hanging.
+        pulse.beat()
         try:
             checkpoints.save(loop.checkpoint())
             return

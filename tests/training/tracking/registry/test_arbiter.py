@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from intertitle.pipeline.errors import JobError, UserError
 from intertitle.training.tracking.registry import arbiter
 from intertitle.training.tracking.registry.arbiter import only_one
-from intertitle.training.tracking.store.client import open_client
+from intertitle.training.tracking.store.client import open_client, open_experiment
 
 EXPERIMENT = "retrainings"
 
@@ -125,8 +126,55 @@ def test_a_host_that_was_cut_off_is_replaced_after_its_lease_and_publishes_nothi
 def cut_off(write):
     """The keeper threads of those that hold a model get nothing through."""
 
-    def lost(board: arbiter._Board, claim: arbiter._Claim) -> None:
+    def lost(board: arbiter._Board, claim: arbiter._Claim, quick: bool = True) -> None:
         if threading.current_thread().name != "arbiter":
             write(board, claim)
 
     return lost
+
+
+def board_of(uri: str) -> arbiter._Board:
+    client = open_client(uri)
+    return arbiter._Board(client, open_experiment(client, uri, EXPERIMENT), uri, "moods")
+
+
+def test_a_competitor_on_another_host_that_dies_after_a_renewal_is_replaced(
+    uri: str, quick: None
+) -> None:
+    board = board_of(uri)
+    # Its id is greater than any other, so it would withdraw if it were alive.
+    dying = replace(arbiter._new_claim("moods"), owner="z", machine="another", number=7)
+    board.write(dying)
+    waited: list[str] = []
+
+    def renew_once(message: str) -> None:
+        waited.append(message)
+        board.write(replace(dying, beat=1))
+
+    with only_one("moods", EXPERIMENT, uri, renew_once) as check:
+        check()
+        assert [claim.number for claim in board.read().values()] == [8]
+    assert len(waited) == 1
+
+
+def test_a_claim_that_this_process_could_not_remove_is_no_obstacle(uri: str) -> None:
+    board_of(uri).write(replace(arbiter._new_claim("moods"), holds=True))
+    with hold(uri):
+        assert len(claims(uri)) == 1
+
+
+def test_renewals_leave_the_timeouts_of_other_threads_alone(
+    uri: str, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short_timeouts, threads = arbiter.short_timeouts, set()
+
+    def record():
+        threads.add(threading.current_thread().name)
+        return short_timeouts()
+
+    monkeypatch.setattr(arbiter, "short_timeouts", record)
+    board = board_of(uri)
+    with hold(uri):
+        while not [claim for claim in board.read().values() if claim.beat > 1]:
+            time.sleep(0.05)
+    assert threads and "arbiter" not in threads

@@ -15,6 +15,7 @@ from intertitle.training.trainer.checkpoint import Checkpoint, Checkpoints, NoSp
 from intertitle.training.trainer.events import EpochReport, Report
 from intertitle.training.trainer.workers import ray_trainer
 from intertitle.training.trainer.workers.ray_trainer import TrainingJob, fit
+from intertitle.training.trainer.workers.watchdog import Pulse
 from tests.training.conftest import (
     Trained,
     coloured_things,
@@ -121,9 +122,12 @@ def test_the_last_checkpoint_waits_for_room_but_not_for_ever(
 
     monkeypatch.setattr(Checkpoints, "save", save)
     monkeypatch.setattr(ray_trainer, "TRY_AGAIN_S", 0.0)
-    ray_trainer._keep_last(checkpoints, loop)
+    pulse = Pulse()
+    ray_trainer._keep_last(checkpoints, loop, pulse)
     assert not full
+    # The watchdog sees that it waits.
+    assert pulse.beats == 3
     full = [True] * 3
     monkeypatch.setattr(ray_trainer, "WAIT_FOR_SPACE_S", 0.0)
     with pytest.raises(JobError, match=r"the last checkpoint: .*No space.*--resume"):
-        ray_trainer._keep_last(checkpoints, loop)
+        ray_trainer._keep_last(checkpoints, loop, pulse)
