@@ -110,6 +110,11 @@ def _copy(folder: Path) -> Path:
     for name in _FOLDERS:
         shutil.copytree(name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy("pyproject.toml", folder)
+    # Under the name that they are installed by, before the installed package is found.
+    package = folder / "intertitle"
+    package.mkdir()
+    for path in (*(folder / "jobs" / "api").iterdir(), *(folder / f for f in _FOLDERS[:3])):
+        (package / path.name).symlink_to(path)
     return folder
 
 
