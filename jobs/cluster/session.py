@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -94,16 +95,22 @@ def _connect(address: str | None) -> None:
 
 
 def _is_loopback(address: str | None) -> bool:
-    """Return whether only this machine reaches a Ray.
+    """Return whether only this machine reaches a Ray, which therefore listens on 127.0.0.1 alone.
 
-    That is a Ray of this command, or a cluster that `intertitle cluster up` started on loopback.
+    Ray replaces a loopback address with this machine's own, at which such a cluster never answers.
     """
-    from intertitle.jobs.cluster.local import clusters
-    from intertitle.jobs.cluster.loopback_node import LOOPBACK_HOST
+    if address is None:
+        return True
+    host, _, port = address.rpartition(":")
+    if host not in ("127.0.0.1", "localhost") or not port.isdecimal():
+        return False
+    from ray.util import get_node_ip_address
 
-    return address is None or any(
-        item.address == address and item.host == LOOPBACK_HOST for item in clusters()
-    )
+    try:
+        with socket.create_connection((get_node_ip_address(), int(port)), timeout=2):
+            return False
+    except OSError:
+        return True
 
 
 @contextmanager

@@ -408,14 +408,16 @@ def test_a_second_writer_is_refused(clips: Path, clip_features: Path) -> None:
 
 DRIVER = """
 import sys
-import ray
+import intertitle
+from intertitle.jobs.cluster.session import cluster
 from intertitle.pipeline.corpus import Corpus
 from intertitle.pipeline.precompute.options import PrecomputeOptions
 from intertitle.pipeline.precompute.run import precompute
 from intertitle.pipeline.decoding.sampling import Uniform
-ray.init(sys.argv[1], log_to_driver=False, logging_level="ERROR")
+intertitle.init()
 options = PrecomputeOptions("efficientnet_lite0", Uniform(8), shard_items=10, workers=1)
-precompute(Corpus(sys.argv[2]), sys.argv[3], options)
+with cluster(sys.argv[1]):
+    precompute(Corpus(sys.argv[2]), sys.argv[3], options)
 """
 
 
