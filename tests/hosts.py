@@ -84,7 +84,7 @@ def network(num_hosts: int) -> Iterator[list[Host]]:
 
 @contextmanager
 def ray_node(
-    host: Host, environment: Mapping[str, str], *options: str, hidden: Path | None = None
+    host: Host, environment: Mapping[str, str], *options: str, private: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """`ray start` on a host; when it is killed, and in the end, all of its processes are gone, as
     their namespace is.
@@ -93,13 +93,13 @@ def ray_node(
         host: where.
         environment: of its processes.
         options: of `ray start`.
-        hidden: a folder whose content the host does not see, as if it lacked a mount.
+        private: a folder that the host has for itself, empty at first: as if it lacked a mount.
     """
-    hide = ("sh", "-c", 'mount -t tmpfs tmpfs "$0" && exec "$@"', str(hidden)) if hidden else ()
+    mount = ("sh", "-c", 'mount -t tmpfs tmpfs "$0" && exec "$@"', str(private)) if private else ()
     command = [
         *host.within,
         *("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"),
-        *hide,
+        *mount,
         *(str(SCRIPTS / "ray"), "start", "--block", f"--node-ip-address={host.address}"),
         *("--num-gpus=0", *options),
     ]

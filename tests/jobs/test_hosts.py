@@ -61,6 +61,8 @@ class Cluster:
     def __init__(self, person: Person, hosts: list[Host], undo: ExitStack) -> None:
         self._person, self._undo = person, undo
         self._head, *self._free = hosts
+        self._sessions = person.home / "ray"
+        self._sessions.mkdir()
         ours = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))}
         self.environment = {
             **ours,
@@ -125,7 +127,8 @@ class Cluster:
         )
 
     def _start(self, host: Host, *options: str) -> None:
-        context = ray_node(host, self.environment, *options)
+        # A node unpacks a job's modules anew where another has done so, while they are imported.
+        context = ray_node(host, self.environment, *options, private=self._sessions)
         self.nodes.append((host, self._undo.enter_context(context)))
 
 
@@ -163,8 +166,6 @@ def test_nodes_die_and_a_wire_is_cut_and_all_of_it_is_done(
         cluster = Cluster(person, hosts, undo)
         cluster.start_head()
         for _ in range(2):
-            # One after the other: they share a disk, and the names of the sockets on it.
-            cluster.wait()
             cluster.add()
         cluster.wait()
         lost: list[Host] = []

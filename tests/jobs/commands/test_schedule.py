@@ -90,7 +90,6 @@ def test_two_schedulers_run_each_slot_once(tmp_path: Path) -> None:
     # Both began the first slot at least, in which one of them trains for a while.
     begun = [set(re.findall(r"^slot (\S+)$", text, re.MULTILINE)) for text in told]
     assert begun[0] & begun[1], told
-    assert any("is writing to this store; one at a time" in text for text in told), told
     experiments = {e.name: e.experiment_id for e in client.search_experiments()}
     runs = client.search_runs([experiments[retraining_runs.EXPERIMENT]])
     names = [run.data.tags[retraining_runs.SLOT] for run in runs]

@@ -41,8 +41,8 @@ pytestmark = pytest.mark.chaos
 
 SHARD_ITEMS = 10
 NUM_CLIPS = 24
-# Of one driver: on two busy cores none has needed fifty.
-TIMEOUT_S = 150.0
+# Of one driver: on two cores with a load of 50 one has needed 150.
+TIMEOUT_S = 400.0
 
 # What every driver begins with. The pipeline comes first: it says how Ray authenticates.
 MAKE = """
@@ -290,7 +290,7 @@ def test_a_node_that_lacks_the_mount_gets_no_more_work(
         ray_node(
             near, environment, "--num-cpus=1", "--head", "--port=6379", "--include-dashboard=false"
         ),
-        ray_node(far, environment, "--num-cpus=3", f"--address={near.address}:6379", hidden=clips),
+        ray_node(far, environment, "--num-cpus=3", f"--address={near.address}:6379", private=clips),
     ):
         command = [sys.executable, "-c", MAKE + WITHOUT_MOUNT]
         ended = run([*near.within, *command, str(clips), str(tmp_path), near.address], environment)
@@ -465,7 +465,8 @@ def test_a_full_disk_is_named_and_the_command_goes_on_when_there_is_room(
         *("--frames=8", f"--shard-items={SHARD_ITEMS}", "--workers=1", "--json"),
     ]
     environment["RAY_OVERRIDE_RESOURCES"] = '{"CPU": 2, "GPU": 0}'
-    for size, kept in (("150k", 0), ("700k", 1)):
+    # The last shard is smaller: it may fit beside the first, if it is written before the call ends.
+    for size, kept in (("150k", {0}), ("700k", {1, 2})):
         small_disk(size)
         ended = run(command, environment)
         assert ended.returncode == 1
@@ -475,8 +476,8 @@ def test_a_full_disk_is_named_and_the_command_goes_on_when_there_is_room(
         ]
         assert "Traceback" not in ended.stderr
         assert not (store / "CURRENT").exists() and not (store / "snapshots").exists()
-        assert len(list(store.glob("pending/*.parquet"))) == kept
-        assert len(list(store.glob("shards/*.arrow"))) == kept
+        pending = len(list(store.glob("pending/*.parquet")))
+        assert pending in kept and len(list(store.glob("shards/*.arrow"))) == pending
     small_disk("8m")
     ended = run(command, environment)
     assert ended.returncode == 0, ended.stderr
@@ -487,7 +488,7 @@ def test_a_full_disk_is_named_and_the_command_goes_on_when_there_is_room(
 
 # A file system fails
 
-# Takes the place of S3's file system in every process, as the package that it pretends to be.
+# Python runs a module of this name as it starts, so every process has it.
 FAULTY_S3 = """
 import errno
 import os
@@ -509,26 +510,22 @@ def next_fault():
     return os.environ["FAULT_EVER"]
 
 
-class FaultyS3(S3FileSystem):
-    async def _put_file(self, lpath, rpath, *args, **kwargs):
-        fault = next_fault()
-        if fault == "error":
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        if fault == "short":
-            data = Path(lpath).read_bytes()
-            await self._pipe_file(rpath, data[: len(data) // 2])
-            return
-        await super()._put_file(lpath, rpath, *args, **kwargs)
+put_file = S3FileSystem._put_file
+
+
+async def faulty_put_file(self, lpath, rpath, *args, **kwargs):
+    fault = next_fault()
+    if fault == "error":
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    if fault == "short":
+        data = Path(lpath).read_bytes()
+        await self._pipe_file(rpath, data[: len(data) // 2])
+        return
+    await put_file(self, lpath, rpath, *args, **kwargs)
+
+
+S3FileSystem._put_file = faulty_put_file
 """
-
-
-def install_faulty_s3(folder: Path) -> None:
-    """Make a folder that fsspec finds as an installed package which brings its own S3."""
-    package = folder / "faulty_s3-1.dist-info"
-    package.mkdir(parents=True)
-    (folder / "faulty_s3.py").write_text(FAULTY_S3)
-    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty_s3\nVersion: 1\n")
-    (package / "entry_points.txt").write_text("[fsspec.specs]\ns3 = faulty_s3:FaultyS3\n")
 
 
 @pytest.mark.parametrize("ever", ["", "error", "short"])
@@ -541,11 +538,13 @@ def test_short_writes_and_errors_are_tried_again_and_those_that_stay_are_named(
     tmp_path: Path,
 ) -> None:
     """Three faults that pass, in all workers together; or one that stays."""
-    install_faulty_s3(tmp_path / "packages")
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    (packages / "sitecustomize.py").write_text(FAULTY_S3)
     notes = tmp_path / "notes"
     notes.mkdir()
     environment |= {
-        "PYTHONPATH": f"{tmp_path / 'packages'}{os.pathsep}{environment['PYTHONPATH']}",
+        "PYTHONPATH": f"{packages}{os.pathsep}{environment['PYTHONPATH']}",
         "FAULTS": "" if ever else "short error short",
         "FAULT_EVER": ever,
         "FAULT_NOTES": str(notes),
@@ -688,8 +687,7 @@ def test_of_two_drivers_on_two_hosts_one_writes_and_the_other_is_told_who(
     (writing,) = drivers.keys() - {refused}
     assert drivers[refused].returncode == 1
     assert re.search(
-        r"^pipeline\.errors\.UserError: s3://bucket/store: process \d+ on \S+ is writing to this "
-        "store; one at a time$",
+        r"Error: s3://bucket/store: process \d+ on \S+ is writing to this store; one at a time$",
         shared.errors(refused),
         re.MULTILINE,
     )
@@ -772,7 +770,7 @@ def test_a_straggler_is_ignored_and_collected(
         assert frozen
         assert_undisturbed(store, clip_features)
         assert not attempts(store)
-        (writer,) = (p for p, title in frozen if title.startswith("ray::write_features"))
+        (writer,) = (p for p, title in frozen if title.startswith("ray::_write"))
         # It takes up again with the five seconds of its sleep.
         writer.resume()
         named = set(FeatureStore(store).snapshot.shards)
