@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint lint-links docs bench chaos mutants infra
+.PHONY: setup demo test lint lint-links docs bench chaos mutants
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml infra/constraints.txt
@@ -44,7 +44,3 @@ chaos: setup
 # Whether the tests notice wrong lines. Another sample: make mutants OPTIONS="--seed 2 --sample 30"
 mutants: setup
 	$(BIN)/python tests/mutants/run.py $(OPTIONS)
-
-# Where it runs: written from the settings that the code uses.
-infra: setup
-	$(BIN)/python -m intertitle.jobs.deploying

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import Callable
-from importlib.metadata import version
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
@@ -14,26 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 import intertitle
-from intertitle.jobs.commands import (
-    cluster,
-    compare,
-    demo,
-    evaluate,
-    gc_,
-    import_,
-    inspect_,
-    jobs_,
-    precompute,
-    predict,
-    registry,
-    reproduce,
-    retrain,
-    schedule,
-    submit,
-    sync,
-    tracking,
-    train,
-)
+from intertitle.jobs.commands import COMMANDS
 from intertitle.jobs.console import ERRORS, OUTPUT, use_utf8
 from intertitle.pipeline.errors import (
     SIGINT_EXIT_CODE,
@@ -48,6 +27,11 @@ from intertitle.pipeline.storage.faults import UnavailableError, is_remote_failu
 
 class _Program(TyperGroup):
     """Command group whose stopped commands exit with 75 after SIGTERM and with 130 after Ctrl-C."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that the arguments name, and the rest of the arguments."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, COMMANDS[name].load() if name else command, rest
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
@@ -81,6 +65,8 @@ app = typer.Typer(
 
 def _print_version(show_version: bool) -> None:
     if show_version:
+        from importlib.metadata import version
+
         OUTPUT.print(f"intertitle {version('intertitle')}")
         raise typer.Exit
 
@@ -97,55 +83,9 @@ def _options(
     """Generate text from videos, photographs and sentences with recurrent networks."""
 
 
-_DATA, _TRAIN, _USE, _COMPARE, _OPERATE = "Data", "Train", "Use", "Compare", "Operate"
-# Name, function, help panel and example of each command, in the order of the help.
-_COMMANDS: tuple[tuple[str, Callable[..., object], str, str], ...] = (
-    ("import", import_.import_corpus, _DATA, "import folder photos --out corpus"),
-    (
-        *("precompute", precompute.precompute_features, _DATA),
-        "precompute corpus --out features --frames 8",
-    ),
-    (
-        *("inspect", inspect_.inspect_store, _DATA),
-        "inspect features --corpus corpus --contact-sheet sheet.png",
-    ),
-    ("gc", gc_.collect_garbage, _DATA, "gc features --dry-run"),
-    (
-        *("train", train.train_recipe, _TRAIN),
-        "train show_and_tell --corpus corpus --features features --name first",
-    ),
-    (
-        *("reproduce", reproduce.make_table, _TRAIN),
-        "reproduce captions --data datasets --out page.html",
-    ),
-    ("demo", demo.demo, _TRAIN, "demo --workdir demo"),
-    ("predict", predict.predict, _USE, "predict first photo.jpg --explain attention.png"),
-    ("evaluate", evaluate.evaluate, _COMPARE, "evaluate first --split val --beam 5"),
-    ("compare", compare.compare_runs, _COMPARE, "compare first second --out page.html"),
-    (
-        *("retrain", retrain.retrain, _OPERATE),
-        "retrain config.toml --slot 2026-12-01T03:00:00+00:00 --if-new",
-    ),
-    ("schedule", schedule.schedule, _OPERATE, 'schedule config.toml --cron "0 3 * * *"'),
-    ("promote", registry.promote, _OPERATE, "promote first --model captions"),
-    ("rollback", registry.rollback, _OPERATE, "rollback captions"),
-    ("sync", sync.sync, _OPERATE, "sync checkpoints"),
-    ("tracking", tracking.serve_tracking, _OPERATE, "tracking --artifacts s3://bucket"),
-)
-for _name, _function, _panel, _example in _COMMANDS:
-    app.command(_name, rich_help_panel=_panel, epilog=f"Example: intertitle {_example}")(_function)
-app.command(
-    "submit",
-    context_settings=submit.CONTEXT,
-    rich_help_panel=_OPERATE,
-    epilog="Example: intertitle submit -- intertitle train s2vt --corpus c --features f",
-)(submit.submit)
-app.add_typer(
-    jobs_.app, name="jobs", rich_help_panel=_OPERATE, epilog="Example: intertitle jobs list"
-)
-app.add_typer(
-    cluster.app, name="cluster", rich_help_panel=_OPERATE, epilog="Example: intertitle cluster up"
-)
+for _command in COMMANDS.values():
+    # Only the help of the program uses these functions.
+    app.command(_command.name, rich_help_panel=_command.panel, help=_command.help)(lambda: None)
 
 
 def main() -> None:

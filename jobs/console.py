@@ -12,21 +12,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 # Progress and errors go to stderr, so that stdout contains only the result.
 # Emoji codes are off, so that ":dog:" in a caption is printed as it is.
@@ -99,6 +92,16 @@ def bar(title: str, *, counts: bool = True) -> Iterator[Bar]:
     if not ERRORS.is_terminal or os.environ.get("CI"):
         yield Bar(None, None, title)
         return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = [
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -140,6 +143,11 @@ def caveats(not_measured: Mapping[str, str], warnings: Sequence[str]) -> None:
 def echo(text: str) -> None:
     """Print a line without interpreting markup."""
     OUTPUT.print(text, markup=False, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Print a line to stderr without interpreting markup."""
+    ERRORS.print(text, markup=False, soft_wrap=True)
 
 
 def warn(text: str) -> None:

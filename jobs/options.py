@@ -14,6 +14,14 @@ from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.storage.paths import as_path
 
 Run = Annotated[str, typer.Argument(help="Id or name of a run, or models:/NAME@ALIAS.")]
+Store = Annotated[
+    UPath,
+    typer.Argument(
+        parser=as_path,
+        metavar="STORE",
+        help="Feature store, as written by `intertitle precompute`.",
+    ),
+]
 Corpus = Annotated[
     UPath | None,
     typer.Option(
@@ -38,7 +46,7 @@ Ensemble = Annotated[
 _SEARCH: dict[str, Any] = {"rich_help_panel": "Search (default: the recipe's)"}
 
 
-def _search(
+def search_changes(
     beam: Annotated[
         int | None, typer.Option(help="Beam size; 1 is greedy search.", **_SEARCH)
     ] = None,
@@ -153,13 +161,13 @@ def with_search(command: Callable[..., None]) -> Callable[..., None]:
     """Add the search options to a command.
 
     In the command's signature they replace its parameter `search`, which receives the result of
-    `_search`.
+    `search_changes`.
     """
-    flags = signature(_search, eval_str=True).parameters
+    flags = signature(search_changes, eval_str=True).parameters
 
     @wraps(command)
     def searching(**arguments: Any) -> None:
-        search = _search(**{name: arguments.pop(name) for name in flags})
+        search = search_changes(**{name: arguments.pop(name) for name in flags})
         command(search=search, **arguments)
 
     own = signature(command, eval_str=True)

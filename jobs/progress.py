@@ -18,12 +18,8 @@ from intertitle.pipeline.storage.paths import AnyPath
 
 if TYPE_CHECKING:
     from intertitle.pipeline.precompute.options import PrecomputeOptions, PrecomputeReport
-# Time window over which the displayed rate is averaged.
-RATE_OVER_S = 20.0
-
-if TYPE_CHECKING:
     from intertitle.training.inference.warm_start import Transfer
-    from intertitle.training.tracking.run import RunRef
+    from intertitle.training.tracking.store.client import RunRef
     from intertitle.training.trainer.events import (
         CheckpointFallback,
         EpochReport,
@@ -33,6 +29,9 @@ if TYPE_CHECKING:
         Warned,
         WorkerHung,
     )
+
+# Time window over which the displayed rate is averaged.
+RATE_OVER_S = 20.0
 
 
 class TrainingProgress:
@@ -49,12 +48,12 @@ class TrainingProgress:
     def on_start(self, run: RunRef) -> None:
         """Print the name and the id of the run."""
         self.run = run
-        console.ERRORS.print(f"run {run.name} ({run.run_id})", markup=False)
+        console.note(f"run {run.name} ({run.run_id})")
 
     def on_transfer(self, transfer: Transfer) -> None:
         """Print which weights the model is initialized with."""
         for line in transfer.describe():
-            console.ERRORS.print(line, markup=False, soft_wrap=True)
+            console.note(line)
 
     def on_report(self, report: Report) -> None:
         """Update the bar, or print the results of an epoch or a warning."""
@@ -64,7 +63,7 @@ class TrainingProgress:
             note = f"{report.nats_per_token:.3f} nats, {report.tokens_per_s:.0f} tokens/s"
             self._bar.update(report.fraction_done, 1.0, f"epoch {report.epoch}, {note}")
         elif isinstance(report, EpochReport):
-            console.ERRORS.print(_describe(report), markup=False, soft_wrap=True)
+            console.note(_describe(report))
         else:
             console.warn(_warning(report))
 

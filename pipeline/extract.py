@@ -35,10 +35,12 @@ class Reading:
         max_pixels: maximum number of pixels of a picture or frame, width times height.
         animations_as_images: whether an animated GIF, WebP, PNG or AVIF is read as an image instead
             of a video.
+        seconds: time limit for reading and decoding a file, in seconds.
     """
 
     max_pixels: int = MAX_PIXELS
     animations_as_images: bool = False
+    seconds: float = Limits().seconds
 
 
 DEFAULT_READING = Reading()
@@ -134,7 +136,8 @@ def frames_for(
 
 
 def _frames(source: ItemFile, sampling: Sampling, size: int, reading: Reading) -> NDArray[np.uint8]:
-    item, pixels = decode_isolated(source, sampling, size, Limits(max_pixels=reading.max_pixels))
+    limits = Limits(seconds=reading.seconds, max_pixels=reading.max_pixels)
+    item, pixels = decode_isolated(source, sampling, size, limits)
     if item.rejection:
         message = item.rejection.message.replace(str(source.path), source.item.key)
         raise FileError(item.rejection.error, message)

@@ -1,7 +1,8 @@
 """Check that code and documents are written in plain technical English.
 
-Names, docstrings, comments and texts in the code, and the documents, are compared with the words
-and phrases in `language.toml`; a documented argument must not begin with a bare preposition.
+Names, docstrings, comments and texts in the code and the page templates, and the documents, are
+compared with the words and phrases in `language.toml`; a documented argument must not begin with a
+bare preposition.
 
 Run it with `python -m tests.language`; it prints a line a finding and exits with 1 if there is any.
 """
@@ -18,10 +19,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from jinja2 import Environment, nodes
+
 ROOT = Path(__file__).parents[1]
 CODE = ("pipeline", "training", "jobs")
 DOCUMENTS = ("*.md", "docs/**/*.md", "infra/**/*.md")
 _ENTRY = re.compile(r"^\s+\*{0,2}(\w+(?:, \w+)*): (.*)$")
+_SCRIPT_NAME = re.compile(r"\b(?:const|let|function)\s+(\w+)")
 _SECTION = re.compile(r"^\s*(Args|Attributes|Raises|Returns|Yields|Example):\s*$")
 
 
@@ -91,6 +95,16 @@ def check_code(path: Path, rules: Rules) -> Iterator[Finding]:
             yield Finding(place, line, f"argument {argument!r} begins with {first!r}, not a noun")
 
 
+def check_template(path: Path, rules: Rules) -> Iterator[Finding]:
+    """Find what breaks the rules in a Jinja template: its names, those of its script, its text."""
+    text = path.read_text("utf-8")
+    place = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+    for line, name in (*_template_names(text), *_script_names(text)):
+        if name in rules.names:
+            yield Finding(place, line, f"name {name!r} hides what it holds")
+    yield from _check_prose(place, 1, text, rules)
+
+
 def check_document(path: Path, rules: Rules) -> Iterator[Finding]:
     """Find what breaks the rules in a document."""
     yield from _check_prose(path.relative_to(ROOT), 1, path.read_text("utf-8"), rules)
@@ -113,6 +127,19 @@ def _defined_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.id
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             yield node.lineno, node.attr
+
+
+def _template_names(text: str) -> Iterator[tuple[int, str]]:
+    """Names of macros, arguments and variables where a template defines them."""
+    for node in Environment().parse(text).find_all((nodes.Macro, nodes.Name)):
+        if isinstance(node, nodes.Macro) or node.ctx in ("store", "param"):
+            yield node.lineno, node.name
+
+
+def _script_names(text: str) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        for match in _SCRIPT_NAME.finditer(line):
+            yield number, match[1]
 
 
 def _documented_arguments(tree: ast.AST) -> Iterator[tuple[int, str, str]]:
@@ -144,6 +171,12 @@ def main() -> int:
             for top in CODE
             for p in sorted((ROOT / top).rglob("*.py"))
             for f in check_code(p, rules)
+        ),
+        *(
+            f
+            for top in CODE
+            for p in sorted((ROOT / top).rglob("*.jinja"))
+            for f in check_template(p, rules)
         ),
         *(
             f

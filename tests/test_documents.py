@@ -39,3 +39,7 @@ def test_links_between_documents_lead_to_files(document: str) -> None:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 200
+
+
+def test_no_page_has_the_name_of_a_page_that_sphinx_writes() -> None:
+    assert not {"genindex", "search"} & {path.stem for path in ROOT.glob("docs/*.md")}

@@ -13,12 +13,13 @@ import pytest
 import intertitle
 
 ROOT = Path(__file__).parents[1]
+HEAVY = ("torch", "ray", "mlflow", "typer")
 # Prints the environment's changes and the heavy modules that an import leaves.
 PROBE = """
 import json, os, sys
 before = dict(os.environ)
 import {module}
-heavy = [name for name in ("torch", "ray", "mlflow", "typer") if name in sys.modules]
+heavy = [name for name in {heavy} if name in sys.modules]
 print(json.dumps([[key for key in os.environ if before.get(key) != os.environ[key]], heavy]))
 """
 
@@ -42,12 +43,23 @@ def test_every_folder_is_installed() -> None:
 @pytest.mark.parametrize("module", ["intertitle", "intertitle.workflows"])
 def test_an_import_changes_no_variable_and_loads_nothing_heavy(module: str) -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", PROBE.format(module=module)],
+        [sys.executable, "-c", PROBE.format(module=module, heavy=HEAVY)],
         capture_output=True,
         text=True,
         check=True,
     )
     assert json.loads(ended.stdout) == [[], []]
+
+
+def test_the_help_of_the_program_needs_nothing_heavy() -> None:
+    heavy = (*HEAVY[:-1], "numpy", "pyarrow", "pydantic", "fsspec", "upath", "av", "rich.progress")
+    ended = subprocess.run(
+        [sys.executable, "-c", PROBE.format(module="intertitle.jobs.cli", heavy=heavy)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(ended.stdout)[1] == []
 
 
 @pytest.mark.parametrize("package", ["pipeline", "training", "jobs"])
@@ -67,7 +79,7 @@ def test_the_facade_names_what_it_has() -> None:
 def test_processes_that_decode_load_neither_ray_nor_torch() -> None:
     module = "intertitle.pipeline.precompute.isolation.decoder_process"
     ended = subprocess.run(
-        [sys.executable, "-c", PROBE.format(module=module)],
+        [sys.executable, "-c", PROBE.format(module=module, heavy=HEAVY)],
         capture_output=True,
         text=True,
         check=True,

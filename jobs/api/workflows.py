@@ -23,10 +23,10 @@ from intertitle.pipeline.storage.paths import AnyPath, as_path
 if TYPE_CHECKING:
     from intertitle.pipeline.precompute.options import PrecomputeReport
     from intertitle.training.evaluation.evaluate import Evaluation
-    from intertitle.training.experiment import TrainingResult
     from intertitle.training.inference.model_bundle import TrainedModel
     from intertitle.training.inference.prediction_io import Prediction
     from intertitle.training.reports.compare import Comparison
+    from intertitle.training.runs.fit_run import TrainingResult
 
 PathLike = str | AnyPath
 
@@ -138,7 +138,7 @@ def train(
         ['bleu_1', 'bleu_2']
     """
     from intertitle.training.config.recipe import load_recipe
-    from intertitle.training.experiment import train as run
+    from intertitle.training.runs.train import train as run
     from intertitle.training.tracking.store.client import default_tracking_uri
 
     changed = load_recipe(recipe, settings)
@@ -202,7 +202,7 @@ def evaluate(
         >>> evaluation.split
         'test'
     """
-    from intertitle.training.evaluate_run import evaluate_run
+    from intertitle.training.runs.evaluate_run import evaluate_run
     from intertitle.training.tracking.store.client import resolve_run
 
     return evaluate_run(
@@ -277,7 +277,7 @@ def compare(
         2
     """
     from intertitle.training.reports.compare import compare as run
-    from intertitle.training.reports.compare import read_newest
+    from intertitle.training.reports.evaluations import read_newest
     from intertitle.training.tracking.store.client import resolve_run
 
     uri = _uri(tracking_uri)

@@ -12,8 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from intertitle.jobs.cluster.local import clusters
-from intertitle.jobs.cluster.session import check_token, refusal
+from intertitle.jobs.cluster.session import JOB_SERVER_PORT, check_token, refusal
 from intertitle.pipeline.errors import SIGTERM_EXIT_CODE, JobError, UserError
 
 if TYPE_CHECKING:
@@ -26,12 +25,6 @@ PATIENCE_S = 300.0
 _SILENCE_S = 60.0
 # Exit code of a process that a signal ended, as in a shell: this plus the signal's number.
 _SIGNALLED, _LAST_SIGNAL = 128, 64
-# Loggers of Ray that report every package and every connection.
-_TALKATIVE = (
-    "_private.runtime_env.packaging",
-    "dashboard.modules.dashboard_sdk",
-    "dashboard.modules.job.sdk",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +63,7 @@ class JobClient:
 
         Args:
             address: "http://host:port" or "host:port"; None uses RAY_API_SERVER_ADDRESS, or else
-                the cluster that `intertitle cluster up` started.
+                the default port of this machine.
 
         Raises:
             UserError: no job server answers at the address, or it requires another token.
@@ -83,14 +76,18 @@ class JobClient:
         from ray.exceptions import AuthenticationError
         from ray.job_submission import JobSubmissionClient
 
-        for logger_name in _TALKATIVE:
-            logging.getLogger(f"ray.{logger_name}").setLevel(logging.WARNING)
+        # The modules of Ray's client set the level of their loggers to INFO.
+        for logger_name in ("ray", *(base.__module__ for base in JobSubmissionClient.__mro__)):
+            logging.getLogger(logger_name).setLevel(logging.WARNING)
         try:
             self.client: JobSubmissionClient = JobSubmissionClient(self.address)
         except AuthenticationError as error:
             raise refusal(self.address) from error
         except (ConnectionError, RuntimeError, ValueError, requests.RequestException) as error:
-            raise UserError(f"address: {self.address!r}: no job server answers there") from error
+            raise UserError(
+                f"address: {self.address!r}: no job server answers there, allowed: that of a Ray "
+                "cluster, such as `ray start --head` starts"
+            ) from error
 
     def jobs(self) -> list[JobDetails]:
         """Return all submitted jobs, newest first."""
@@ -191,16 +188,9 @@ def job_outcome(job: JobDetails | None) -> JobOutcome:
 
 
 def _find_address(address: str | None) -> str:
-    address = address or os.environ.get("RAY_API_SERVER_ADDRESS")
-    if address is None:
-        local_clusters = clusters()
-        if len(local_clusters) != 1:
-            which = (
-                ", ".join(item.job_server for item in local_clusters)
-                or "`intertitle cluster up` first"
-            )
-            raise UserError(f"--address: none, allowed: that of a job server: {which}")
-        return local_clusters[0].job_server
+    address = (
+        address or os.environ.get("RAY_API_SERVER_ADDRESS") or f"http://127.0.0.1:{JOB_SERVER_PORT}"
+    )
     if "://" not in address:
         address = f"http://{address}"
     if not address.startswith(("http://", "https://")):

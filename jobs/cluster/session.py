@@ -13,6 +13,11 @@ from pathlib import Path
 
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
+from intertitle.jobs.cluster.ray_internals import (
+    listening_on_loopback,
+    refuses_token,
+    start_local,
+)
 from intertitle.pipeline.errors import JobError, UserError
 
 # Default ports of a cluster's head and of its job server.
@@ -55,7 +60,8 @@ def cluster(address: str | None) -> Iterator[None]:
     address = address or os.environ.get("RAY_ADDRESS")
     if address:
         check_token()
-        _check_accepted(address)
+        if "://" not in address and ":" in address and refuses_token(address):
+            raise refusal(address)
     else:
         make_token()
     handler = signal.getsignal(signal.SIGTERM)
@@ -76,16 +82,13 @@ def _connect(address: str | None) -> None:
     """Start Ray on this machine, or connect to a cluster."""
     import ray
 
+    options = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        with _on_loopback() if _is_loopback(address) else nullcontext():
-            ray.init(
-                address=address or "local",
-                # A copy, because Ray adds entries.
-                _system_config=None if address else dict(RAY_SYSTEM_CONFIG),
-                include_dashboard=None if address else False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+        with listening_on_loopback() if _is_loopback(address) else nullcontext():
+            if address is None:
+                start_local(RAY_SYSTEM_CONFIG, include_dashboard=False, **options)
+            else:
+                ray.init(address=address, **options)
     except Exception as error:
         # Ray has no exception class for this: it raises `Exception` if a node is slow to start.
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -113,19 +116,6 @@ def _is_loopback(address: str | None) -> bool:
         return True
 
 
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """Make Ray use 127.0.0.1 as this machine's address and listen only there, within a block."""
-    from ray._private import ray_constants
-
-    previous = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = previous
-
-
 def check_token() -> None:
     """Check that this process has a token if it needs one.
 
@@ -143,23 +133,6 @@ def refusal(address: str) -> UserError:
     )
 
 
-def _check_accepted(address: str) -> None:
-    # Ray's client would retry for 20 s, with a warning every second.
-    import grpc
-    from ray._private.grpc_utils import init_grpc_channel
-    from ray.core.generated.gcs_service_pb2 import GetClusterIdRequest
-    from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
-
-    if "://" in address or ":" not in address:
-        return
-    try:
-        with init_grpc_channel(address) as channel:
-            NodeInfoGcsServiceStub(channel).GetClusterId(GetClusterIdRequest(), timeout=5)
-    except grpc.RpcError as error:
-        if error.code() == grpc.StatusCode.UNAUTHENTICATED:
-            raise refusal(address) from error
-
-
 def make_token() -> None:
     """Create a token in ~/.ray/auth_token if there is none, readable only by this user.
 
@@ -170,9 +143,7 @@ def make_token() -> None:
     """
     if _has_token():
         return
-    from ray._private.authentication.authentication_token_setup import AuthenticationTokenLoader
-
-    file = Path.home() / ".ray" / "auth_token"
+    file = _token_file()
     try:
         _write_token(file)
     except OSError as error:
@@ -180,7 +151,6 @@ def make_token() -> None:
             f"{file}: {error.strerror or error}: Ray's token can't be kept there; give it in the "
             'environment: export RAY_AUTH_TOKEN="$(openssl rand -hex 32)"'
         ) from error
-    AuthenticationTokenLoader.instance().reset_cache()
     if not _has_token():
         raise UserError(f"{file}: no token in it")
 
@@ -206,14 +176,21 @@ def _has_token() -> bool:
     if mode.lower() not in ("token", "disabled"):
         # Ray would treat any other value as `disabled`.
         raise UserError(f"RAY_AUTH_MODE: {mode!r}, allowed: token, disabled")
-    if mode.lower() == "disabled":
+    if mode.lower() == "disabled" or os.environ.get("RAY_AUTH_TOKEN"):
         return True
-    from ray._private.authentication.authentication_token_setup import AuthenticationTokenLoader
-    from ray.exceptions import AuthenticationError
+    if named := os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        if not _contains_token(Path(named)):
+            raise UserError(f"RAY_AUTH_TOKEN_PATH: {named!r}: no file with a token")
+        return True
+    return _contains_token(_token_file())
 
+
+def _token_file() -> Path:
+    return Path.home() / ".ray" / "auth_token"
+
+
+def _contains_token(file: Path) -> bool:
     try:
-        return bool(AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True))
-    except AuthenticationError as error:
-        if named := os.environ.get("RAY_AUTH_TOKEN_PATH"):
-            raise UserError(f"RAY_AUTH_TOKEN_PATH: {named!r}: no file with a token") from error
+        return bool(file.read_text("utf-8").strip())
+    except (OSError, ValueError):
         return False

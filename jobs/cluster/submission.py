@@ -1,4 +1,6 @@
-"""Submission of a command as a job of a Ray cluster: its name, its files and its environment."""
+"""Commands as jobs of a Ray cluster: the name, files and environment with which a command is sent,
+and the run that a further attempt at it resumes.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,9 @@ import os
 import re
 import shlex
 import shutil
+import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,13 +22,16 @@ import intertitle
 import intertitle.jobs
 import intertitle.pipeline
 import intertitle.training
-from intertitle.jobs.cluster.job_resume import JOB_VARIABLE
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.storage import allowed_hosts
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
+    from intertitle.training.tracking.store.client import RunRef
+
+# Variable with the job's name, which is the same in every attempt.
+JOB_VARIABLE = "INTERTITLE_JOB"
 # Variables that are sent: locations of services. Passwords must be set on the cluster itself.
 SETTINGS = ("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "AWS_REGION", allowed_hosts.VARIABLE)
 # Time in seconds after which Ray kills a stopped job; a training saves a checkpoint first.
@@ -36,7 +42,7 @@ _PACKAGES = (intertitle, intertitle.pipeline, intertitle.training, intertitle.jo
 PACKAGE_DATA = {
     "intertitle": ("py.typed",),
     "intertitle.training": ("recipes/*.toml", "reports/*.jinja", "reports/*.css"),
-    "intertitle.jobs": ("reproduce/tables/*.toml",),
+    "intertitle.jobs": ("reproduce/tables/*.toml", "retraining/*.yaml"),
 }
 _SLOT = re.compile(r"[\w.:+-]{1,64}", re.ASCII)
 _URL_PASSWORD = re.compile(r"//[^/@\s]*:[^/@\s]+@")
@@ -139,6 +145,36 @@ def send(client: JobSubmissionClient, submission: Submission, attempt_id: str) -
         )
 
 
+def recording_run(
+    checkpoints: Path, on_start: Callable[[RunRef], None]
+) -> Callable[[RunRef], None]:
+    """Wrap `on_start` so that, inside a job, the run is also recorded in the checkpoint folder.
+
+    Args:
+        checkpoints: folder of the checkpoints.
+        on_start: callback that is called afterwards with the run.
+    """
+
+    def note(run: RunRef) -> None:
+        if (file := _note(checkpoints)) is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = file.with_suffix(f".{run.run_id}")
+            unfinished.write_text(run.run_id)
+            unfinished.replace(file)
+        on_start(run)
+
+    return note
+
+
+def earlier_run(checkpoints: Path) -> str | None:
+    """Return the id of the run that an earlier attempt started, if it has a checkpoint."""
+    note = _note(checkpoints)
+    if note is None or not note.exists():
+        return None
+    run_id = note.read_text()
+    return run_id if any((checkpoints / run_id).glob("checkpoint_*")) else None
+
+
 def _files_of(folder: Path, package: str) -> list[Path]:
     """Return the modules of a package and its declared data files; other files are not sent."""
     patterns = ("**/*.py", *PACKAGE_DATA.get(package, ()))
@@ -165,3 +201,11 @@ def _check_no_secret(where: str, text: str) -> None:
     for name, value in os.environ.items():
         if _SECRET.search(name) and len(value) >= _SECRET_LENGTH and value in text:
             raise UserError(f"{where}: the value of {name} is in it, {elsewhere}")
+
+
+def _note(checkpoints: Path) -> Path | None:
+    if (job := os.environ.get(JOB_VARIABLE)) is None:
+        return None
+    # The command is part of the name, because a job may be a script that runs several trainings.
+    command = hashlib.sha256(json.dumps(sys.argv[1:]).encode()).hexdigest()[:10]
+    return checkpoints / f"{job}-{command}.run"

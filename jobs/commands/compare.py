@@ -37,8 +37,9 @@ def compare_runs(
 
     The newest evaluation of each run on the split is used.
     """
-    from intertitle.training.reports.compare import compare, read_newest
-    from intertitle.training.tracking.run import default_tracking_uri, resolve_run
+    from intertitle.training.reports.compare import compare
+    from intertitle.training.reports.evaluations import read_newest
+    from intertitle.training.tracking.store.client import default_tracking_uri, resolve_run
 
     if out is not None and out.suffix not in (".html", ".htm"):
         raise UserError(f"--out {out}: a page of HTML, allowed: a name that ends in .html")
@@ -80,16 +81,17 @@ def compare_runs(
 
 
 def _write_page(comparison: Comparison, out: Path) -> None:
-    from intertitle.training.data.data_ref import thumbnails_of
+    from intertitle.pipeline.corpus import Corpus
+    from intertitle.training.data.item_views import thumbnails_of
     from intertitle.training.reports.comparison_page import render
 
     changed = [example for a in comparison.against_baseline for example in (*a.better, *a.worse)]
     keys = {example.item_key for example in changed if example.item_key is not None}
     try:
-        thumbnails = thumbnails_of(comparison.corpus, keys) if keys else {}
+        thumbnails = thumbnails_of(Corpus(comparison.corpus), keys) if keys else {}
     except (UserError, OSError) as error:
         # The page is written without thumbnails.
-        console.ERRORS.print(f"no pictures: {error}", markup=False, soft_wrap=True)
+        console.note(f"no pictures: {error}")
         thumbnails = {}
     out.write_text(render(comparison, thumbnails), "utf-8")
 
@@ -114,7 +116,7 @@ def _show(comparison: Comparison) -> None:
         )
     if comparison.settings:
         console.table(
-            "what differs in the settings",
+            "settings that differ",
             ("setting", *comparison.runs),
             [
                 (key, *("–" if value is None else value for value in row))
@@ -135,6 +137,6 @@ def _show_examples(
     if examples:
         console.table(
             f"where {against.run} is {words} by {comparison.example_metric}",
-            ("example", comparison.runs[0], against.run, "people"),
+            ("example", comparison.runs[0], against.run, "reference"),
             [(ex.id, *ex.hypotheses, ex.references[0]) for ex in examples[:NUM_SHOWN]],
         )

@@ -29,7 +29,7 @@ def demo(
     """Draw clips, extract frames, compute features, train S2VT on two workers, and evaluate it."""
     from intertitle.pipeline.precompute.options import PrecomputeOptions
     from intertitle.training.config.recipe import load_recipe
-    from intertitle.training.experiment import train
+    from intertitle.training.runs.train import train
     from intertitle.training.tracking.store.sqlite import sqlite_uri
 
     start = time.perf_counter()

@@ -51,10 +51,11 @@ def evaluate(
     search: dict[str, Any],
 ) -> None:
     """Generate predictions for a split, score them, and log the scores to the run."""
-    from intertitle.training.evaluate_run import evaluate_run, score_predictions
-    from intertitle.training.evaluation.metric_tokenizer import AUTO, TOKENIZERS
+    from intertitle.training.evaluation.metrics.metric_tokenizer import AUTO, TOKENIZERS
     from intertitle.training.inference.prediction_io import read_predictions
-    from intertitle.training.tracking.run import default_tracking_uri, resolve_run
+    from intertitle.training.runs.evaluate_run import evaluate_run
+    from intertitle.training.runs.score_predictions import score_predictions
+    from intertitle.training.tracking.store.client import default_tracking_uri, resolve_run
 
     if tokenizer is not None and tokenizer not in (AUTO, *TOKENIZERS):
         allowed = ", ".join((AUTO, *TOKENIZERS))

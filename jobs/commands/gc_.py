@@ -6,11 +6,9 @@ from typing import Annotated
 
 import typer
 from rich.filesize import decimal
-from upath import UPath
 
 from intertitle.jobs import console
-from intertitle.jobs.options import Json
-from intertitle.pipeline.storage.paths import as_path
+from intertitle.jobs.options import Json, Store
 
 # Descriptions of the kinds of files in the printed table.
 NAMES = {
@@ -23,14 +21,7 @@ NAMES = {
 
 
 def collect_garbage(
-    store: Annotated[
-        UPath,
-        typer.Argument(
-            parser=as_path,
-            metavar="STORE",
-            help="Feature store, as written by `intertitle precompute`.",
-        ),
-    ],
+    store: Store,
     retained: Annotated[
         list[str] | None,
         typer.Option(

@@ -15,7 +15,7 @@ from rich.table import Table
 from upath import UPath
 
 from intertitle.jobs import console
-from intertitle.jobs.options import Json
+from intertitle.jobs.options import Json, Store
 from intertitle.pipeline.corpus import Corpus, clean_text
 from intertitle.pipeline.errors import UserError, one_line
 from intertitle.pipeline.storage.paths import as_path, is_url
@@ -30,14 +30,7 @@ SHOWN = 10
 
 
 def inspect_store(
-    store: Annotated[
-        UPath,
-        typer.Argument(
-            parser=as_path,
-            metavar="STORE",
-            help="Feature store, as written by `intertitle precompute`.",
-        ),
-    ],
+    store: Store,
     corpus: Annotated[
         UPath | None,
         typer.Option(
@@ -182,7 +175,7 @@ def _list(records: Sequence[ItemRecord], error: str | None, result: dict[str, An
     if not records and error is not None:
         classes = ", ".join(f"{q['error']} ({q['items']:,})" for q in result["quarantine"])
         line = f"no item in quarantine with error {error!r}; there are: {classes or 'none at all'}"
-        console.ERRORS.print(line, markup=False, soft_wrap=True)
+        console.note(line)
     elif not console.OUTPUT.is_terminal:
         for r in records:
             # `print`, because rich would turn the tabs into spaces.
@@ -260,4 +253,4 @@ def _draw(store: FeatureStore, corpus: Corpus, path: Path, num_items: int) -> No
         path.write_bytes(picture)
     except OSError as error:
         raise UserError(f"--contact-sheet {path}: can't be written: {error.strerror}") from error
-    console.ERRORS.print(f"{path}: {len(samples)} items", markup=False, soft_wrap=True)
+    console.note(f"{path}: {len(samples)} items")

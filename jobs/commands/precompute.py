@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated, cast
 
 import typer
 from upath import UPath
@@ -20,9 +20,6 @@ from intertitle.pipeline.errors import UserError, one_line
 from intertitle.pipeline.feature_store.shards import Format
 from intertitle.pipeline.storage import allowed_hosts
 from intertitle.pipeline.storage.paths import as_path
-
-if TYPE_CHECKING:
-    pass
 
 # Exit code if more items are in quarantine than were allowed.
 EXIT_TOO_MANY_FAILED = 3

@@ -34,7 +34,7 @@ def promote(
 ) -> None:
     """Make a run's model the champion, which models:/NAME@champion refers to."""
     from intertitle.training.tracking.registry import registry
-    from intertitle.training.tracking.run import default_tracking_uri, resolve_run
+    from intertitle.training.tracking.store.client import default_tracking_uri, resolve_run
 
     ref = resolve_run(run, tracking_uri or default_tracking_uri())
     if challenger:
@@ -51,7 +51,7 @@ def rollback(
 ) -> None:
     """Restore the previous champion; each further call goes back by one more."""
     from intertitle.training.tracking.registry import registry
-    from intertitle.training.tracking.run import default_tracking_uri
+    from intertitle.training.tracking.store.client import default_tracking_uri
 
     _tell(
         registry.rollback(model, tracking_uri or default_tracking_uri(), why),

@@ -49,7 +49,7 @@ def make_table(
     """
     from intertitle.jobs.reproduce.config import load_table
     from intertitle.jobs.reproduce.runner import ReproductionRunner
-    from intertitle.training.tracking.run import default_tracking_uri
+    from intertitle.training.tracking.store.client import default_tracking_uri
 
     if out is not None and out.suffix not in (".html", ".htm"):
         raise UserError(f"--out {out}: a page of HTML, allowed: a name that ends in .html")
@@ -62,7 +62,7 @@ def make_table(
             tracking_uri or default_tracking_uri(),
             may_train=train,
             start_ray=lambda: stack.enter_context(cluster(address)),
-            on_step=lambda step: console.ERRORS.print(step, markup=False, soft_wrap=True),
+            on_step=console.note,
         ).results()
     console.echo(f"{results.title}\n")
     console.echo(results.to_markdown())
@@ -88,15 +88,16 @@ def make_table(
 
 
 def _write_page(results: ResultsTable, out: Path) -> None:
-    from intertitle.training.data.data_ref import thumbnails_of
-    from intertitle.training.experiment import texts_by_epoch
+    from intertitle.pipeline.corpus import Corpus
+    from intertitle.training.data.item_views import thumbnails_of
     from intertitle.training.reports.results_page import render
+    from intertitle.training.runs.fit_run import texts_by_epoch
 
     def pictures(corpus: str, keys: Collection[str]) -> Mapping[str, bytes]:
         try:
-            return thumbnails_of(corpus, keys)
+            return thumbnails_of(Corpus(corpus), keys)
         except (UserError, OSError) as error:
-            console.ERRORS.print(f"no pictures: {error}", markup=False, soft_wrap=True)
+            console.note(f"no pictures: {error}")
             return {}
 
     written = {}

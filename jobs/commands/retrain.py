@@ -16,7 +16,7 @@ from intertitle.jobs.options import Address, Json, Timezone, TrackingUri
 
 def retrain(
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="TOML file of the retraining; see README.")
+        Path, typer.Argument(metavar="CONFIG", help="TOML file; see docs/retraining.md.")
     ],
     slot: Annotated[
         str | None,
@@ -40,7 +40,7 @@ def retrain(
     from intertitle.jobs.retraining import load_config
     from intertitle.jobs.retraining import retrain as run_slot
     from intertitle.jobs.retraining.cron import Clock, name_of
-    from intertitle.training.tracking.run import default_tracking_uri
+    from intertitle.training.tracking.store.client import default_tracking_uri
 
     settings = load_config(config)
     now = datetime.now().astimezone()
@@ -52,7 +52,7 @@ def retrain(
             if_new=if_new,
             tracking_uri=tracking_uri or default_tracking_uri(),
             address=address,
-            on_step=lambda step: console.ERRORS.print(step, markup=False),
+            on_step=console.note,
         )
     except KeyboardInterrupt as stopped:
         command = f"intertitle retrain {shlex.quote(str(config))} --slot {shlex.quote(name)}"

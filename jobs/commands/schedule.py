@@ -18,7 +18,7 @@ from intertitle.pipeline.errors import UserError
 
 def schedule(
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="TOML file of the retraining; see README.")
+        Path, typer.Argument(metavar="CONFIG", help="TOML file; see docs/retraining.md.")
     ],
     cron: Annotated[
         str, typer.Option(help="Cron expression: minute, hour, day, month and weekday.")
@@ -38,19 +38,19 @@ def schedule(
         ),
     ] = None,
     image: Annotated[
-        str | None, typer.Option(help="Container image of the manifest; default: that of `infra/`.")
+        str | None,
+        typer.Option(help="Container image of the manifest; default: intertitle:VERSION."),
     ] = None,
     tracking_uri: TrackingUri = None,
     address: Address = None,
 ) -> None:
     """Run the slots of a retraining at their times, one at a time and each once."""
-    from intertitle.jobs.deploying.settings import Settings
     from intertitle.jobs.retraining import Clock, Missed, load_config
     from intertitle.jobs.retraining import export as manifest
     from intertitle.jobs.retraining.cron import time_of
     from intertitle.jobs.retraining.daemon import serve
     from intertitle.training.tracking.registry.retraining_runs import finished_slots
-    from intertitle.training.tracking.run import default_tracking_uri
+    from intertitle.training.tracking.store.client import default_tracking_uri
 
     if missed not in get_args(Missed):
         raise UserError(f"--missed {missed!r}: allowed: {', '.join(get_args(Missed))}")
@@ -62,12 +62,11 @@ def schedule(
         *(["--address", address] if address else []),
     ]
     if export is not None:
-        settings = Settings(image) if image else Settings()
-        console.echo(manifest(export, config, model, clock, options, settings).rstrip())
+        console.echo(manifest(export, config, model, clock, options, image).rstrip())
         return
 
     def run(slot: str) -> bool:
-        console.ERRORS.print(f"slot {slot}", markup=False)
+        console.note(f"slot {slot}")
         command = [
             sys.executable,
             "-m",
@@ -89,7 +88,7 @@ def schedule(
                     process.wait()
 
     def log_next(upcoming: datetime) -> None:
-        console.ERRORS.print(f"{model}: the next slot is {upcoming:%Y-%m-%d %H:%M %Z}")
+        console.note(f"{model}: the next slot is {upcoming:%Y-%m-%d %H:%M %Z}")
 
     def finished() -> datetime | None:
         times = map(time_of, finished_slots(model, uri))

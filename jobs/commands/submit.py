@@ -18,12 +18,9 @@ JobsAddress = Annotated[
     typer.Option(
         envvar="RAY_API_SERVER_ADDRESS",
         metavar="URL",
-        help="Address of a job server, http://HOST:8265; default: the cluster that `intertitle "
-        "cluster up` started.",
+        help="Address of a job server; default: http://127.0.0.1:8265, that of `ray start --head`.",
     ),
 ]
-# Options after the name of the submitted command belong to that command.
-CONTEXT = {"allow_interspersed_args": False}
 
 
 def submit(
@@ -69,11 +66,11 @@ def submit(
         job_outcome = _follow(server, job_id)
         while job_outcome.died and retries:
             retries -= 1
-            _tell(f"job {job_id}: {_how(job_outcome)}; restarted")
+            console.note(f"job {job_id}: {_how(job_outcome)}; restarted")
             job_id = _begin(server, submission)
             job_outcome = _follow(server, job_id)
     except KeyboardInterrupt as error:
-        _tell(f"job {job_id} goes on; to stop it: intertitle jobs stop {job_id}")
+        console.note(f"job {job_id} goes on; to stop it: intertitle jobs stop {job_id}")
         raise typer.Exit(SIGINT_EXIT_CODE) from error
     if json:
         summary = {
@@ -85,7 +82,7 @@ def submit(
     if job_outcome.exit_code is None:
         raise JobError(f"job {job_id}: {_how(job_outcome)}")
     if job_outcome.exit_code:
-        _tell(f"job {job_id}: {_how(job_outcome)}")
+        console.note(f"job {job_id}: {_how(job_outcome)}")
     raise typer.Exit(job_outcome.exit_code)
 
 
@@ -93,7 +90,7 @@ def _begin(server: JobClient, submission: Submission) -> str:
     """Start a job unless it is running or has succeeded; return the id of its last attempt."""
     num_attempts, last = server.last_attempt(submission.name)
     if last is not None and last.status not in ("FAILED", "STOPPED"):
-        _tell(f"job {last.submission_id}: there already, {last.status.value.lower()}")
+        console.note(f"job {last.submission_id}: there already, {last.status.value.lower()}")
         return str(last.submission_id)
     job_id = submission.name if last is None else f"{submission.name}-{num_attempts + 1}"
     try:
@@ -104,7 +101,7 @@ def _begin(server: JobClient, submission: Submission) -> str:
         if server.find(job_id) is None:
             line = " ".join(str(error).split())[:300]
             raise JobError(f"job {job_id}: the cluster does not take it: {line}") from error
-    _tell(f"job {job_id}: submitted to {server.address}")
+    console.note(f"job {job_id}: submitted to {server.address}")
     return job_id
 
 
@@ -125,7 +122,3 @@ def _how(ended: JobOutcome) -> str:
     if ended.exit_code is None:
         return f"{ended.status.lower()}: {ended.reason}"
     return f"{ended.status.lower()} with exit code {ended.exit_code}"
-
-
-def _tell(text: str) -> None:
-    console.ERRORS.print(text, markup=False, soft_wrap=True)

@@ -20,7 +20,8 @@ def sync(
     json: Json = False,
 ) -> None:
     """Send to MLflow what runs recorded while it was unavailable."""
-    from intertitle.training.tracking.run import default_tracking_uri, send_kept
+    from intertitle.training.tracking.outbox.outbox import send_kept
+    from intertitle.training.tracking.store.client import default_tracking_uri
 
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")

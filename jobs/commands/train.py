@@ -13,8 +13,8 @@ import typer
 from upath import UPath
 
 from intertitle.jobs import console
-from intertitle.jobs.cluster.job_resume import earlier_run, recording_run
 from intertitle.jobs.cluster.session import cluster
+from intertitle.jobs.cluster.submission import earlier_run, recording_run
 from intertitle.jobs.options import Address, Json, TrackingUri
 from intertitle.jobs.progress import TrainingProgress, training_progress
 from intertitle.pipeline.errors import Stopped, UserError
@@ -22,7 +22,7 @@ from intertitle.pipeline.storage.paths import as_path
 
 if TYPE_CHECKING:
     from intertitle.training.config.recipe import Recipe
-    from intertitle.training.experiment import TrainingResult
+    from intertitle.training.runs.fit_run import TrainingResult
 
 
 def train_recipe(
@@ -75,9 +75,9 @@ def train_recipe(
 
     On SIGTERM a checkpoint is saved and the exit code is 75; a second SIGTERM exits at once.
     """
-    from intertitle.training.experiment import resume as resume_run
-    from intertitle.training.experiment import train
-    from intertitle.training.tracking.run import default_tracking_uri
+    from intertitle.training.runs.train import resume as resume_run
+    from intertitle.training.runs.train import train
+    from intertitle.training.tracking.store.client import default_tracking_uri
 
     uri = tracking_uri or default_tracking_uri()
     checkpoint_folder = checkpoints or Path("checkpoints")
@@ -152,8 +152,8 @@ def _from_run(run: str, settings: list[str], tracking_uri: str) -> _TrainingRequ
     """Read the training request of a run, after checking that its data has not changed."""
     from intertitle.training.config.recipe import change_recipe
     from intertitle.training.data.pinning import check_unchanged
-    from intertitle.training.experiment import read_job
-    from intertitle.training.tracking.run import resolve_run
+    from intertitle.training.runs.job_artifact import read_job
+    from intertitle.training.tracking.store.client import resolve_run
 
     original = read_job(resolve_run(run, tracking_uri))
     check_unchanged(original.data)
@@ -184,8 +184,8 @@ def _changes(settings: list[str]) -> dict[str, int | None]:
 @contextmanager
 def stoppable() -> Iterator[TrainingProgress]:
     """Show the progress of a training; if it is stopped, add how to resume it to the error."""
-    from intertitle.training.tracking.run import default_tracking_uri
-    from intertitle.training.tracking.store.client import redact
+    from intertitle.training.tracking.store.client import default_tracking_uri
+    from intertitle.training.tracking.store.mlflow_errors import redact
 
     with training_progress() as watch:
         try:
@@ -212,7 +212,7 @@ def as_json(result: TrainingResult) -> dict[str, Any]:
 
 def show_result(result: TrainingResult) -> None:
     """Print the scores of a training, and the command that shows its run in MLflow."""
-    from intertitle.training.tracking.run import open_command
+    from intertitle.training.tracking.store.client import open_command
 
     console.scores(
         f"{result.run.name}: best epoch {result.best_epoch} of {result.num_epochs}, "

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from intertitle.pipeline.errors import UserError
 from intertitle.training.config.models import PositiveInt, Section, Share
 from intertitle.training.config.recipe import change_search, load_recipe
-from intertitle.training.evaluation.sufficient_stats import METRICS
+from intertitle.training.config.toml_config import parse_toml, validate
+from intertitle.training.evaluation.metrics.sufficient_stats import METRICS
 
 
 def _known_metric(name: str) -> str:
@@ -218,16 +218,7 @@ def load_table(name: str) -> TableConfig:
     else:
         known = ", ".join(table_names())
         raise UserError(f"table: {name!r}, allowed: {known}, or the path of a .toml file")
-    try:
-        config = TableConfig.model_validate(tomllib.loads(data.decode()))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{name}: not TOML: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        where = f"{name}: {field}:" if field else f"{name}:"
-        value = "" if first["type"] == "missing" or not field else f" {first['input']!r}:"
-        raise UserError(f"{where}{value} {first['msg']}") from error
+    config = validate(TableConfig, parse_toml(data, name), name)
     for runs_name, runs in config.runs.items():
         with _about(f"{name}: runs {runs_name!r}"):
             recipe = load_recipe(runs.recipe, runs.set)

@@ -18,24 +18,20 @@ from intertitle.pipeline.decoding.sampling import Every, Uniform
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.feature_store.snapshot import current_id
 from intertitle.pipeline.precompute.options import PrecomputeOptions
-from intertitle.pipeline.storage.paths import as_path
+from intertitle.pipeline.storage.paths import as_path, atomic_folder
 from intertitle.training.config.models import Section
 from intertitle.training.config.recipe import Recipe, change_search, load_recipe
-from intertitle.training.data.data_ref import open_data_ref
-from intertitle.training.evaluate_run import evaluate_run, score_predictions
-from intertitle.training.experiment import read_job, resume, train
+from intertitle.training.inference.inputs import build_split_inputs
 from intertitle.training.inference.model_bundle import data_for, load_trained
 from intertitle.training.inference.prediction_io import Prediction
-from intertitle.training.inference.predictor import (
-    build_split_inputs,
-    predict_batch,
-    rescore_candidates,
-)
-from intertitle.training.models.build import task_of
-from intertitle.training.reports.compare import EvaluatedRun, find_newest
+from intertitle.training.inference.predictor import predict_batch, rescore_candidates
+from intertitle.training.reports.evaluations import EvaluatedRun, find_newest
 from intertitle.training.reports.results import ResultRow, ResultsTable
-from intertitle.training.tracking.run import RunRef
-from intertitle.training.tracking.store.client import find_named, resolve_run
+from intertitle.training.runs.evaluate_run import evaluate_run
+from intertitle.training.runs.job_artifact import read_job
+from intertitle.training.runs.score_predictions import score_predictions
+from intertitle.training.runs.train import resume, train
+from intertitle.training.tracking.store.client import RunRef, find_named, resolve_run
 
 
 class _EvaluationData(TypedDict):
@@ -71,6 +67,7 @@ class ReproductionRunner:
         self._config, self._data, self._work = config, data, work
         self._uri, self._may_train = tracking_uri, may_train
         self._start_ray, self._on_step = start_ray, on_step
+        self._fingerprints: dict[Path, str] = {}
         self._lists: dict[tuple[str, str, str, int], list[Prediction]] = {}
 
     def results(self) -> ResultsTable:
@@ -101,18 +98,17 @@ class ReproductionRunner:
         _claim(path, config)
         if not path.is_dir():
             self._on_step(f"importing {name}")
-            partial = path.with_name(f"{name}.part")
-            run_import(
-                config.format,
-                [as_path(str(self._data / relative_path)) for relative_path in config.source],
-                partial,
-                num_clips=config.num_clips,
-                languages=(config.source_language, config.target_language),
-                frame_labels=config.frame_labels,
-            )
-            if config.num_train is not None:
-                _keep_few(partial, config.num_train)
-            partial.rename(path)
+            with atomic_folder(path) as folder:
+                run_import(
+                    config.format,
+                    [as_path(str(self._data / relative_path)) for relative_path in config.source],
+                    folder,
+                    num_clips=config.num_clips,
+                    languages=(config.source_language, config.target_language),
+                    frame_labels=config.frame_labels,
+                )
+                if config.num_train is not None:
+                    _keep_few(folder, config.num_train)
         return path
 
     def _features(self, name: str | None) -> Path | None:
@@ -208,14 +204,12 @@ class ReproductionRunner:
         corpus = self._corpus(row.corpus or config.corpus)
         features = self._features(row.features or config.features)
         recipe = change_search(read_job(first).recipe, row.search)
-        data = open_data_ref(corpus, features, task_of(recipe.model).visual_input)
+        fingerprint = self._fingerprint(corpus)
         name = _name(row.rescoring) if row.rescoring else None
 
         def find() -> EvaluatedRun | None:
             search = None if name else recipe.search
-            return find_newest(
-                first, row.split, data.corpus_fingerprint, search, rest, predictions=name
-            )
+            return find_newest(first, row.split, fingerprint, search, rest, predictions=name)
 
         measured = find()
         if measured is None:
@@ -231,6 +225,12 @@ class ReproductionRunner:
             measured = find()
         return measured
 
+    def _fingerprint(self, corpus: Path) -> str:
+        """Return the fingerprint of a corpus, which is computed once."""
+        if corpus not in self._fingerprints:
+            self._fingerprints[corpus] = Corpus(corpus).fingerprint()
+        return self._fingerprints[corpus]
+
     def _rescored(
         self, config: RescoringConfig, judge: RunRef, where: _EvaluationData
     ) -> list[Prediction] | None:
@@ -245,7 +245,7 @@ class ReproductionRunner:
         judging = load_trained(judge).to_default_device()
         data = data_for(judging, where["corpus"], where["features"])
         # All judges rescore the same lists, which are generated once.
-        name = (writer.run_id, data.corpus_fingerprint, where["split"], config.nbest)
+        name = (writer.run_id, data.ref.corpus_fingerprint, where["split"], config.nbest)
         if name not in self._lists:
             writing = load_trained(writer).to_default_device()
             inputs = build_split_inputs(writing, data, where["split"])

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from upath import UPath
 
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.importers.dispatch import check_languages
+from intertitle.pipeline.storage.format_version import FormatVersion
 from intertitle.pipeline.storage.paths import as_path, is_url
 from intertitle.training.config.models import PositiveInt, Section, Share
+from intertitle.training.config.toml_config import parse_toml, validate
 from intertitle.training.reports.gate import GateConfig
+
+RETRAINING_FORMAT = FormatVersion("retraining configuration", 1)
+# Version of a file that does not name one: people write these files.
+_DEFAULT_VERSION = 1
 
 
 def _plain_name(name: str) -> str:
@@ -158,21 +163,14 @@ class RetrainConfig(Section):
 def load_config(path: Path) -> RetrainConfig:
     """Read a retraining's TOML file and make its paths absolute.
 
+    The field `version` is the version of the format; a file without it has version 1.
+
     Raises:
-        UserError: the file is not TOML, or a value is not allowed.
+        UserError: the file is not TOML, has another version, or a value is not allowed.
     """
-    try:
-        tree = tomllib.loads(path.read_text("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{path}: not TOML: {error}") from error
-    try:
-        config = RetrainConfig.model_validate(tree)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        value = "" if first["type"] == "missing" else f" {first['input']!r}:"
-        raise UserError(f"{path}: {field}:{value} {first['msg']}") from error
-    return _with_paths_from(config, path.absolute().parent)
+    tree = parse_toml(path.read_bytes(), path)
+    RETRAINING_FORMAT.check(path, tree.pop("version", _DEFAULT_VERSION))
+    return _with_paths_from(validate(RetrainConfig, tree, path), path.absolute().parent)
 
 
 def _with_paths_from(config: RetrainConfig, folder: Path) -> RetrainConfig:

@@ -53,7 +53,8 @@ class Clock:
         try:
             next(self._from(datetime.now(zone)))
         except (CronSimError, StopIteration) as error:
-            raise UserError(f"--cron {self.cron!r}: {error or 'there is no such day'}") from error
+            reason = str(error) or "there is no such day"
+            raise UserError(f"--cron {self.cron!r}: {reason}") from error
 
     def next(self, after: datetime) -> datetime:
         """Return the first slot after a time."""
@@ -61,8 +62,8 @@ class Clock:
 
     def last(self, now: datetime) -> datetime:
         """Return the latest slot that is not after a time."""
-        # `CronSim` returns times before its start, so a second is added to include `now` itself.
-        start = (now + timedelta(seconds=1)).astimezone(ZoneInfo(self.timezone))
+        # `CronSim` returns times before its start: the next instant includes `now` itself.
+        start = (now + timedelta(microseconds=1)).astimezone(ZoneInfo(self.timezone))
         return next(CronSim(self.cron, start, reverse=True))
 
     def due(self, after: datetime, now: datetime, missed: Missed) -> list[datetime]:
@@ -91,7 +92,7 @@ class Clock:
     @property
     def fields(self) -> CronSim:
         """Fields of the expression, as sets of numbers."""
-        return self._from(datetime(2000, 1, 1, tzinfo=ZoneInfo("UTC")))
+        return self._from(datetime.now(ZoneInfo("UTC")))
 
 
 def name_of(slot: datetime) -> str:

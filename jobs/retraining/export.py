@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
-from intertitle.jobs.deploying.kuberay import ray_cron_job
-from intertitle.jobs.deploying.kubernetes import cron_job
-from intertitle.jobs.deploying.render import as_yaml, retrain_command, retrain_name
-from intertitle.jobs.deploying.settings import Settings
+import yaml
+
 from intertitle.jobs.retraining.cron import Clock
 from intertitle.pipeline.errors import UserError
 
 FORMATS = ("kubernetes", "kuberay", "systemd", "cron")
+# Maximum length of a name: KubeRay adds suffixes for slot and cluster, Kubernetes for services.
+MAX_NAME = 36
 
-_OBJECTS = {"kubernetes": cron_job, "kuberay": ray_cron_job}
+# Manifests in this package, of a retraining named `retrain`.
+_MANIFESTS = {"kubernetes": "cron-job.yaml", "kuberay": "ray-cron-job.yaml"}
 _DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
 def export(
-    format: str, config: Path, model: str, clock: Clock, options: list[str], settings: Settings
+    format: str,
+    config: Path,
+    model: str,
+    clock: Clock,
+    options: list[str],
+    image: str | None = None,
 ) -> str:
     """Return a manifest that runs a retraining's slots; each run computes its slot's time itself.
 
@@ -30,22 +39,64 @@ def export(
         model: name of the model.
         clock: times of the slots.
         options: further arguments of the command.
-        settings: deployment settings, for Kubernetes and KubeRay.
+        image: container image, for Kubernetes and KubeRay; default: that of the project's version.
 
     Raises:
         UserError: the format is unknown, or it can't represent the cron expression.
     """
-    times = (clock.cron, clock.timezone)
-    if format in _OBJECTS:
+    if format in _MANIFESTS:
         # The path is kept as given, because a container has its own file system.
-        command = retrain_command(config, *times, options)
-        return as_yaml(_OBJECTS[format](settings, retrain_name(model), *times, command))
-    command = retrain_command(config.absolute(), *times, options)
+        command = _command(config, clock, options)
+        return _manifest(_MANIFESTS[format], _name(model), clock, command, image)
+    command = _command(config.absolute(), clock, options)
     if format == "systemd":
         return _systemd(model, clock, command)
     if format == "cron":
         return _cron(clock, command)
     raise UserError(f"--export {format!r}: allowed: {', '.join(FORMATS)}")
+
+
+def _command(config: Path, clock: Clock, options: list[str]) -> list[str]:
+    times = ["--cron", clock.cron, "--timezone", clock.timezone]
+    return ["intertitle", "retrain", str(config), *times, *options]
+
+
+def _name(model: str) -> str:
+    """Return a valid Kubernetes name for the schedule of a model."""
+    plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in model.lower())
+    return f"retrain-{plain}"[:MAX_NAME].strip("-")
+
+
+def _manifest(file: str, name: str, clock: Clock, command: list[str], image: str | None) -> str:
+    """Return a manifest of this package with a schedule's name, times, command and image."""
+    text = (resources.files("intertitle.jobs.retraining") / file).read_text("utf-8")
+    # Through JSON, so that parts with a YAML anchor become separate.
+    tree: dict[str, Any] = json.loads(json.dumps(yaml.safe_load(text)))
+    tree["metadata"]["name"] = name
+    tree["spec"] |= {"schedule": clock.cron, "timeZone": clock.timezone}
+    job = tree["spec"]["jobTemplate"]
+    if "entrypoint" in job:
+        job["entrypoint"] = shlex.join(command)
+    else:
+        (container,) = _containers(job)
+        container["command"] = command
+    if image is not None:
+        for container in _containers(job):
+            container["image"] = image
+    # Keys keep their order, and long commands stay on one line.
+    manifest: str = yaml.safe_dump(tree, sort_keys=False, width=1000, allow_unicode=True)
+    return manifest
+
+
+def _containers(tree: Any) -> Iterator[dict[str, Any]]:
+    """Yield the containers of all pods in an object, at any depth."""
+    if isinstance(tree, list):
+        for item in tree:
+            yield from _containers(item)
+    elif isinstance(tree, dict):
+        yield from tree.get("containers", ())
+        for value in tree.values():
+            yield from _containers(value)
 
 
 def _systemd(model: str, clock: Clock, command: list[str]) -> str:

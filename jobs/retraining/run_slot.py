@@ -12,26 +12,21 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from intertitle.jobs.cluster.session import cluster
-from intertitle.jobs.progress import training_progress
-from intertitle.jobs.retraining.config import RetrainConfig, place
+from intertitle.jobs.retraining.challenge import Challenge
+from intertitle.jobs.retraining.config import RetrainConfig
 from intertitle.jobs.retraining.data import SlotData, pin_new
 from intertitle.jobs.retraining.hooks import notify
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.failpoints import failpoint
-from intertitle.pipeline.storage.paths import as_path
 from intertitle.training.config.recipe import flatten, load_recipe
-from intertitle.training.data.data_ref import open_data_ref
-from intertitle.training.evaluate_run import evaluate_run
-from intertitle.training.experiment import resume, train
-from intertitle.training.inference.model_bundle import load_trained
-from intertitle.training.reports.compare import EvaluatedRun, find_newest, read_newest
+from intertitle.training.reports.evaluations import EvaluatedRun
 from intertitle.training.reports.gate import GateDecision, decide
 from intertitle.training.tracking.registry import alias_moves, registry, retraining_runs
 from intertitle.training.tracking.registry.arbiter import only_one
-from intertitle.training.tracking.run import RunRef, TrackedRun, reopen, resolve_run
+from intertitle.training.tracking.run import TrackedRun, reopen
+from intertitle.training.tracking.store.client import RunRef, resolve_run
 
 PROMOTED, REFUSED, NOTHING_NEW = "promoted", "refused", "nothing new"
 
@@ -115,6 +110,7 @@ class _SlotRun:
     ) -> None:
         self._config, self._slot, self._uri = config, slot, tracking_uri
         self._on_step, self._check_held = on_step, check_held
+        self._challenge = Challenge(config, slot, tracking_uri, on_step)
 
     def finish_earlier(self, slot: retraining_runs.RetrainingRun, outcome: str) -> SlotOutcome:
         """Return the outcome of a slot that an earlier call finished, and call a hook it missed."""
@@ -141,7 +137,7 @@ class _SlotRun:
                 return self._end(run, data, NOTHING_NEW, ("no item or example is new or changed",))
             try:
                 with cluster(address):
-                    challenger, champion_result = self._challenge(run.ref, data, champion)
+                    challenger, champion_result = self._challenge.run(run.ref, data, champion)
             except Exception:
                 # The call failed before any training: its data is unpinned, so that the next call
                 # imports the data again, which may have been repaired.
@@ -161,7 +157,7 @@ class _SlotRun:
         """
         if earlier:
             data = SlotData(self._config, earlier.tags.get(retraining_runs.PIN, ""))
-            if data.is_there() or self._goes_on(earlier.run):
+            if data.is_there() or self._challenge.goes_on(earlier.run):
                 return {}, data
         self._on_step("looking for new data")
         data = SlotData(self._config, pin_new(self._config, self._slot))
@@ -178,19 +174,6 @@ class _SlotRun:
             retraining_runs.PIN: data.pin,
             retraining_runs.NEW: new,
         }, data
-
-    def _challenge(
-        self, slot: RunRef, data: SlotData, champion: RunRef | None
-    ) -> tuple[EvaluatedRun, EvaluatedRun | None]:
-        """Train a challenger and evaluate it and the champion; needs a running Ray."""
-        self._on_step(f"features of {self._config.data.corpus}")
-        if not self._goes_on(slot):
-            data.make_features()
-        data.make_frozen_features()
-        failpoint("retrain_precomputed")
-        challenger = self._train(slot, champion, data.pin)
-        failpoint("retrain_trained")
-        return self._measure(challenger), self._measure(champion) if champion else None
 
     def _begin(
         self,
@@ -297,76 +280,6 @@ class _SlotRun:
                 failed = SlotOutcome(self._config.model, self._slot, "failed", (str(error),), "")
                 notify(self._config.hooks.failed, failed)
             raise
-
-    def _train(self, slot: RunRef, champion: RunRef | None, pin: str) -> RunRef:
-        """Return the slot's training run: finished before, resumed, or new."""
-        chosen = self._config.train
-        earlier = retraining_runs.training_of(slot)
-        if earlier:
-            run, finished = earlier
-            if finished:
-                return run
-            if self._has_checkpoint(run):
-                self._on_step(f"going on with {run.name}")
-                with training_progress() as watch:
-                    resume(
-                        run.run_id,
-                        tracking_uri=self._uri,
-                        changes={},
-                        unpin=False,
-                        on_report=watch.on_report,
-                    )
-                return run
-            retraining_runs.abandon(run)
-        self._on_step(f"training {chosen.recipe}")
-        from_champion = champion if chosen.init_from == "champion" else None
-        with training_progress() as watch:
-            result = train(
-                load_recipe(chosen.recipe, chosen.set),
-                as_path(self._config.data.corpus),
-                place(self._config.data.features),
-                workers=chosen.workers,
-                tracking_uri=self._uri,
-                checkpoints=Path(chosen.checkpoints),
-                name=f"{self._config.model}-{self._slot}-challenger",
-                init_from=from_champion.run_id if from_champion else None,
-                tags={retraining_runs.PARENT: slot.run_id},
-                pin=pin or None,
-                on_start=watch.on_start,
-                on_transfer=watch.on_transfer,
-                on_report=watch.on_report,
-            )
-        return result.run
-
-    def _goes_on(self, slot: RunRef) -> bool:
-        """Return whether the slot's training is finished, or has a checkpoint to resume from."""
-        earlier = retraining_runs.training_of(slot)
-        return earlier is not None and (earlier[1] or self._has_checkpoint(earlier[0]))
-
-    def _has_checkpoint(self, run: RunRef) -> bool:
-        folder = Path(self._config.train.checkpoints) / run.run_id
-        return any(folder.glob("checkpoint_*"))
-
-    def _measure(self, run: RunRef) -> EvaluatedRun:
-        """Return the evaluation of a run on the frozen examples; evaluate it if there is none."""
-        frozen = self._config.frozen
-        trained = load_trained(run)
-        data = open_data_ref(
-            as_path(frozen.corpus), place(frozen.features), trained.task.visual_input
-        )
-        search = trained.with_search(beam_size=frozen.beam).recipe.search
-        evaluated = find_newest(run, frozen.split, data.corpus_fingerprint, search)
-        if evaluated is None:
-            self._on_step(f"measuring {run.name} on {frozen.corpus}, {frozen.split}")
-            evaluate_run(
-                run,
-                split=frozen.split,
-                beam_size=frozen.beam,
-                corpus=as_path(frozen.corpus),
-                features=place(frozen.features),
-            )
-            evaluated = read_newest(run, frozen.split, data.corpus_fingerprint)
-        return evaluated
 
 
 def _why(decision: GateDecision) -> str:

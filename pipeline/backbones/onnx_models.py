@@ -10,16 +10,23 @@ on the CPU.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 from intertitle.pipeline.backbones.cache import write_cached
+from intertitle.pipeline.backbones.onnx_graph import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    begin_with_frames,
+    describe_value,
+    end_in_features,
+    tensors_of,
+)
 from intertitle.pipeline.backbones.onnx_runtime import open_session
 from intertitle.pipeline.backbones.spec import BackboneSpec, describe_output
 from intertitle.pipeline.errors import UserError
@@ -27,12 +34,6 @@ from intertitle.pipeline.storage.paths import cache_folder
 
 PREFIX = "onnx:"
 SYNTAX = "onnx:FILE[,size=S]"
-
-# Mean and standard deviation of ImageNet's training images, RGB, which torchvision and most
-# exported networks use.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
 # Minimum opset that ONNX Runtime supports.
 _MIN_OPSET = 7
 _MAX_SIZE = 4096
@@ -85,7 +86,7 @@ def model_bytes(spec: BackboneSpec) -> bytes:
     data = _read(parsed, spec.weights_sha256)
     model, size, _ = _with_frames(parsed, data)
     if _run(parsed, _session(parsed, model), size).ndim == 4:
-        _end_in_features(model.graph, spec.features)
+        end_in_features(model.graph, spec.features)
     return bytes(model.SerializeToString())
 
 
@@ -127,7 +128,7 @@ def _with_frames(parsed: _Name, data: bytes) -> tuple[onnx.ModelProto, int, str]
     # For damaged data, protobuf raises an error class that onnx does not export.
     except Exception as error:
         raise UserError(f"backbone: {str(parsed)!r} is not an ONNX file") from error
-    if any(tensor.data_location == TensorProto.EXTERNAL for tensor in _tensors(model)):
+    if any(tensor.data_location == TensorProto.EXTERNAL for tensor in tensors_of(model)):
         raise UserError(
             f"backbone: {str(parsed)!r} keeps weights in other files, "
             "allowed: one file that holds them all"
@@ -152,13 +153,13 @@ def _with_frames(parsed: _Name, data: bytes) -> tuple[onnx.ModelProto, int, str]
     is_images = kind == TensorProto.FLOAT and len(dims) == 4 and dims[1] == 3
     if not (is_frames or is_images) or dims[0] not in (None, 1):
         raise UserError(
-            f"backbone: {str(parsed)!r} takes {_describe(image)}, "
+            f"backbone: {str(parsed)!r} takes {describe_value(image)}, "
             "allowed: uint8 [N, H, W, 3] or float32 [N, 3, H, W], N free or 1"
         )
     size = _size(parsed, image, dims[1:3] if is_frames else dims[2:])
     if is_frames:
         return model, size, "RGB, uint8 as decoded"
-    _begin_with_frames(model.graph, image, size)
+    begin_with_frames(model.graph, image, size)
     return (
         model,
         size,
@@ -171,75 +172,15 @@ def _size(parsed: _Name, image: onnx.ValueInfoProto, sides: list[int | None]) ->
     known = {side for side in [*sides, parsed.size] if side is not None}
     if not known:
         raise UserError(
-            f"backbone: {str(parsed)!r} takes {_describe(image)} of any height and width, "
+            f"backbone: {str(parsed)!r} takes {describe_value(image)} of any height and width, "
             f"allowed: {PREFIX}{parsed.path.name},size=S"
         )
     if len(known) > 1:
         requested = f", not {parsed.size}" if parsed.size else ""
         raise UserError(
-            f"backbone: {str(parsed)!r} takes {_describe(image)}{requested}, allowed: a square"
+            f"backbone: {str(parsed)!r} takes {describe_value(image)}{requested}, allowed: a square"
         )
     return known.pop()
-
-
-def _begin_with_frames(graph: onnx.GraphProto, image: onnx.ValueInfoProto, size: int) -> None:
-    """Insert cast, transpose and normalisation before a graph that takes float32 [N, 3, H, W]."""
-    batch = image.type.tensor_type.shape.dim[0]
-    frames = helper.make_tensor_value_info(
-        "intertitle_frames",
-        TensorProto.UINT8,
-        [1 if batch.HasField("dim_value") else "batch", size, size, 3],
-    )
-    # Constants are nodes, because in older files every initializer has to be an input, too.
-    scaling = [
-        helper.make_node(
-            "Constant",
-            [],
-            [name],
-            value=numpy_helper.from_array(
-                (255 * np.array(values, np.float64)).astype(np.float32).reshape(3, 1, 1)
-            ),
-        )
-        for name, values in (("intertitle_mean", IMAGENET_MEAN), ("intertitle_std", IMAGENET_STD))
-    ]
-    nodes = [
-        *scaling,
-        helper.make_node("Cast", [frames.name], ["intertitle_cast"], to=TensorProto.FLOAT),
-        helper.make_node("Transpose", ["intertitle_cast"], ["intertitle_rgb"], perm=[0, 3, 1, 2]),
-        helper.make_node("Sub", ["intertitle_rgb", "intertitle_mean"], ["intertitle_centred"]),
-        helper.make_node("Div", ["intertitle_centred", "intertitle_std"], [image.name]),
-        *graph.node,
-    ]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    graph.input.remove(image)
-    graph.input.insert(0, frames)
-
-
-def _end_in_features(graph: onnx.GraphProto, features: str) -> None:
-    """Append pooling, or flattening, to a graph that returns a grid [N, D, H, W]."""
-    (grid,) = graph.output
-    if features == "pooled":
-        nodes = [
-            helper.make_node("GlobalAveragePool", [grid.name], ["intertitle_mean_of_grid"]),
-            helper.make_node(
-                "Flatten", ["intertitle_mean_of_grid"], ["intertitle_features"], axis=1
-            ),
-        ]
-    else:
-        cells = numpy_helper.from_array(np.array([0, 0, -1], np.int64))
-        nodes = [
-            helper.make_node("Constant", [], ["intertitle_cells"], value=cells),
-            helper.make_node("Reshape", [grid.name, "intertitle_cells"], ["intertitle_flat"]),
-            helper.make_node(
-                "Transpose", ["intertitle_flat"], ["intertitle_features"], perm=[0, 2, 1]
-            ),
-        ]
-    graph.node.extend(nodes)
-    graph.output.remove(grid)
-    graph.output.append(
-        helper.make_tensor_value_info("intertitle_features", TensorProto.FLOAT, None)
-    )
 
 
 def _session(parsed: _Name, model: onnx.ModelProto) -> Any:
@@ -273,32 +214,3 @@ def _shape(parsed: _Name, output: np.ndarray[Any, np.dtype[Any]], features: str)
         f"backbone: {str(parsed)!r} gives {output.dtype} {list(shape)} for one frame, "
         f"allowed for features {features!r}: float32 {allowed}"
     )
-
-
-def _describe(value: onnx.ValueInfoProto) -> str:
-    kind = TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()
-    dims = [dim.dim_param or dim.dim_value or "?" for dim in value.type.tensor_type.shape.dim]
-    return f"{value.name!r} {kind} [{', '.join(map(str, dims))}]"
-
-
-def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Iterate over all tensors of a file, including those of graphs inside its nodes."""
-    yield from _tensors_of_graph(model.graph)
-    for function in model.functions:
-        yield from _tensors_of_nodes(function.node)
-
-
-def _tensors_of_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    yield from (
-        part for tensor in graph.sparse_initializer for part in (tensor.values, tensor.indices)
-    )
-    yield from _tensors_of_nodes(graph.node)
-
-
-def _tensors_of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
-    for node in nodes:
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _tensors_of_graph(inner)

@@ -5,7 +5,12 @@ All importers, `predict` and all messages use these lists.
 
 from __future__ import annotations
 
-from intertitle.pipeline.decoding.images.formats import ANIMATION_FORMATS, Format
+from intertitle.pipeline.decoding.containers import container_format
+from intertitle.pipeline.decoding.images.formats import (
+    ANIMATION_FORMATS,
+    Format,
+    picture_format,
+)
 
 # Extensions by the demuxer, named as in `decoding.containers`, that reads such a file.
 VIDEO_ENDINGS = {
@@ -42,3 +47,17 @@ KNOWN_SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES
 ANIMATED_SUFFIXES = frozenset(
     ending for name in IMAGE_ENDINGS if name in ANIMATION_FORMATS for ending in IMAGE_ENDINGS[name]
 )
+
+
+def ending_for(head: bytes) -> str:
+    """Return an extension that fits the content of a file, whatever its name is.
+
+    Args:
+        head: first bytes of the file; 400 are enough.
+
+    Raises:
+        ProbeError: the file has no format that is known here.
+    """
+    if (image := picture_format(head)) is not None:
+        return IMAGE_ENDINGS[image][0]
+    return VIDEO_ENDINGS[container_format(head)][0]

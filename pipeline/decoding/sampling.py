@@ -107,7 +107,7 @@ def select_frames(
     if last < first or (segment != (None, None) and last == first):
         raise ValueError(f"segment {segment} lies outside the video's {starts_s[0]}..{end_s} s")
     if isinstance(rule, Every):
-        begin = max(int(np.searchsorted(starts_s, first, side="right")) - 1, 0)
+        begin = int(np.searchsorted(starts_s, first, side="right")) - 1
         end = int(np.searchsorted(starts_s, last, side="left"))
         return np.arange(begin, max(end, begin + 1), rule.step, dtype=np.int64)
     requested = rule.num_frames if isinstance(rule, Uniform) else (last - first) * rule.fps

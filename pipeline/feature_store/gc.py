@@ -19,7 +19,7 @@ from intertitle.pipeline.feature_store.pins import pinned_snapshots, unpin
 from intertitle.pipeline.feature_store.shards import SUFFIXES
 from intertitle.pipeline.feature_store.snapshot import Snapshot, load_snapshot, read_snapshot
 from intertitle.pipeline.storage.lock import single_writer_lock
-from intertitle.pipeline.storage.paths import is_local, sync_folder
+from intertitle.pipeline.storage.paths import is_local, is_unfinished, sync_path
 
 # Kinds of files that are removed, in the order of their removal: if the process dies half-way, all
 # snapshots and notes that are left still have their shards.
@@ -235,7 +235,7 @@ def _remove(
             still_mine()
         if last == "snapshots" != kind and is_local(store):
             # After a power cut, no snapshot must reappear whose shards are already removed.
-            sync_folder(store / "snapshots")
+            sync_path(store / "snapshots")
         last = kind
         failpoint("gc", file.name)
         # The file may already be gone.
@@ -251,7 +251,7 @@ def _tables(store: UPath, folder: str) -> list[_File]:
 
 
 def _is_unfinished(file: _File) -> bool:
-    return file.name.startswith(".") and file.name.endswith(".writing")
+    return is_unfinished(file.name)
 
 
 def _listed(store: UPath, folder: str) -> list[_File]:

@@ -2,6 +2,9 @@
 
 Both are standard formats: pyarrow alone opens an Arrow shard, and the webdataset library a tar.
 Equal rows give equal bytes. Readers map the file into memory and return views of it.
+
+The schema of an Arrow shard has the version of the format in its metadata. A tar has no header, so
+that the snapshot that names it has the version.
 """
 
 from __future__ import annotations
@@ -21,7 +24,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from intertitle.pipeline.storage.format_version import FormatVersion
+
 Format = Literal["arrow", "webdataset"]
+SHARD_FORMAT = FormatVersion("shard", 1)
 SUFFIXES: dict[Format, str] = {"arrow": ".arrow", "webdataset": ".tar"}
 
 
@@ -102,7 +108,11 @@ def write_shard(
 
 
 def open_shard(path: Path, format: Format) -> ShardReader:
-    """Map a shard into memory."""
+    """Map a shard into memory.
+
+    Raises:
+        UserError: an Arrow shard has another version; a tar does not contain its version.
+    """
     return ArrowShard(path) if format == "arrow" else TarShard(path)
 
 
@@ -122,7 +132,8 @@ def arrow_schema(shape: tuple[int, ...]) -> pa.Schema:
             pa.field("key", pa.string(), nullable=False),
             pa.field("times_s", pa.list_(pa.float64()), nullable=False),
             pa.field("features", pa.list_(frame), nullable=False),
-        ]
+        ],
+        SHARD_FORMAT.metadata(),
     )
 
 
@@ -151,7 +162,9 @@ class ArrowShard:
     """Reader of an Arrow IPC file; rows are views of the mapped file."""
 
     def __init__(self, path: Path) -> None:
-        batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        SHARD_FORMAT.check_metadata(path, reader.schema.metadata)
+        batch = reader.get_batch(0)
         self._keys = batch.column(0)
         self._offsets = batch.column(1).offsets.to_numpy()
         self._times = batch.column(1).values.to_numpy()

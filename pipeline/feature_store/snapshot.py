@@ -2,7 +2,7 @@
 
     STORE/
       CURRENT                       the id of the current snapshot
-      snapshots/<id>.parquet        one row per item; the shards and the fingerprint as metadata
+      snapshots/<id>.parquet        one row per item; metadata: shards, fingerprint, format versions
       shards/shard-<n>-<hash>.arrow accepted shards, named after their content
       shards/shard-<n>.<attempt>    shards that are being written; they are never read
       pending/<plan>.parquet        accepted shards that are not part of a snapshot yet
@@ -29,9 +29,13 @@ from upath import UPath
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.failpoints import failpoint
 from intertitle.pipeline.feature_store.fingerprint import Fingerprint
-from intertitle.pipeline.feature_store.shards import ShardFile
+from intertitle.pipeline.feature_store.shards import SHARD_FORMAT, ShardFile
+from intertitle.pipeline.storage.format_version import FormatVersion
 from intertitle.pipeline.storage.paths import atomic_write
 
+SNAPSHOT_FORMAT = FormatVersion("snapshot", 1)
+# Metadata field for the version of the shards, which a tar cannot contain.
+SHARD_VERSION_FIELD = "shard_format_version"
 # Number of rows that are converted to Python objects at a time.
 _PART = 10_000
 
@@ -184,6 +188,8 @@ def write_snapshot(path: UPath, snapshot: Snapshot) -> None:
     """Write a snapshot to a Parquet file, atomically."""
     shards = [asdict(snapshot.shards[name]) for name in sorted(snapshot.shards)]
     metadata = {
+        **SNAPSHOT_FORMAT.metadata(),
+        **SHARD_FORMAT.metadata(SHARD_VERSION_FIELD),
         "fingerprint": snapshot.fingerprint.to_json(),
         "shards": json.dumps(shards),
         "versions": json.dumps(snapshot.versions),
@@ -196,29 +202,21 @@ def load_snapshot(path: UPath) -> Snapshot:
     """Read a file that `write_snapshot` wrote.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: the file is damaged, or it or its shards have another version of their format.
     """
     try:
         with path.open("rb") as file:
             table = pq.read_table(file)
         metadata = table.schema.metadata
+        SNAPSHOT_FORMAT.check_metadata(path, metadata)
+        SHARD_FORMAT.check_metadata(path, metadata, SHARD_VERSION_FIELD)
         fingerprint = Fingerprint.from_json(metadata[b"fingerprint"].decode())
         shards = [ShardFile(**shard) for shard in json.loads(metadata[b"shards"])]
-        # Stores of earlier versions of Intertitle lack this entry and have fewer columns.
-        versions = tuple(json.loads(metadata.get(b"versions", b"[]")))
-        table = _with_new_columns(table.replace_schema_metadata(None)).cast(RECORD_SCHEMA)
+        versions = tuple(json.loads(metadata[b"versions"]))
+        table = table.replace_schema_metadata(None).cast(RECORD_SCHEMA)
     except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a readable snapshot: {error}") from error
     return Snapshot(fingerprint, {shard.name: shard for shard in shards}, table, versions)
-
-
-def _with_new_columns(table: pa.Table) -> pa.Table:
-    """Add the columns that an earlier version of Intertitle did not write, without values."""
-    for name, empty in (("traceback", None), ("file_missing", False)):
-        if name not in table.column_names:
-            field = RECORD_SCHEMA.field(name)
-            table = table.append_column(field, pa.array([empty] * len(table), field.type))
-    return table
 
 
 def _stopped(store: UPath) -> UPath:

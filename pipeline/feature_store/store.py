@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from itertools import chain
 from typing import cast
 
 import numpy as np
@@ -19,6 +21,7 @@ from intertitle.pipeline.feature_store.shards import (
 )
 from intertitle.pipeline.feature_store.snapshot import (
     ItemRecord,
+    Snapshot,
     current_id,
     read_snapshot,
     records_of,
@@ -37,10 +40,9 @@ class KeyIndex:
 
     def __init__(self, keys: pa.ChunkedArray) -> None:
         self._keys = keys.combine_chunks()
-        hashes = np.empty(len(keys), np.int64)
-        for at in range(0, len(keys), 10_000):
-            part = self._keys.slice(at, 10_000).to_pylist()
-            hashes[at : at + len(part)] = [hash(key) for key in part]
+        parts = pa.table([keys], ["key"]).to_batches(max_chunksize=10_000)
+        texts = chain.from_iterable(part["key"].to_pylist() for part in parts)
+        hashes = np.fromiter(map(hash, texts), np.int64, len(keys))
         self._rows = np.argsort(hashes, kind="stable")
         self._hashes = hashes[self._rows]
 
@@ -59,6 +61,8 @@ class KeyIndex:
 class FeatureStore:
     """Reader that returns the features of one snapshot by key.
 
+    A pickled store names its snapshot, which is read again when the copy is first used.
+
     Args:
         path: path or URL of the store.
         snapshot_id: id of the snapshot; None for the current one.
@@ -76,19 +80,40 @@ class FeatureStore:
                 "(`intertitle precompute` makes one)"
             )
         self.snapshot_id = chosen_id
-        self.snapshot = snapshot = read_snapshot(self.path, chosen_id)
-        self._index = KeyIndex(snapshot.table["key"])
-        shards = snapshot.table["shard"].combine_chunks().dictionary_encode()
-        self._shard_names: list[str] = shards.dictionary.to_pylist()
-        self._shard_of = _integers(shards.indices)
-        self._row_of = _integers(snapshot.table["row"])
-        self._num_frames = _integers(snapshot.table["num_frames"])
         self._open: dict[int, ShardReader] = {}
+        # A missing or damaged snapshot is an error here already.
+        _ = self.snapshot
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"path": self.path, "snapshot_id": self.snapshot_id, "_open": {}}
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """Snapshot that is read."""
+        return read_snapshot(self.path, self.snapshot_id)
+
+    @cached_property
+    def _index(self) -> KeyIndex:
+        return KeyIndex(self.snapshot.table["key"])
+
+    @cached_property
+    def _shards(self) -> tuple[list[str], NDArray[np.int64]]:
+        """Names of the shards, and the index of each item's shard, -1 without one."""
+        shards = self.snapshot.table["shard"].combine_chunks().dictionary_encode()
+        return shards.dictionary.to_pylist(), _integers(shards.indices)
+
+    @cached_property
+    def _rows(self) -> NDArray[np.int64]:
+        return _integers(self.snapshot.table["row"])
+
+    @cached_property
+    def _num_frames(self) -> NDArray[np.int64]:
+        return _integers(self.snapshot.table["num_frames"])
 
     def __contains__(self, key: str) -> bool:
         """Return whether the store has features of an item."""
         row = self._index.find(key)
-        return row is not None and bool(self._shard_of[row] >= 0)
+        return row is not None and bool(self._shards[1][row] >= 0)
 
     def record(self, key: str) -> ItemRecord | None:
         """Return the outcome of an item, or None if the snapshot does not contain it."""
@@ -120,21 +145,21 @@ class FeatureStore:
     def read(self, key: str) -> ItemFeatures:
         """Return the features of an item with the times of its frames; raises like `features`."""
         item = self._stored(key)
-        shard, row = int(self._shard_of[item]), int(self._row_of[item])
+        names, shard_of = self._shards
+        shard, row = int(shard_of[item]), int(self._rows[item])
         reader = self._open.get(shard)
         if reader is None:
-            reader = self._open[shard] = self._verified(self._shard_names[shard])
+            reader = self._open[shard] = self._verified(names[shard])
         features = reader.row(row)
         if features.key != key:
             raise UserError(
-                f"{self.path}: {self._shard_names[shard]} row {row} holds {features.key!r}, "
-                f"expected {key!r}"
+                f"{self.path}: {names[shard]} row {row} holds {features.key!r}, expected {key!r}"
             )
         return features
 
     def _stored(self, key: str) -> int:
         row = self._index.find(key)
-        if row is None or self._shard_of[row] < 0:
+        if row is None or self._shards[1][row] < 0:
             raise KeyError(key)
         return row
 

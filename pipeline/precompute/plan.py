@@ -1,17 +1,16 @@
-"""Plan of the shards that a store lacks, and acceptance of finished shards.
+"""Plan of the shards that a store lacks.
 
-Both depend only on the corpus and the store, never on which worker does the work or in which order.
+It depends only on the corpus and the store, never on which worker does the work or in which order.
 Items are kept in Arrow tables: a plan for a million items takes a few hundred megabytes.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -19,29 +18,21 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from upath import UPath
 
-from intertitle.pipeline.corpus import Corpus, Item, items_of
-from intertitle.pipeline.decoding.decode import DecodeError
-from intertitle.pipeline.decoding.item_file import ItemFile, file_stat, hash_item_file
+from intertitle.pipeline.corpus import Corpus, items_of
+from intertitle.pipeline.decoding.item_file import ItemFile
 from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.errors import UserError
-from intertitle.pipeline.failpoints import failpoint
 from intertitle.pipeline.feature_store.fingerprint import Fingerprint
-from intertitle.pipeline.feature_store.shards import SUFFIXES, Format, ShardFile
 from intertitle.pipeline.feature_store.snapshot import (
     RECORD_SCHEMA,
     ItemRecord,
     Snapshot,
-    load_snapshot,
     records_of,
     table_of,
-    write_snapshot,
 )
+from intertitle.pipeline.precompute.item_records import RETRIED_ERRORS, still_holds
 from intertitle.pipeline.precompute.versions import made_by
-from intertitle.pipeline.precompute.work import INTERNAL, DecodedItem
-from intertitle.pipeline.storage.paths import rename
-
-# Classes of failure that do not depend on the item: the next call tries the item again.
-RETRIED_ERRORS = frozenset({"unavailable", "killed"})
+from intertitle.pipeline.precompute.work import INTERNAL
 
 _BATCH = 10_000
 
@@ -184,7 +175,7 @@ def _unchanged(
             return None
         if record.degraded and not limits.keep_degraded:
             return None
-        return _still_holds(source, record)
+        return still_holds(source, record)
 
     with ThreadPoolExecutor(8) as threads:
         for at in range(0, len(known), _BATCH):
@@ -221,170 +212,3 @@ def present_shards(store: UPath) -> dict[str, int]:
     folder = store / "shards"
     listed = folder.fs.ls(folder.path, detail=True) if folder.exists() else []
     return {Path(entry["name"]).name: entry["size"] for entry in listed}
-
-
-def _still_holds(source: ItemFile, record: ItemRecord) -> ItemRecord | None:
-    """Return the up-to-date record of an item, or None if the item has changed."""
-    if record.selection != _selection(source.item):
-        return None
-    missing = replace(record, file_missing=record.is_stored)
-    try:
-        size_and_time = file_stat(source)
-    except DecodeError:
-        # The file cannot be checked now.
-        return missing
-    if size_and_time is None:
-        if record.is_stored:
-            # Features stay while their file is missing, unless the item now names another file.
-            return missing if record.source == source.item.uri else None
-        return record if record.size_bytes is None else None
-    present = replace(record, file_missing=False) if record.file_missing else record
-    as_it_was = (record.source, record.size_bytes, record.mtime_ns)
-    if (source.item.uri, *size_and_time) == as_it_was:
-        return present
-    try:
-        state = hash_item_file(source) if record.sha256 else None
-    except DecodeError:
-        return missing if size_and_time[0] == record.size_bytes else None
-    if state is None or state.sha256 != record.sha256:
-        return None
-    # The file was moved or touched, but its content is the same. The record is updated so that the
-    # next call need not hash it again.
-    return replace(present, source=source.item.uri, mtime_ns=state.mtime_ns)
-
-
-def _selection(item: Item) -> str:
-    """Describe the part of a file that an item is: its kind, and its segment if it has one."""
-    if item.start_s is None and item.end_s is None:
-        return item.kind
-    return f"{item.kind} {item.start_s}..{item.end_s} s"
-
-
-def has_pending(store: UPath) -> bool:
-    """Return whether the store has accepted shards that no snapshot lists yet."""
-    folder = store / "pending"
-    return folder.exists() and bool(folder.fs.ls(folder.path, detail=False))
-
-
-def _pending(store: UPath, address: str) -> UPath:
-    return store / "pending" / f"{address}.parquet"
-
-
-def accepted_before(
-    plan: ShardPlan, store: UPath, present: Mapping[str, int], retry_failed: bool = False
-) -> Snapshot | None:
-    """Return a shard that an earlier, interrupted call accepted, or None.
-
-    Args:
-        plan: plan of the shard.
-        store: folder of the feature store.
-        present: sizes of the store's shard files, as `present_shards` returns them.
-        retry_failed: whether a shard with failed items is computed again.
-    """
-    note = _pending(store, plan.address)
-    if not note.exists():
-        return None
-    accepted = load_snapshot(note)
-    if any(present.get(name) != shard.num_bytes for name, shard in accepted.shards.items()):
-        return None
-    if retry_failed and accepted.counts()["quarantined"]:
-        return None
-    records = [
-        _still_holds(source, record)
-        for source, record in zip(plan.sources, accepted.records(), strict=True)
-    ]
-    retried_errors = (
-        RETRIED_ERRORS if accepted.versions == (made_by(),) else {*RETRIED_ERRORS, INTERNAL}
-    )
-    valid_records = [record for record in records if record and record.error not in retried_errors]
-    return (
-        replace(accepted, table=table_of(valid_records))
-        if len(valid_records) == len(records)
-        else None
-    )
-
-
-def accept(
-    plan: ShardPlan,
-    store: UPath,
-    fingerprint: Fingerprint,
-    decoded: Sequence[DecodedItem],
-    attempt: ShardFile,
-) -> Snapshot:
-    """Give one attempt at a shard its final name, and write the records of its items.
-
-    Returns:
-        The shard as a snapshot of its own, to be merged with the others.
-    """
-    name = f"shard-{plan.number:05d}-{attempt.sha256[:12]}"
-    name += SUFFIXES[cast(Format, fingerprint.format)]
-    shards: dict[str, ShardFile] = {}
-    failpoint("before-accept")
-    if attempt.num_rows:
-        rename(store / "shards" / attempt.name, store / "shards" / name)
-        shards[name] = replace(attempt, name=name)
-    else:
-        (store / "shards" / attempt.name).unlink()
-    failpoint("before-pending")
-    records: list[ItemRecord] = []
-    row = 0
-    for item in decoded:
-        records.append(record_of(item, name, row))
-        row += item.rejection is None
-    assert row == attempt.num_rows, f"{name}: {row} items stored, {attempt.num_rows} rows written"
-    accepted = Snapshot(fingerprint, shards, table_of(records), (made_by(),))
-    write_snapshot(_pending(store, plan.address), accepted)
-    failpoint("after-pending")
-    return accepted
-
-
-def record_of(item: DecodedItem, shard: str | None = None, row: int | None = None) -> ItemRecord:
-    """Return the record of an item; an item that is not rejected is in a shard."""
-    state, rejection = item.state, item.rejection
-    return ItemRecord(
-        key=item.source.item.key,
-        source=item.source.item.uri,
-        selection=_selection(item.source.item),
-        sha256=state.sha256 if state else None,
-        size_bytes=state.size_bytes if state else None,
-        mtime_ns=state.mtime_ns if state else None,
-        shard=None if rejection else shard,
-        row=None if rejection else row,
-        num_frames=None if rejection else len(item.times_s),
-        stage=rejection.stage if rejection else None,
-        error=rejection.error if rejection else None,
-        message=rejection.message if rejection else None,
-        degraded=item.degraded,
-        traceback=rejection.traceback if rejection else None,
-    )
-
-
-def merge(
-    plan: Plan, before: Snapshot | None, accepted: Sequence[tuple[NDArray[np.int64], Snapshot]]
-) -> Snapshot:
-    """Merge valid and new records into the snapshot of the whole corpus.
-
-    Args:
-        plan: plan of the call.
-        before: last snapshot of the store, or None.
-        accepted: accepted shards: row numbers of their items in the corpus, and their snapshots.
-    """
-    shards = dict(before.shards) if before else {}
-    for _, snapshot in accepted:
-        shards |= snapshot.shards
-    rows = np.concatenate([plan.valid_rows, *(rows for rows, _ in accepted)])
-    assert np.array_equal(np.sort(rows), np.arange(len(plan.items))), "every item ends once"
-    tables = pa.concat_tables([plan.valid_records, *(snapshot.table for _, snapshot in accepted)])
-    table = tables.take(pa.array(np.argsort(rows))).combine_chunks()
-    used = set(pc.unique(table["shard"]).to_pylist())
-    named = {name: shard for name, shard in shards.items() if name in used}
-    made_with = [*(before.versions if before else ())]
-    for versions in (versions for _, snapshot in accepted for versions in snapshot.versions):
-        made_with = [*(earlier for earlier in made_with if earlier != versions), versions]
-    return Snapshot(plan.fingerprint, named, table, tuple(made_with))
-
-
-def forget_pending(store: UPath, addresses: Sequence[str]) -> None:
-    """Delete the records of accepted shards that a snapshot lists now."""
-    for address in addresses:
-        _pending(store, address).unlink(missing_ok=True)

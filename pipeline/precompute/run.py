@@ -22,26 +22,23 @@ from intertitle.pipeline.feature_store.snapshot import (
     table_of,
     write_stopped,
 )
-from intertitle.pipeline.precompute.actors import BackbonePool, num_gpus
-from intertitle.pipeline.precompute.nodes import Nodes
+from intertitle.pipeline.precompute.acceptance import (
+    accept,
+    accepted_before,
+    forget_pending,
+    has_pending,
+    merge,
+)
+from intertitle.pipeline.precompute.item_records import record_of
 from intertitle.pipeline.precompute.options import (
     PrecomputeOptions,
     PrecomputeProgress,
     PrecomputeReport,
 )
-from intertitle.pipeline.precompute.plan import (
-    Plan,
-    ShardPlan,
-    accept,
-    accepted_before,
-    forget_pending,
-    has_pending,
-    make_plan,
-    merge,
-    present_shards,
-    record_of,
-)
-from intertitle.pipeline.precompute.scheduler import Scheduler
+from intertitle.pipeline.precompute.plan import Plan, ShardPlan, make_plan, present_shards
+from intertitle.pipeline.precompute.scheduling.actors import BackbonePool, num_gpus
+from intertitle.pipeline.precompute.scheduling.nodes import Nodes
+from intertitle.pipeline.precompute.scheduling.scheduler import Scheduler
 from intertitle.pipeline.precompute.versions import differences, made_by
 from intertitle.pipeline.precompute.work import INTERNAL, DecodedItem, Rejection
 from intertitle.pipeline.storage.lock import single_writer_lock

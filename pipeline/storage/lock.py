@@ -1,4 +1,13 @@
-"""Exclusive write access to a store: a file lock in a folder, or a lease in an object store."""
+"""Exclusive write access to a store: a file lock in a folder, or a lease in an object store.
+
+The lease is a file that its holder renews. In S3 and the stores that have its conditional writes
+(`If-None-Match: *`), the file is created only if there is none, so that one of several processes
+that start at the same moment gets it. A store that lacks them (rclone, for example) is recognized
+by its answers, and other protocols are not asked: there the file is written, and read back after a
+pause, so that of processes that write within the pause the last one gets the lease. The lease of a
+dead process is replaced with the pause in both cases. A holder that another process replaced learns
+it before it publishes anything.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +36,9 @@ log = logging.getLogger(__name__)
 LEASE_S = 30.0
 # Time to wait after taking a lease, to detect another process that took it at the same moment.
 _SETTLE_S = 1.0
+# Protocols whose file system has `create_file`. fsspec's own conditional creation is, for most
+# other protocols, a check followed by a write.
+_CONDITIONAL_PROTOCOLS = ("s3", "s3a")
 
 
 @contextmanager
@@ -79,36 +91,65 @@ def _lock(file: Path) -> Iterator[None]:
 
 @contextmanager
 def _lease(file: UPath) -> Iterator[Callable[[], None]]:
-    """Hold a lease, a file that this process renews; yield a function that checks it."""
-    own_holder = _holder()
-    beats = 0
+    """Hold a lease, which a thread renews; yield a function that checks it."""
+    lease = _Lease(file)
+    lease.take()
     stop = threading.Event()
+    keeper = threading.Thread(target=lease.renew_periodically, args=(stop,), daemon=True)
+    keeper.start()
+    try:
+        yield lease.check
+    finally:
+        stop.set()
+        keeper.join()
+        if lease.is_mine():
+            lease.remove()
 
-    def read() -> dict[str, object] | None:
-        """Return the holder that the lease file names, or None if there is no file."""
-        try:
-            holder: dict[str, object] = json.loads(file.read_text())
-        except FileNotFoundError:
-            return None
-        return holder
 
-    def is_mine() -> bool:
+class _Lease:
+    """Lease of this process on a store: a file that names its holder.
+
+    Args:
+        file: path of the file.
+    """
+
+    def __init__(self, file: UPath) -> None:
+        self._file = file
+        self._holder = _holder()
+        self._beats = 0
+
+    def take(self) -> None:
+        """Write the file, after its last holder has released it or is dead.
+
+        Raises:
+            UserError: another process holds the lease.
+        """
+        expired = self._wait_for_end()
+        if not self._create(expired):
+            time.sleep(_SETTLE_S)
+            if not self.is_mine():
+                raise _busy(self._file, self._read() or {})
+
+    def is_mine(self) -> bool:
         """Return whether this process holds the lease."""
-        return (read() or {}).get("owner") == own_holder["owner"]
+        return (self._read() or {}).get("owner") == self._holder["owner"]
 
-    def beat() -> None:
-        """Renew the lease."""
-        nonlocal beats
-        beats += 1
-        file.write_text(json.dumps({**own_holder, "beat": beats}))
+    def check(self) -> None:
+        """Raise JobError if another process holds the lease."""
+        if not self.is_mine():
+            raise JobError(f"{self._file.parent}: another process took this store over meanwhile")
 
-    def renew_periodically() -> None:
+    def remove(self) -> None:
+        """Remove the file."""
+        self._file.fs.rm_file(self._file.path)
+
+    def renew_periodically(self, stop: threading.Event) -> None:
         """Renew the lease periodically until `stop` is set or another process holds it."""
         while not stop.wait(LEASE_S / 3):
             try:
-                if not is_mine():
+                if not self.is_mine():
                     return
-                beat()
+                self._renew()
             except Exception as error:
                 known = isinstance(error, OSError | JobError) or is_remote_failure(error)
                 if not known:
@@ -117,30 +158,70 @@ def _lease(file: UPath) -> Iterator[Callable[[], None]]:
                 # lease before anything is published.
                 continue
 
-    def check() -> None:
-        """Raise JobError if another process holds the lease."""
-        if not is_mine():
-            raise JobError(f"{file.parent}: another process took this store over meanwhile")
+    def _wait_for_end(self) -> dict[str, object] | None:
+        """Wait until the lease of another process has ended.
 
-    if (before := read()) is not None:
+        Returns:
+            The holder that the file still names because its lease expired; None if there is no
+            file.
+        """
+        if (before := self._read()) is None:
+            return None
         deadline = time.monotonic() + LEASE_S
-        log.warning("%s: waiting whether the last writer is alive", file.parent)
+        log.warning("%s: waiting whether the last writer is alive", self._file.parent)
         while time.monotonic() < deadline:
             time.sleep(_SETTLE_S)
-            if (now := read()) is None:
-                break
+            if (now := self._read()) is None:
+                return None
             if now != before:
-                raise _busy(file, now)
-    beat()
-    time.sleep(_SETTLE_S)
-    if not is_mine():
-        raise _busy(file, read() or {})
-    keeper = threading.Thread(target=renew_periodically, daemon=True)
-    keeper.start()
-    try:
-        yield check
-    finally:
-        stop.set()
-        keeper.join()
-        if is_mine():
-            file.unlink()
+                raise _busy(self._file, now)
+        return before
+
+    def _create(self, expired: dict[str, object] | None) -> bool:
+        """Write the file, by conditional creation if the store has it.
+
+        Args:
+            expired: holder that the file names, whose lease has expired; None if there is no file.
+
+        Returns:
+            Whether no other process can have written the file at the same moment.
+        """
+        if self._file.protocol not in _CONDITIONAL_PROTOCOLS:
+            self._renew()
+            return False
+        try:
+            if self._create_file():
+                # A store that ignores the condition creates the file a second time.
+                return not self._create_file()
+            if self.is_mine():
+                # The response to the creation was lost, and its repetition was refused.
+                return True
+            if expired is None or self._read() != expired:
+                raise _busy(self._file, self._read() or {})
+            # Another process may remove the file for the same reason, and then remove this one's.
+            self.remove()
+            if not self._create_file() and not self.is_mine():
+                raise _busy(self._file, self._read() or {})
+        except NotImplementedError:
+            self._renew()
+        return False
+
+    def _create_file(self) -> bool:
+        """Create the file if there is none; return whether it was created."""
+        created: bool = self._file.fs.create_file(self._file.path, self._content())
+        return created
+
+    def _renew(self) -> None:
+        self._beats += 1
+        self._file.write_bytes(self._content())
+
+    def _content(self) -> bytes:
+        return json.dumps({**self._holder, "beat": self._beats}).encode()
+
+    def _read(self) -> dict[str, object] | None:
+        """Return the holder that the file names, or None if there is no file."""
+        try:
+            holder: dict[str, object] = json.loads(self._file.read_text())
+        except FileNotFoundError:
+            return None
+        return holder

@@ -118,6 +118,29 @@ class PatientS3(S3FileSystem):  # type: ignore[misc]
                 ) from error
             raise
 
+    def create_file(self, path: str, data: bytes) -> bool:
+        """Create an object unless one exists under its name (`If-None-Match: *`).
+
+        Some stores ignore the condition and replace the object.
+
+        Returns:
+            Whether the object was created. If a response is lost and the request is repeated, it is
+            False although the object is the one that was sent.
+
+        Raises:
+            NotImplementedError: the store refuses conditional writes.
+        """
+        try:
+            self.pipe_file(path, data, mode="create")
+        except OSError as error:
+            _, status = _answer(error)
+            if status in (409, 412):
+                return False
+            if status == 501:
+                raise NotImplementedError(f"{path}: no conditional writes") from error
+            raise
+        return True
+
     async def _once(self, method: str, *args: Any, **kwargs: Any) -> Any:
         body = kwargs.get("Body")
         if body is not None and hasattr(body, "seek"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,6 +26,9 @@ from intertitle.pipeline.storage.faults import UnavailableError, is_remote_failu
 
 # Type of the arguments that may be either kind of path; `as_path` converts them.
 AnyPath = UPath | Path
+
+# Suffix of the hidden name that a file or folder has until it is complete.
+_UNFINISHED = ".writing"
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _LOCAL_URL = re.compile(r"(file|local)://", re.IGNORECASE)
@@ -135,7 +139,7 @@ def atomic_write(target: UPath, write: Callable[[BinaryIO], object]) -> None:
     """
     target.fs.makedirs(target.parent.path, exist_ok=True)
     if is_local(target):
-        unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex}.writing")
+        unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex}{_UNFINISHED}")
         try:
             with unfinished.open("wb") as file:
                 write(file)
@@ -144,7 +148,7 @@ def atomic_write(target: UPath, write: Callable[[BinaryIO], object]) -> None:
             unfinished.replace(target)
         finally:
             unfinished.unlink(missing_ok=True)
-        sync_folder(target.parent)
+        sync_path(target.parent)
         return
     # An object store publishes a file when it is closed, and fsspec also closes a file whose writer
     # failed midway. The content is therefore written to a local file first.
@@ -152,6 +156,36 @@ def atomic_write(target: UPath, write: Callable[[BinaryIO], object]) -> None:
         write(file)
         file.seek(0)
         _upload(file, target)
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Provide an empty folder in a `with` block; after the block, sync it and give it its name.
+
+    Readers see all of the folder or none, even after a power cut. If the block raises an error, no
+    folder remains. Only one process at a time may write a folder.
+
+    Args:
+        folder: path of a new folder of this machine.
+    """
+    unfinished = folder.with_name(f".{folder.name}{_UNFINISHED}")
+    # It exists if a process was killed while it wrote.
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        for path in (*unfinished.rglob("*"), unfinished):
+            sync_path(path)
+        unfinished.replace(folder)
+    finally:
+        # On a full disk, an incomplete folder would take up the space of a complete one.
+        shutil.rmtree(unfinished, ignore_errors=True)
+    sync_path(folder.parent)
+
+
+def is_unfinished(name: str) -> bool:
+    """Return whether a file or folder of this name is incomplete, as a killed process leaves it."""
+    return name.startswith(".") and name.endswith(_UNFINISHED)
 
 
 def _upload(file: BinaryIO, target: UPath) -> None:
@@ -177,14 +211,14 @@ def rename(path: UPath, target: UPath) -> None:
     """Rename a file within its folder."""
     if is_local(path) and is_local(target):
         path.replace(target)
-        sync_folder(target.parent)
+        sync_path(target.parent)
     else:
         path.fs.mv(path.path, target.path)
 
 
-def sync_folder(folder: Path) -> None:
-    """Flush a folder to disk, so that a rename in it survives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync_path(path: Path) -> None:
+    """Flush a file or folder to disk; a rename in a folder then survives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -204,7 +238,6 @@ def downloaded(path: UPath) -> Iterator[Path]:
         yield copy
 
 
-@retry_io
 def cached(path: UPath, sha256: str) -> Path:
     """Return a file on a local disk: the file itself, or a copy in the cache named by its hash.
 
@@ -219,11 +252,8 @@ def cached(path: UPath, sha256: str) -> Path:
         return path
     copy = cache_folder() / "shards" / f"{sha256}{path.suffix}"
     if not copy.exists():
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = copy.with_name(f".{copy.name}.{uuid.uuid4().hex}.writing")
-        try:
-            path.fs.get_file(path.path, str(unfinished))
-            unfinished.replace(copy)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        atomic_write(
+            as_path(copy),
+            lambda file: path.fs.get_file(path.path, f"/proc/self/fd/{file.fileno()}"),
+        )
     return copy

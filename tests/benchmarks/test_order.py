@@ -15,8 +15,8 @@ from intertitle.pipeline.importers.synthetic import judge_order, render_corpus
 from intertitle.pipeline.precompute.options import PrecomputeOptions
 from intertitle.pipeline.precompute.run import precompute
 from intertitle.training.config.recipe import load_recipe
-from intertitle.training.evaluate_run import evaluate_run
-from intertitle.training.experiment import train
+from intertitle.training.runs.evaluate_run import evaluate_run
+from intertitle.training.runs.train import train
 
 NUM_CLIPS = 1000
 

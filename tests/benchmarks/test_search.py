@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from intertitle.training.config.recipe import load_recipe
 from intertitle.training.data.batch import Row, make_batch
 from intertitle.training.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Tokenizer
-from intertitle.training.evaluation.caption_metrics import CaptionScorer
 from intertitle.training.evaluation.evaluate import NUM_TEXTS, evaluate
+from intertitle.training.evaluation.metrics.caption_metrics import CaptionScorer
 from intertitle.training.models.base import Sizes
 from intertitle.training.models.build import build_model
 from intertitle.training.search.beam import beam

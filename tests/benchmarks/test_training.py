@@ -9,7 +9,6 @@ the card's matrix rate.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -18,27 +17,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
-from torch.nn.functional import cross_entropy
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from intertitle.pipeline.corpus import Example, Item, write_corpus
 from intertitle.pipeline.feature_store.fingerprint import Fingerprint
 from intertitle.pipeline.feature_store.shards import ItemFeatures, write_shard
 from intertitle.pipeline.feature_store.snapshot import ItemRecord, Snapshot, publish, table_of
 from intertitle.pipeline.storage.paths import as_path
-from intertitle.training.config.recipe import Recipe, load_recipe
-from intertitle.training.data.batch import Batch
-from intertitle.training.data.data_ref import DataRef, open_data_ref
+from intertitle.training.config.recipe import Recipe, change_recipe, load_recipe
+from intertitle.training.data.data_ref import Data, DataRef
 from intertitle.training.data.dataset import Dataset, open_dataset
 from intertitle.training.data.sampler import BatchSampler, Rows
-from intertitle.training.data.tokenizer import PAD_ID, Tokenizer
+from intertitle.training.data.tokenizer import Tokenizer
 from intertitle.training.data.vocab import Vocabs
 from intertitle.training.models.build import sizes_of, task_of
 from intertitle.training.trainer.distributed import Ranks
 from intertitle.training.trainer.loop import TrainingLoop
+from tests.benchmarks.bare import FEATURE_DIM as DIM
+from tests.benchmarks.bare import Bare, bare_step
+from tests.training.conftest import open_data_ref
 
-NUM_PHOTOGRAPHS, NUM_WORDS, DIM = 2000, 2500, 1280
+NUM_PHOTOGRAPHS, NUM_WORDS = 2000, 2500
 STEPS, ROUNDS = 12, 5
 
 
@@ -79,78 +77,6 @@ def make_data(folder: Path) -> DataRef:
     return open_data_ref(corpus.path, store, "pooled")
 
 
-class Bare(nn.Module):
-    """The same arithmetic, and nothing else.
-
-    Args:
-        how: "whole" sequences in one call, "packed" ones, a loop of "steps", or "padded" ones:
-            whole, and what is padding is told too.
-    """
-
-    def __init__(self, vocabulary: int, embedding: int, hidden: int, how: str) -> None:
-        super().__init__()
-        self.image = nn.Linear(DIM, embedding)
-        self.words = nn.Embedding(vocabulary, embedding, padding_idx=PAD_ID)
-        self.lstm = nn.LSTM(embedding, hidden, batch_first=True)
-        self.likeness = nn.Linear(hidden, embedding)
-        self.bias = nn.Parameter(torch.zeros(vocabulary))
-        self.dropout = nn.Dropout(0.5)
-        self.how = how
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        image = self.dropout(self.image(batch.features[:, 0]))[:, None]
-        if self.how == "steps":
-            return self._step_by_step(image, batch)
-        words = self.dropout(self.words(batch.inputs))
-        outputs = self._run(torch.cat([image, words], 1), batch.target_lengths + 1)[:, 1:]
-        if self.how == "padded":
-            return self._loss(outputs.flatten(0, 1), batch.targets.flatten())
-        counts = batch.targets != PAD_ID
-        return self._loss(outputs[counts], batch.targets[counts])
-
-    def _loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        told = self.likeness(self.dropout(outputs))
-        logits = nn.functional.linear(told, self.words.weight, self.bias)
-        loss: torch.Tensor = cross_entropy(
-            logits, targets, label_smoothing=0.1, ignore_index=PAD_ID
-        )
-        return loss
-
-    def _step_by_step(self, image: torch.Tensor, batch: Batch) -> torch.Tensor:
-        _, state = self.lstm(image)
-        losses = []
-        for step in range(batch.inputs.shape[1]):
-            words = self.dropout(self.words(batch.inputs[:, step : step + 1]))
-            output, state = self.lstm(words, state)
-            losses.append(self._loss(output[:, 0], batch.targets[:, step]))
-        mean: torch.Tensor = torch.stack(losses).nanmean()
-        return mean
-
-    def _run(self, inputs: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        if self.how != "packed":
-            whole: torch.Tensor = self.lstm(inputs)[0]
-            return whole
-        packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
-        outputs: torch.Tensor = pad_packed_sequence(
-            self.lstm(packed)[0], batch_first=True, total_length=inputs.shape[1]
-        )[0]
-        return outputs
-
-
-def bare_step(model: Bare, batches: list[Batch]) -> Callable[[int], None]:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-
-    def step(number: int) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss = model(batches[number])
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        loss.item()
-
-    return step
-
-
 def random_batches(lengths: Rows, batch_tokens: int, like: list[Rows]) -> list[Rows]:
     """Batches of rows as they come, as large as memory allows: as many padded tokens each."""
     rng = np.random.default_rng(1)
@@ -171,7 +97,9 @@ def make_loop(
     """A loop over some data, what it learns from, and an epoch's batches of that."""
     words = Vocabs(Tokenizer.captions([" ".join(f"w{w}" for w in range(NUM_WORDS))], min_count=1))
     task = task_of(recipe.model)
-    train, val = (open_dataset(source, split, recipe, task, words) for split in ("train", "val"))
+    train, val = (
+        open_dataset(Data(source), split, recipe, task, words) for split in ("train", "val")
+    )
     assert isinstance(train, Dataset)
     loop = TrainingLoop(
         recipe, words, train, val, sizes_of(words, source), torch.device(device), Ranks()
@@ -228,7 +156,11 @@ def test_training_against_other_loops(tmp_path: Path) -> None:
 @pytest.mark.parametrize("batch_tokens", [1024, 16384])
 def test_training_on_a_gpu(batch_tokens: int, tmp_path: Path) -> None:
     recipe = load_recipe("show_and_tell", [f"training.batch_tokens={batch_tokens}"])
-    loop, train, rows = make_loop(make_data(tmp_path), recipe, "cuda")
+    data, loops = make_data(tmp_path), {}
+    for precision in ("float32", "bfloat16", "float16"):
+        settings = [f"training.precision={precision}"]
+        loop, train, rows = make_loop(data, change_recipe(recipe, settings, "test"), "cuda")
+        loops[precision] = loop
     ready = [train.batch(some).to(torch.device("cuda")) for some in rows]
     vocabulary, embedding, hidden = (
         loop.model.words.bias.shape[0],
@@ -245,14 +177,10 @@ def test_training_on_a_gpu(batch_tokens: int, tmp_path: Path) -> None:
 
         return in_half
 
-    def in_single(number: int) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loop, "_precision", contextlib.nullcontext)
-            loop.train_step(rows[number], 0.5)
-
     ways: dict[str, Callable[[int], object]] = {
-        "ours, bfloat16": lambda step: loop.train_step(rows[step], 0.5),
-        "ours, float32": in_single,
+        f"ours, {name}": lambda step, one=one: one.train_step(rows[step], 0.5)
+        for name, one in loops.items()
+    } | {
         "bare nn.LSTM, whole, bfloat16": bare("whole"),
         "bare nn.LSTM, steps, bfloat16": bare("steps"),
     }

@@ -7,10 +7,14 @@ import sysconfig
 import tomllib
 from pathlib import Path
 
-from intertitle.jobs.deploying.image import SOURCES
-from intertitle.jobs.deploying.settings import DATA, USER_ID
-from tests.infra.written import FOLDER, pods, trees
+from tests.infra.files import FOLDER, pods, read, trees
 
+USER_ID, DATA = 1000, "/data"
+# The files and folders that an image is built from.
+SOURCES = (
+    *("pyproject.toml", "README.md", "LICENSE", "infra/constraints.txt"),
+    *("pipeline", "training", "jobs"),
+)
 TEXT = (FOLDER / "Dockerfile").read_text("utf-8")
 
 
@@ -54,8 +58,16 @@ def test_it_is_not_root_here_or_on_kubernetes() -> None:
     assert f"\nWORKDIR {DATA}\n" in TEXT
     found = [pod for tree in trees().values() for pod in pods(tree)]
     for pod in found:
-        assert pod["securityContext"]["runAsNonRoot"]
-        assert pod["securityContext"]["runAsUser"] == USER_ID
+        assert pod["securityContext"] == {
+            "runAsNonRoot": True,
+            **dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"), USER_ID),
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
         for container in pod["containers"]:
-            assert not container["securityContext"]["allowPrivilegeEscalation"]
+            security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+            assert container["securityContext"] == security
+            assert container["workingDir"] == DATA
+            assert {"name": "data", "mountPath": DATA} in container["volumeMounts"]
     assert found
+    for service in read("compose.yaml")["services"].values():
+        assert not service.keys() & {"user", "privileged", "cap_add", "security_opt"}

@@ -12,11 +12,9 @@ import jsonschema
 import pytest
 import yaml
 
-from intertitle.jobs.deploying.kuberay import MAX_NAME, ray_cron_job
-from intertitle.jobs.deploying.render import retrain_name
-from intertitle.jobs.deploying.settings import RETRIES, Settings
+from intertitle.jobs.cluster.submission import JOB_VARIABLE
 from tests.infra import kuberay
-from tests.infra.written import read
+from tests.infra.files import read
 
 KINDS = {"RayCluster": "ray-cluster", "RayJob": "ray-job", "RayCronJob": "ray-cron-job"}
 
@@ -94,17 +92,9 @@ def test_a_token_is_asked_for(tree: Any) -> None:
 
 def test_an_attempt_goes_on_with_what_the_one_before_it_began() -> None:
     job = read("kubernetes/ray-job.yaml")
-    assert job["spec"]["backoffLimit"] == RETRIES
+    assert job["spec"]["backoffLimit"] > 0
     environment = yaml.safe_load(job["spec"]["runtimeEnvYAML"])["env_vars"]
-    assert environment == {"INTERTITLE_JOB": job["metadata"]["name"]}
-
-
-@pytest.mark.parametrize("model", ["clips", "Clips_2", "a model with a very long name " * 3, "ß"])
-def test_a_name_is_one_that_kuberay_takes(model: str) -> None:
-    tree = ray_cron_job(Settings(), retrain_name(model), "0 3 * * *", "UTC", ["intertitle"])
-    name = tree["metadata"]["name"]
-    assert name.startswith("retrain") and len(name) <= MAX_NAME
-    assert all(c.isascii() and (c.isalnum() or c == "-") for c in name) and name[-1].isalnum()
+    assert environment == {JOB_VARIABLE: job["metadata"]["name"]}
 
 
 # KubeRay's own definitions, which are not ours to keep here.

@@ -9,14 +9,20 @@ import kubernetes_validate
 import pytest
 
 from intertitle.jobs.cluster.session import JOB_SERVER_PORT
-from intertitle.jobs.deploying.kubernetes import CLIENT
-from intertitle.jobs.deploying.settings import JOB_VARIABLES, OPTIONAL_JOB_VARIABLES
+from intertitle.jobs.serving.config import TOKEN_VARIABLE
 from intertitle.pipeline.errors import SIGTERM_EXIT_CODE
-from intertitle.training.tracking.server.serve import ADMIN_PASSWORD
-from tests.infra.written import pods, read, trees
+from intertitle.training.tracking.server.accounts import ACCOUNT, ACCOUNT_PASSWORD
+from tests.infra.files import fields, pods, read, trees
 
 # Older schemas ask for fields that a rule of failures may lack; the newest that there are.
 VERSIONS = ("1.29", "1.37")
+# The environment variables of a job: the address of MLflow and an account for it, which are not
+# those of its admin, and the keys and the address of an object store.
+JOB_VARIABLES = {"MLFLOW_TRACKING_URI", ACCOUNT, ACCOUNT_PASSWORD}
+OPTIONAL_JOB_VARIABLES = {
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    *("AWS_ENDPOINT_URL", "AWS_REGION"),
+}
 
 
 def validate(tree: Any, version: str) -> None:
@@ -82,7 +88,7 @@ def test_only_the_job_server_is_reached_from_elsewhere() -> None:
     among, others = spec["ingress"]
     assert among == {"from": [{"podSelector": spec["podSelector"]}]}
     assert [port["port"] for port in others["ports"]] == [JOB_SERVER_PORT]
-    assert others["from"][0]["podSelector"]["matchLabels"] == {CLIENT: "true"}
+    assert others["from"][0]["podSelector"]["matchLabels"] == {"intertitle-client": "true"}
     assert sorted(spec["policyTypes"]) == ["Egress", "Ingress"]
 
 
@@ -98,18 +104,39 @@ def test_a_machine_that_is_taken_away_is_no_failure_and_a_mistake_is_not_tried_a
 
 
 def test_secrets_are_named_and_a_job_gets_those_that_it_reads() -> None:
-    found = {}
-    for tree in trees().values():
-        for pod in pods(tree):
-            for container in pod["containers"]:
-                # All of a Secret would be MLflow's admin's password too, where it is in there.
-                assert "envFrom" not in container
-                found[container["name"]] = container.get("env", [])
-    assert found.pop("submitter") == []
-    for variables in found.values():
-        assert {one["name"] for one in variables} == {*JOB_VARIABLES, *OPTIONAL_JOB_VARIABLES}
-        for one in variables:
-            wanted = one["valueFrom"]["secretKeyRef"]
-            assert wanted.pop("optional", False) is (one["name"] in OPTIONAL_JOB_VARIABLES)
-            assert wanted == {"name": "intertitle", "key": one["name"]}
-    assert ADMIN_PASSWORD not in {*JOB_VARIABLES, *OPTIONAL_JOB_VARIABLES}
+    containers = [
+        container
+        for tree in trees().values()
+        for pod in pods(tree)
+        for container in pod["containers"]
+    ]
+    for container in containers:
+        # All of a Secret would be MLflow's admin's password too, where it is in there.
+        assert "envFrom" not in container
+        if container["name"] == "submitter":
+            assert "env" not in container
+            continue
+        variables = {variable.pop("name"): variable for variable in container["env"]}
+        if token := variables.pop(TOKEN_VARIABLE, None):
+            reference = {"name": "intertitle", "key": TOKEN_VARIABLE}
+            assert token == {"valueFrom": {"secretKeyRef": reference}}
+        assert variables.keys() == JOB_VARIABLES | OPTIONAL_JOB_VARIABLES
+        for name, variable in variables.items():
+            optional = {"optional": True} if name in OPTIONAL_JOB_VARIABLES else {}
+            reference = {"name": "intertitle", "key": name, **optional}
+            assert variable == {"valueFrom": {"secretKeyRef": reference}}
+    assert len(containers) == 14
+
+
+def test_only_a_pod_that_exceeds_its_own_memory_is_killed() -> None:
+    sizes = [
+        value for tree in trees().values() for key, value in fields(tree) if is_size(key, value)
+    ]
+    for size in sizes:
+        assert size["requests"] == size["limits"]
+    # Those of the pods, and of KubeRay's autoscaler for four clusters.
+    assert len(sizes) == 17
+
+
+def is_size(key: str, value: Any) -> bool:
+    return key == "resources" and "requests" in value

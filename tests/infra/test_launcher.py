@@ -8,7 +8,7 @@ import pytest
 from jsonschema import ValidationError
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from tests.infra.written import read
+from tests.infra.files import read
 
 
 @pytest.fixture

@@ -6,13 +6,18 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
+from tests.ports import free_ports
+
 PROGRAM = Path(sys.executable).with_name("intertitle")
-# A cluster that starts beside much other work may be tried three times.
+# A Ray that starts beside much other work may be tried three times.
 TIMEOUT_S = 600.0
 
 
@@ -30,10 +35,14 @@ class Person:
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
 
-    def start(self, *arguments: object, **others: str) -> subprocess.Popen[str]:
-        """Begin a command."""
+    def variables(self, **others: str) -> dict[str, str]:
+        """All environment variables of their processes."""
         ours = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))}
         theirs = {"HOME": str(self.home), "TMPDIR": str(self.home), **self.environment, **others}
+        return {**ours, **theirs}
+
+    def start(self, *arguments: object, **others: str) -> subprocess.Popen[str]:
+        """Begin a command."""
         return subprocess.Popen(
             [PROGRAM, *map(str, arguments)],
             stdin=subprocess.DEVNULL,
@@ -41,7 +50,7 @@ class Person:
             stderr=subprocess.PIPE,
             text=True,
             cwd=self.folder,
-            env={**ours, **theirs},
+            env=self.variables(**others),
         )
 
     def run(self, *arguments: object, **others: str) -> subprocess.CompletedProcess[str]:
@@ -68,3 +77,57 @@ def somebody(folder: Path) -> Iterator[Person]:
     # Not under pytest's own folder: the names of Ray's sockets have to stay below 108 bytes.
     with tempfile.TemporaryDirectory(prefix="it-", ignore_cleanup_errors=True) as home:
         yield Person(Path(home), folder)
+
+
+# A Ray that only this machine reaches, as docs/cluster.md starts it.
+ON_LOOPBACK = {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+
+@contextmanager
+def ray_head(person: Person, *options: str, **others: str) -> Iterator[tuple[str, str]]:
+    """A cluster of one node, which is gone without a trace after: the address of its head, and that
+    of its job server.
+
+    Args:
+        person: whose it is.
+        options: more of `ray start`.
+        others: environment beside the person's.
+    """
+    ray = str(PROGRAM.with_name("ray"))
+    environment = person.variables(
+        **ON_LOOPBACK,
+        PATH=f"{PROGRAM.parent}{os.pathsep}{os.environ['PATH']}",
+        RAY_TMPDIR=str(person.home),
+        RAY_DASHBOARD_STARTUP_TIMEOUT_S="180",
+        **others,
+    )
+    generate = [ray, "get-auth-token", "--generate"]
+    subprocess.run(generate, env=environment, check=True, capture_output=True, umask=0o077)
+    port, page, client = free_ports(3)
+    log = person.home / "ray-start.log"
+    with log.open("wb") as out:
+        head = subprocess.Popen(
+            [
+                *(ray, "start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2"),
+                # Ray's default ports are the same for every head.
+                *(f"--port={port}", f"--dashboard-port={page}"),
+                *(f"--ray-client-server-port={client}", "--dashboard-agent-listen-port=0"),
+                *options,
+            ],
+            env=environment,
+            cwd=person.home,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    try:
+        while b"Ray runtime started." not in log.read_bytes():
+            assert head.poll() is None, log.read_text()
+            time.sleep(0.2)
+        yield f"127.0.0.1:{port}", f"http://127.0.0.1:{page}"
+    finally:
+        processes = [psutil.Process(head.pid), *psutil.Process(head.pid).children(recursive=True)]
+        head.terminate()
+        for process in psutil.wait_procs(processes, 15)[1]:
+            process.kill()
+        head.wait()

@@ -1,5 +1,6 @@
 """The command line, as a person and as a script meets it."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -9,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from intertitle.jobs.cli import app
+from intertitle.jobs.commands import COMMANDS
 from intertitle.pipeline.corpus import Corpus
 from intertitle.pipeline.errors import JobError
-from intertitle.training import experiment
-from intertitle.training.evaluation.caption_metrics import ALL_METRICS
+from intertitle.training.evaluation.metrics.caption_metrics import ALL_METRICS
+from intertitle.training.runs import train as train_module
 
-COMMANDS = [command.name for command in app.registered_commands]
 TINY = [
     f"--set={setting}"
     for setting in (
@@ -34,7 +34,13 @@ def test_every_command_explains_itself(intertitle: Callable[..., Any], command: 
     assert ended.code == 0
     assert f"intertitle {command or ''}".strip() in ended.out
     for name in [] if command else COMMANDS:
-        assert str(name) in ended.out
+        assert name in ended.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_the_program_says_of_a_command_what_its_own_says(name: str) -> None:
+    own = inspect.cleandoc(COMMANDS[name].load().help).partition("\n\n")[0]
+    assert COMMANDS[name].help == own
 
 
 def test_the_installed_program_is_this_one() -> None:
@@ -112,7 +118,7 @@ def test_a_job_that_could_not_be_finished_ends_without_a_traceback(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(experiment, "train", fail)
+    monkeypatch.setattr(train_module, "train", fail)
     ended = intertitle("train", "s2vt", "--corpus", "c", "--features", "f")
     assert ended.code == code
     assert ended.err.splitlines() == lines

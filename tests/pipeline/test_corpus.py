@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intertitle.pipeline.corpus import Corpus, Example, Item, clean_text, write_corpus
+from intertitle.pipeline.corpus import (
+    CORPUS_FORMAT,
+    Corpus,
+    Example,
+    Item,
+    clean_text,
+    write_corpus,
+)
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.importers.report import count_import
 
@@ -106,7 +113,12 @@ def test_damaged_and_foreign_tables_are_refused(tmp_path: Path) -> None:
     (tmp_path / "examples.parquet").write_text("not Parquet")
     with pytest.raises(UserError, match=r"examples\.parquet: not a Parquet file"):
         Corpus(tmp_path)
-    pq.write_table(pa.table({"path": ["a.mp4"]}), tmp_path / "items.parquet")
+    foreign = pa.table({"path": ["a.mp4"]})
+    pq.write_table(foreign, tmp_path / "items.parquet")
+    with pytest.raises(UserError, match=r"items\.parquet: no version of the corpus format"):
+        Corpus(tmp_path)
+    versioned = foreign.replace_schema_metadata(CORPUS_FORMAT.metadata())
+    pq.write_table(versioned, tmp_path / "items.parquet")
     with pytest.raises(UserError, match=r"items\.parquet: columns \['path'\], expected \['key'"):
         Corpus(tmp_path)
 

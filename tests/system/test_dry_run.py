@@ -8,16 +8,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from intertitle.pipeline.corpus import Example, write_corpus
+from intertitle.pipeline.corpus import Corpus, Example, write_corpus
 from intertitle.training.config.recipe import Recipe, load_recipe, recipe_names
-from intertitle.training.data.data_ref import DataRef, open_data_ref, texts_of
+from intertitle.training.data.data_ref import Data, DataRef
 from intertitle.training.data.task import Task
+from intertitle.training.data.texts import texts_of
 from intertitle.training.data.vocab import build_vocabs
-from intertitle.training.evaluate_run import measure
 from intertitle.training.inference.model_bundle import TrainedModel
 from intertitle.training.models.build import task_of
+from intertitle.training.runs.evaluate_run import measure
 from intertitle.training.trainer.events import EpochReport, Report
-from tests.training.conftest import Shown, coloured_things, make_loop, write_data, write_features
+from tests.training.conftest import (
+    Shown,
+    coloured_things,
+    make_loop,
+    open_data_ref,
+    write_data,
+    write_features,
+)
 
 
 def some_data(folder: Path, task: Task) -> DataRef:
@@ -58,7 +66,7 @@ def test_a_recipe_runs_from_its_data_to_its_scores(name: str, tmp_path: Path) ->
     recipe: Recipe = load_recipe(name, ["training.epochs=1", "tokenizer.min_count=1"])
     task = task_of(recipe.model)
     data = some_data(tmp_path, task)
-    words = build_vocabs(recipe, *texts_of(data.corpus, "train", task))
+    words = build_vocabs(recipe, *texts_of(Corpus(data.corpus), "train", task))
     reports: list[Report] = []
     loop = make_loop(data, words, recipe)
     loop.run(reports.append)
@@ -69,6 +77,6 @@ def test_a_recipe_runs_from_its_data_to_its_scores(name: str, tmp_path: Path) ->
     trained = TrainedModel(loop.model.eval(), words, recipe, data, loop.progress.step)
     trained.write(tmp_path / "model")
     again = TrainedModel.read(tmp_path / "model")
-    evaluations = [measure(one, data, "val", recipe.search) for one in (trained, again)]
+    evaluations = [measure(one, Data(data), "val", recipe.search) for one in (trained, again)]
     assert evaluations[0] == evaluations[1]
     assert evaluations[0].scores.values["nats_per_token"] > 0

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from intertitle.pipeline.corpus import Example, Item, write_corpus
+from intertitle.pipeline.corpus import Corpus, Example, Item, write_corpus
 from intertitle.training.config.recipe import load_recipe
-from intertitle.training.data.data_ref import DataRef, open_data_ref, texts_of
+from intertitle.training.data.data_ref import DataRef
+from intertitle.training.data.texts import texts_of
 from intertitle.training.data.vocab import build_vocabs
 from intertitle.training.models.build import task_of
 from tests.training.conftest import (
@@ -20,6 +21,7 @@ from tests.training.conftest import (
     Shown,
     features_of,
     make_loop,
+    open_data_ref,
     write_data,
 )
 
@@ -39,7 +41,7 @@ def train(data: DataRef, name: str, *settings: str) -> float:
         ],
     )
     assert recipe.training.monitor == "accuracy"
-    words = build_vocabs(recipe, *texts_of(data.corpus, "train", task_of(recipe.model)))
+    words = build_vocabs(recipe, *texts_of(Corpus(data.corpus), "train", task_of(recipe.model)))
     loop = make_loop(data, words, recipe)
     loop.run()
     assert loop.progress.best_value is not None

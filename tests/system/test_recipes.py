@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from intertitle.pipeline.corpus import Corpus
 from intertitle.training.config.recipe import load_recipe
-from intertitle.training.data.data_ref import DataRef, texts_of
+from intertitle.training.data.data_ref import DataRef
+from intertitle.training.data.texts import texts_of
 from intertitle.training.data.vocab import build_vocabs
-from intertitle.training.evaluation.evaluate import answer_examples
+from intertitle.training.evaluation.answers import answer_examples
 from intertitle.training.models.build import task_of
 from intertitle.training.trainer.loop import TrainingLoop
 from tests.training.conftest import DIM, Shown, coloured_things, make_loop, split_of, write_data
@@ -32,7 +34,7 @@ def train(data: DataRef, name: str, *settings: str) -> tuple[TrainingLoop, float
             *settings,
         ],
     )
-    words = build_vocabs(recipe, *texts_of(data.corpus, "train", task_of(recipe.model)))
+    words = build_vocabs(recipe, *texts_of(Corpus(data.corpus), "train", task_of(recipe.model)))
     loop = make_loop(data, words, recipe)
     val = split_of(data, "val", words)
 

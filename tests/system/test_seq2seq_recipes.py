@@ -5,14 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from intertitle.pipeline.corpus import Example, write_corpus
+from intertitle.pipeline.corpus import Corpus, Example, write_corpus
 from intertitle.training.config.recipe import load_recipe
-from intertitle.training.data.data_ref import DataRef, open_data_ref, texts_of
+from intertitle.training.data.data_ref import Data, DataRef
 from intertitle.training.data.dataset import Dataset, open_dataset
+from intertitle.training.data.texts import texts_of
 from intertitle.training.data.vocab import build_vocabs
-from intertitle.training.evaluation.evaluate import answer_examples
+from intertitle.training.evaluation.answers import answer_examples
 from intertitle.training.models.build import task_of
-from tests.training.conftest import make_loop
+from tests.training.conftest import make_loop, open_data_ref
 
 LETTERS = "abcdefgh"
 
@@ -55,11 +56,11 @@ def test_a_recipe_learns_to_copy(name: str, epochs: int, tmp_path: Path) -> None
     )
     task = task_of(recipe.model)
     data = write_copies(tmp_path / "corpus", 2000)
-    words = build_vocabs(recipe, *texts_of(data.corpus, "train", task))
+    words = build_vocabs(recipe, *texts_of(Corpus(data.corpus), "train", task))
     loop = make_loop(data, words, recipe)
     loop.run()
     loop.model.load_state_dict(loop.checkpoint().best)
-    val = open_dataset(data, "val", recipe, task, words)
+    val = open_dataset(Data(data), "val", recipe, task, words)
     assert isinstance(val, Dataset)
     answers = answer_examples(loop.model.eval(), val, range(len(val.examples)), recipe.search)
     right = [

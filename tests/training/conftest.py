@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,18 +15,21 @@ from intertitle.pipeline.corpus import Example, Item, write_corpus
 from intertitle.pipeline.feature_store.fingerprint import Fingerprint
 from intertitle.pipeline.feature_store.shards import ItemFeatures, write_shard
 from intertitle.pipeline.feature_store.snapshot import ItemRecord, Snapshot, publish, table_of
-from intertitle.pipeline.storage.paths import as_path
+from intertitle.pipeline.storage.paths import AnyPath, as_path
 from intertitle.training.config.recipe import Recipe, load_recipe
-from intertitle.training.data.data_ref import DataRef, FeatureRef, open_data_ref
-from intertitle.training.data.dataset import Dataset, open_dataset
+from intertitle.training.data.data_ref import Data, DataRef, FeatureRef, open_data
+from intertitle.training.data.dataset import Dataset, open_splits
 from intertitle.training.data.task import Task, VisualInput
 from intertitle.training.data.tokenizer import Tokenizer
 from intertitle.training.data.vocab import Vocabs
-from intertitle.training.experiment import TrainingResult, train
 from intertitle.training.models.build import sizes_of, task_of
+from intertitle.training.runs.fit_run import TrainingResult
+from intertitle.training.runs.train import train
+from intertitle.training.trainer.checkpoint import Checkpoint
 from intertitle.training.trainer.distributed import Ranks
 from intertitle.training.trainer.events import Report
 from intertitle.training.trainer.loop import TrainingLoop
+from intertitle.training.trainer.workers.ray_trainer import TrainingJob, fit
 
 # What a captioner does.
 SEEN = Task("pooled", has_source=False, output="sentence")
@@ -83,6 +86,13 @@ def write_features(
     )
     publish(as_path(folder), Snapshot(fingerprint, {shard.name: shard}, table_of(records)))
     return folder
+
+
+def open_data_ref(
+    corpus: AnyPath | str, features: AnyPath | str | None, sees: VisualInput, pin: str | None = None
+) -> DataRef:
+    """The reference to some data."""
+    return open_data(corpus, features, sees, pin).ref
 
 
 def write_data(folder: Path, shown: Iterable[Shown], quarantined: Collection[str] = ()) -> DataRef:
@@ -157,7 +167,7 @@ def split_of(
     data: DataRef, split: str, words: Vocabs, max_tokens: int = 8, task: Task = SEEN
 ) -> Dataset:
     """A split with its texts cut."""
-    return Dataset(data, split, task, words, max_tokens, max_tokens)
+    return Dataset(Data(data), split, task, words, max_tokens, max_tokens)
 
 
 def make_loop(
@@ -165,14 +175,21 @@ def make_loop(
 ) -> TrainingLoop:
     """A training on the CPU, in this process."""
     task = task_of(recipe.model)
-    train, val = (open_dataset(data, split, recipe, task, words) for split in ("train", "val"))
+    splits = open_splits(Data(data), recipe, task, words)
     sizes, cpu = sizes_of(words, data), torch.device("cpu")
-    return TrainingLoop(recipe, words, train, val, sizes, cpu, ranks or Ranks())
+    return TrainingLoop(recipe, words, splits.train, splits.val, sizes, cpu, ranks or Ranks())
+
+
+def fit_job(job: TrainingJob, on_report: Callable[[Report], None]) -> Checkpoint:
+    """A training on Ray, with the data that the job names."""
+    words = Vocabs.from_json(job.vocabularies)
+    splits = open_splits(Data(job.data), job.recipe, task_of(job.recipe.model), words)
+    return fit(job, splits, on_report)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A run that `experiment.train` has made on one worker of Ray."""
+    """A run that `runs.train` has made on one worker of Ray."""
 
     result: TrainingResult
     recipe: Recipe

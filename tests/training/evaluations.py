@@ -7,11 +7,15 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from intertitle.training.evaluation.caption_metrics import TRANSLATION_METRICS, CaptionScorer
 from intertitle.training.evaluation.evaluate import Evaluation
+from intertitle.training.evaluation.metrics.caption_metrics import (
+    TRANSLATION_METRICS,
+    CaptionScorer,
+)
 from intertitle.training.evaluation.record import write_record
 from intertitle.training.evaluation.sample import Sample
-from intertitle.training.tracking.run import RunRef, TrackedRun
+from intertitle.training.tracking.run import TrackedRun
+from intertitle.training.tracking.store.client import RunRef
 
 WORDS = ("a", "the", "red", "green", "big", "ball", "dog", "man", "runs", "sits", "near", "on")
 

@@ -37,8 +37,15 @@ from intertitle.training.trainer.events import (
 )
 from intertitle.training.trainer.workers import ray_trainer
 from intertitle.training.trainer.workers.failures import Budget
-from intertitle.training.trainer.workers.ray_trainer import TrainingJob, fit
-from tests.training.conftest import coloured_things, features_of, make_loop, small_recipe, words_of
+from intertitle.training.trainer.workers.ray_trainer import TrainingJob
+from tests.training.conftest import (
+    coloured_things,
+    features_of,
+    fit_job,
+    make_loop,
+    small_recipe,
+    words_of,
+)
 
 SETTINGS = ("training.epochs=2", "training.checkpoint_steps=5", "training.monitor=nats_per_token")
 
@@ -77,7 +84,7 @@ def undisturbed(
 ) -> Checkpoint:
     """Where two workers get when nothing happens."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    return fit(job_of(things, folder, 2, small_recipe("s2vt", *SETTINGS)), no_report)
+    return fit_job(job_of(things, folder, 2, small_recipe("s2vt", *SETTINGS)), no_report)
 
 
 # Workers that die
@@ -110,7 +117,7 @@ def test_a_worker_that_dies_is_replaced_and_the_end_is_the_same(
         if isinstance(report, EpochReport):
             epochs.append(report.epoch)
 
-    end = fit(job_of(things, tmp_path, 2, small_recipe("s2vt", *SETTINGS)), hear)
+    end = fit_job(job_of(things, tmp_path, 2, small_recipe("s2vt", *SETTINGS)), hear)
     assert len(list((tmp_path / "once").iterdir())) == 1
     assert_equal(end, undisturbed)
     assert epochs == [1, 2]
@@ -124,11 +131,11 @@ def test_workers_that_die_as_they_start_are_started_again(
     monkeypatch.setattr(TorchTrainer, "fit", lambda self: raise_first(causes))
     job = job_of(things, tmp_path, 1, small_recipe("s2vt"))
     with pytest.raises(JobError, match="ended without a checkpoint"):
-        fit(job, no_report)
+        fit_job(job, no_report)
     assert not causes
     causes = [died] * 10
     with pytest.raises(JobError, match="training failed: ActorDiedError"):
-        fit(job, no_report)
+        fit_job(job, no_report)
     assert len(causes) == 10 - 1 - ray_trainer.MAX_FAILURES
 
 
@@ -159,7 +166,7 @@ def test_ten_preemptions_in_one_training(
     faults = ";".join(f"train-step@{place}=kill" for place in places)
     monkeypatch.setenv(failpoints.VARIABLE, faults)
     monkeypatch.setenv(failpoints.ONCE, str(tmp_path / "once"))
-    end = fit(job_of(things, tmp_path, 2, small_recipe("s2vt", *SETTINGS)), no_report)
+    end = fit_job(job_of(things, tmp_path, 2, small_recipe("s2vt", *SETTINGS)), no_report)
     assert len(list((tmp_path / "once").iterdir())) == len(places)
     assert_equal(end, undisturbed)
 
@@ -181,7 +188,7 @@ def test_a_worker_that_hangs_is_named_and_the_end_is_the_same(
     monkeypatch.setenv(failpoints.ONCE, str(tmp_path / "once"))
     recipe = small_recipe("s2vt", *SETTINGS, "training.step_timeout_s=20")
     reports: list[Report] = []
-    end = fit(job_of(things, tmp_path, 2, recipe), reports.append)
+    end = fit_job(job_of(things, tmp_path, 2, recipe), reports.append)
     (hung,) = [report for report in reports if isinstance(report, WorkerHung)]
     assert (hung.rank, hung.step) == (rank, 8)
     assert hung.seconds > 20
@@ -214,7 +221,7 @@ def test_a_training_on_a_full_disk_says_so_and_ends_when_there_is_room(
             subprocess.run(["mount", "-o", f"remount,size={9 * size}", disk], check=True)
 
     try:
-        end = fit(job_of(things, disk, 2, small_recipe("s2vt", *SETTINGS)), hear)
+        end = fit_job(job_of(things, disk, 2, small_recipe("s2vt", *SETTINGS)), hear)
         assert_equal(end, undisturbed)
         assert not list((disk / "run").glob(".*.writing"))
     finally:
@@ -233,11 +240,11 @@ def test_half_a_checkpoint_is_never_read(
         half = "checkpoint_00000_000000010"
         patch.setenv(failpoints.VARIABLE, f"write-folder@{half}/optimizer.safetensors=kill")
         with pytest.raises(JobError):
-            fit(job, no_report)
+            fit_job(job, no_report)
     assert Checkpoints(tmp_path / "run").names() == ["checkpoint_00000_000000005"]
     unfinished = tmp_path / "run" / f".{half}.writing"
     assert {path.name for path in unfinished.iterdir()} >= {"progress.json", "weights.safetensors"}
-    assert_equal(fit(job, no_report), undisturbed)
+    assert_equal(fit_job(job, no_report), undisturbed)
     assert not unfinished.exists()
 
 
@@ -289,13 +296,13 @@ def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(
     undisturbed: Checkpoint, things: DataRef, tmp_path: Path
 ) -> None:
     recipe = small_recipe("s2vt", *SETTINGS)
-    fit(job_of(things, tmp_path, 2, with_training(recipe, max_steps=7)), no_report)
+    fit_job(job_of(things, tmp_path, 2, with_training(recipe, max_steps=7)), no_report)
     checkpoints = Checkpoints(tmp_path / "run")
     newest, older = checkpoints.names()
     flip(tmp_path / "run" / newest / "weights.safetensors")
 
     reports: list[Report] = []
-    assert_equal(fit(job_of(things, tmp_path, 2, recipe), reports.append), undisturbed)
+    assert_equal(fit_job(job_of(things, tmp_path, 2, recipe), reports.append), undisturbed)
     (fell_back,) = [report for report in reports if isinstance(report, CheckpointFallback)]
     assert fell_back.used == older
     assert newest in fell_back.damages[0]
@@ -303,7 +310,7 @@ def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(
     for name in checkpoints.names():
         flip(tmp_path / "run" / name / "weights.safetensors")
     with pytest.raises(UserError, match=r"no checkpoint is whole: .*; "):
-        fit(job_of(things, tmp_path, 2, recipe), no_report)
+        fit_job(job_of(things, tmp_path, 2, recipe), no_report)
 
 
 # Two workers become one

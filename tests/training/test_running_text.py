@@ -7,17 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from intertitle.pipeline.corpus import Example, write_corpus
+from intertitle.pipeline.corpus import Corpus, Example, write_corpus
 from intertitle.training.config.recipe import Recipe
-from intertitle.training.data.data_ref import DataRef, open_data_ref, texts_of
+from intertitle.training.data.data_ref import Data, DataRef
 from intertitle.training.data.dataset import open_dataset
 from intertitle.training.data.lm_dataset import LanguageModelDataset
+from intertitle.training.data.texts import texts_of
 from intertitle.training.data.vocab import Vocabs, build_vocabs
 from intertitle.training.evaluation.likelihood import negative_log_likelihood
 from intertitle.training.models.build import task_of
 from intertitle.training.models.language_model import LanguageModel
 from intertitle.training.trainer.checkpoint import Checkpoint
-from tests.training.conftest import make_loop, small_recipe
+from tests.training.conftest import make_loop, open_data_ref, small_recipe
 from tests.training.workers import run_workers
 
 RECIPE = small_recipe(
@@ -54,7 +55,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> DataRef:
 
 @pytest.fixture(scope="module")
 def spelled(text: DataRef) -> Vocabs:
-    return build_vocabs(RECIPE, *texts_of(text.corpus, "train", task_of(RECIPE.model)))
+    return build_vocabs(RECIPE, *texts_of(Corpus(text.corpus), "train", task_of(RECIPE.model)))
 
 
 @pytest.fixture(scope="module")
@@ -106,11 +107,11 @@ def test_two_workers_read_as_one_does_and_can_become_one(
         assert figures == pytest.approx(expected, abs=1e-4)
 
 
-def test_what_was_read_before_tells_what_comes_next(
+def test_evaluation_carries_the_state_from_window_to_window(
     text: DataRef, spelled: Vocabs, alone: Checkpoint
 ) -> None:
     model = make_loop(text, spelled, RECIPE).model
-    val = open_dataset(text, "val", RECIPE, task_of(RECIPE.model), spelled)
+    val = open_dataset(Data(text), "val", RECIPE, task_of(RECIPE.model), spelled)
     assert isinstance(model, LanguageModel)
     assert isinstance(val, LanguageModelDataset)
     model.load_state_dict(alone.weights)

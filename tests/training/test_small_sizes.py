@@ -9,34 +9,52 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from intertitle.pipeline.corpus import Example, Item, write_corpus
+from intertitle.pipeline.corpus import Corpus, Example, Item, write_corpus
 from intertitle.pipeline.errors import UserError
-from intertitle.training import experiment
+from intertitle.pipeline.feature_store.store import FeatureStore
 from intertitle.training.config.recipe import Recipe, recipe_names
-from intertitle.training.data.data_ref import DataRef, open_data_ref, texts_of
-from intertitle.training.data.dataset import open_dataset
+from intertitle.training.data.data_ref import Data, DataRef
+from intertitle.training.data.dataset import Dataset, Splits, open_dataset
+from intertitle.training.data.texts import texts_of
 from intertitle.training.data.vocab import Vocabs, build_vocabs
-from intertitle.training.evaluate_run import HISTOGRAM_METRICS, evaluate_run, sample_rows
-from intertitle.training.evaluation import caption_metrics
 from intertitle.training.evaluation import evaluate as evaluate_module
-from intertitle.training.evaluation.caption_metrics import QUICK_METRICS
+from intertitle.training.evaluation import scorers
 from intertitle.training.evaluation.evaluate import evaluate
+from intertitle.training.evaluation.metrics import caption_metrics
+from intertitle.training.evaluation.metrics.caption_metrics import QUICK_METRICS
+from intertitle.training.evaluation.metrics.sufficient_stats import combine
 from intertitle.training.evaluation.record import read_record, write_record
 from intertitle.training.evaluation.significance import differences
-from intertitle.training.evaluation.sufficient_stats import combine
+from intertitle.training.inference.inputs import build_split_inputs
 from intertitle.training.inference.model_bundle import TrainedModel
 from intertitle.training.inference.prediction_io import Prediction
-from intertitle.training.inference.predictor import build_split_inputs, predict_batch
-from intertitle.training.models.build import task_of
-from intertitle.training.reports.compare import compare, read_newest
+from intertitle.training.inference.predictor import predict_batch
+from intertitle.training.models.build import build_model, sizes_of, task_of
+from intertitle.training.reports.compare import compare
+from intertitle.training.reports.evaluations import read_newest
 from intertitle.training.reports.plots import learning_curves, length_histogram, score_histogram
+from intertitle.training.runs import fit_run
+from intertitle.training.runs.evaluate_run import evaluate_run
+from intertitle.training.runs.log_evaluation import HISTOGRAM_METRICS, sample_rows
+from intertitle.training.runs.train import train as train_run
+from intertitle.training.trainer.checkpoint import Checkpoint
 from intertitle.training.trainer.distributed import Ranks, T
 from intertitle.training.trainer.events import Report
+from intertitle.training.trainer.loop import TrainingLoop
 from intertitle.training.trainer.validator import Validator
 from intertitle.training.trainer.workers.ray_trainer import TrainingJob
 from intertitle.training.trainer.workers.watchdog import Pulse
-from tests.training.conftest import DIM, Shown, features_of, make_loop, small_recipe, write_features
+from tests.training.conftest import (
+    DIM,
+    Shown,
+    features_of,
+    make_loop,
+    open_data_ref,
+    small_recipe,
+    write_features,
+)
 
 # A recipe for each kind of task.
 KINDS = (
@@ -87,14 +105,14 @@ def tiny_data(folder: Path, recipe: Recipe, splits: Sequence[str]) -> DataRef:
 
 
 def vocabularies_of(data: DataRef, recipe: Recipe) -> Vocabs:
-    return build_vocabs(recipe, *texts_of(data.corpus, "train", task_of(recipe.model)))
+    return build_vocabs(recipe, *texts_of(Corpus(data.corpus), "train", task_of(recipe.model)))
 
 
 @pytest.fixture
 def without_java(monkeypatch: pytest.MonkeyPatch) -> None:
     """Metrics that start no Java, which would take most of the time; and short running text."""
     monkeypatch.setattr(caption_metrics, "ptb_tokenize", list)
-    monkeypatch.setattr(evaluate_module, "ALL_METRICS", QUICK_METRICS)
+    monkeypatch.setattr(scorers, "ALL_METRICS", QUICK_METRICS)
     monkeypatch.setattr(evaluate_module, "TEXT_TOKENS", 5)
 
 
@@ -115,7 +133,7 @@ def test_every_recipe_trains_is_measured_compared_and_predicts(
     learning_curves(history, 1)
 
     model = loop.model.eval()
-    dataset = open_dataset(data, "val", recipe, task, words)
+    dataset = open_dataset(Data(data), "val", recipe, task, words)
     measured = evaluate(model, words.target, dataset, "val", recipe.search, recipe.training)
     assert measured.num_examples == (len("word") + 1) * num if name == "char_lm" else num
     write_record(tmp_path, measured, {})
@@ -123,14 +141,16 @@ def test_every_recipe_trains_is_measured_compared_and_predicts(
     (against,) = differences([kept, kept])
     assert against.keys() == measured.scores.values.keys()
     assert {one.verdict(m) for m, one in against.items()} == {"no significant difference"}
-    assert sample_rows(measured, data)
+    assert sample_rows(measured, Data(data), {})
     if task.output == "sentence":
         length_histogram([s.hypothesis for s in measured.samples], [("word",)] * num)
         score_histogram({m: combine(m, kept[m]).tolist() for m in HISTOGRAM_METRICS if m in kept})
     if task.output != "stream":
         trained = TrainedModel(model, words, recipe, data, 1)
         nbest = 1 if task.output == "label_per_frame" else 50
-        told = predict_batch(trained, build_split_inputs(trained, data, "val"), range(num), nbest)
+        told = predict_batch(
+            trained, build_split_inputs(trained, Data(data), "val"), range(num), nbest
+        )
         ids = {f"example {num + n}" for n in range(num)}
         assert {one.id for one in told if isinstance(one, Prediction)} == ids
 
@@ -142,11 +162,11 @@ def test_every_size_of_a_split_is_measured(name: str, tmp_path: Path) -> None:
     sizes = range(1, 71)
     data = tiny_data(tmp_path, recipe, ["train", *(f"{n}" for n in sizes for _ in range(n))])
     words, task = vocabularies_of(data, recipe), task_of(recipe.model)
-    train = open_dataset(data, "train", recipe, task, words)
-    model = experiment.build_model(recipe.model, experiment.sizes_of(words, data)).eval()
+    train = open_dataset(Data(data), "train", recipe, task, words)
+    model = build_model(recipe.model, sizes_of(words, data)).eval()
     assert len(train) == 1
     for n in sizes:
-        dataset = open_dataset(data, f"{n}", recipe, task, words)
+        dataset = open_dataset(Data(data), f"{n}", recipe, task, words)
         measured = evaluate(model, words.target, dataset, f"{n}", recipe.search, recipe.training)
         if task.output == "stream":
             assert measured.num_examples == n * len(words.target.encode("word")) + n
@@ -155,20 +175,39 @@ def test_every_size_of_a_split_is_measured(name: str, tmp_path: Path) -> None:
         assert np.isfinite(measured.scores.values["nats_per_token"])
 
 
+def count_calls(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[object]:
+    """Count the calls of a method from now on."""
+    calls: list[object] = []
+    real = getattr(owner, name)
+
+    def call(*arguments: object, **named: object) -> object:
+        calls.append(arguments)
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, call)
+    return calls
+
+
 def test_the_whole_way_of_a_training_on_a_single_example(
     ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the data to MLflow and back; the loop alone runs in this process."""
 
-    def fit(job: TrainingJob, on_report: Callable[[Report], None]) -> experiment.Checkpoint:
-        loop = make_loop(job.data, Vocabs.from_json(job.vocabularies), job.recipe)
+    def fit(job: TrainingJob, splits: Splits, on_report: Callable[[Report], None]) -> Checkpoint:
+        assert (len(stores), len(hashes), len(datasets)) == (1, 1, 2)
+        words = Vocabs.from_json(job.vocabularies)
+        sizes, cpu = sizes_of(words, job.data), torch.device("cpu")
+        loop = TrainingLoop(job.recipe, words, splits.train, splits.val, sizes, cpu, Ranks())
         loop.run(on_report)
         return loop.checkpoint()
 
-    monkeypatch.setattr(experiment, "fit", fit)
+    monkeypatch.setattr(fit_run, "fit", fit)
     recipe = recipe_of("s2vt")
     data = tiny_data(tmp_path, recipe, ["train", "val"])
-    result = experiment.train(
+    stores = count_calls(monkeypatch, FeatureStore, "__init__")
+    hashes = count_calls(monkeypatch, Corpus, "fingerprint")
+    datasets = count_calls(monkeypatch, Dataset, "__init__")
+    result = train_run(
         recipe,
         Path(data.corpus),
         Path(features_of(data).path),
@@ -176,7 +215,10 @@ def test_the_whole_way_of_a_training_on_a_single_example(
         tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
         checkpoints=tmp_path / "checkpoints",
     )
+    # What a training opened serves until its end; the split that is measured is encoded again.
+    assert (len(stores), len(hashes), len(datasets)) == (1, 1, 3)
     assert evaluate_run(result.run, split="val").scores.values == result.evaluation.scores.values
+    assert (len(stores), len(hashes), len(datasets)) == (2, 2, 4)
     comparison = compare([read_newest(result.run, "val")] * 2)
     assert comparison.num_examples == 1
     (against,) = comparison.against_baseline
@@ -209,8 +251,8 @@ def test_a_worker_without_an_example_has_nothing_to_measure(name: str, tmp_path:
     recipe = recipe_of(name, "training.window=100", "training.batch_tokens=100")
     data = tiny_data(tmp_path, recipe, ["train", "val"])
     words = vocabularies_of(data, recipe)
-    model = experiment.build_model(recipe.model, experiment.sizes_of(words, data)).eval()
-    val = open_dataset(data, "val", recipe, task_of(recipe.model), words)
+    model = build_model(recipe.model, sizes_of(words, data)).eval()
+    val = open_dataset(Data(data), "val", recipe, task_of(recipe.model), words)
     validator = Validator(recipe, val, words.target, Second(), Pulse())
     figures, _ = validator.measure(model)
     assert figures["nats_per_token"] == 0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -29,6 +29,9 @@ class Batch:
             sentence, `targets[:, t]` follows `inputs[:, t]`.
         target_lengths: number of targets of each row, int64, [B]; 0 for a row that does not count.
         weights: weight of each row's loss, float32, [B].
+        target_places: places of the targets that count in `targets.flatten()`, ascending, int64,
+            [N].
+        source_padded: whether a source is shorter than S; known on the host.
     """
 
     features: Tensor
@@ -39,20 +42,45 @@ class Batch:
     targets: Tensor
     target_lengths: Tensor
     weights: Tensor
+    target_places: Tensor = field(init=False)
+    source_padded: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.target_lengths.device.type != "cpu":
+            # Lengths that the device has computed, as of sampled sentences: this waits for them.
+            columns = torch.arange(self.targets.shape[1], device=self.targets.device)
+            places = (columns < self.target_lengths[:, None]).flatten().nonzero()[:, 0]
+            self._set(target_places=places, source_padded=True)
+            return
+        lengths, source_lengths = self.target_lengths.numpy(), self.source_lengths.numpy()
+        is_target = np.arange(self.targets.shape[1]) < lengths[:, None]
+        self._set(
+            target_places=torch.from_numpy(np.flatnonzero(is_target)),
+            # A source without a token is read as one step (`order_source`).
+            source_padded=bool((source_lengths.clip(1) < self.source.shape[1]).any()),
+        )
+
+    def _set(self, **values: object) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    @property
-    def target_mask(self) -> Tensor:
-        """Mask of the valid targets, bool, [B, L]."""
-        place = torch.arange(self.targets.shape[1], device=self.targets.device)
-        return place < self.target_lengths[:, None]
-
     def to(self, device: torch.device) -> Batch:
-        """Return the same batch on a device."""
-        tensors = (getattr(self, field.name) for field in fields(self))
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in tensors))
+        """Return the same batch on a device; copies from pinned memory are not waited for."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """Return the same batch in pinned memory, which is copied to a GPU in the background."""
+        return self._map(lambda tensor: tensor if tensor.is_cuda else tensor.pin_memory())
+
+    def _map(self, convert: Callable[[Tensor], Tensor]) -> Batch:
+        converted = object.__new__(Batch)
+        for name in Batch.__slots__:
+            value = getattr(self, name)
+            converted._set(**{name: convert(value) if isinstance(value, Tensor) else value})
+        return converted
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +118,38 @@ def make_batch(rows: Sequence[Row], *, sentences: bool) -> Batch:
     weights = np.ones(len(rows), np.float32)
     arrays = (features, num_frames, source, num_source, inputs, targets, num_targets, weights)
     return Batch(*map(torch.from_numpy, arrays))
+
+
+def gather_batch(
+    features: tuple[Tensor, NDArray[np.int64]] | None,
+    source: tuple[NDArray[np.int64], NDArray[np.int64]],
+    targets: tuple[NDArray[np.int64], NDArray[np.int64]],
+    weights: NDArray[np.float32],
+    *,
+    sentences: bool,
+) -> Batch:
+    """Combine padded arrays to the same batch as `make_batch` makes of its rows.
+
+    Args:
+        features: padded features and number of frames of each row; None without visual input.
+        source: padded source tokens, [B, S], and number of tokens of each row, [B].
+        targets: the same of the targets, without <bos> and <eos>.
+        weights: weight of each row's loss, [B].
+        sentences: see `make_batch`.
+    """
+    rows = len(weights)
+    tokens, num_targets = targets
+    inputs = np.zeros((rows, 0), np.int64)
+    if sentences:
+        edge = np.full((rows, 1), BOS_ID)
+        inputs = np.concatenate([edge, tokens], 1)
+        edge[:] = PAD_ID
+        tokens = np.concatenate([tokens, edge], 1)
+        tokens[np.arange(rows), num_targets] = EOS_ID
+        num_targets = num_targets + 1
+    frames, num_frames = features or (torch.zeros(rows, 0, 0), np.zeros(rows, np.int64))
+    arrays = (num_frames, *source, inputs, tokens, num_targets, weights)
+    return Batch(frames, *map(torch.from_numpy, arrays))
 
 
 def make_stream_batch(inputs: NDArray[np.int64], targets: NDArray[np.int64]) -> Batch:

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import compress
+from typing import Literal
 
 import numpy as np
+import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 
-from intertitle.pipeline.corpus import Corpus, Example
+from intertitle.pipeline.corpus import Example
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.feature_store.store import FeatureStore
-from intertitle.training.config.recipe import Recipe, TrainingConfig
-from intertitle.training.data.batch import Batch, Row, make_batch
-from intertitle.training.data.data_ref import DataRef, FeatureRef, lines_of, source_of, targets_of
+from intertitle.training.config.recipe import Recipe
+from intertitle.training.config.sections import TrainingConfig
+from intertitle.training.data.arrays.flat_features import FlatFeatures
+from intertitle.training.data.arrays.ragged import Examples, Ragged, describe_cut, encode
+from intertitle.training.data.batch import Batch, Row, gather_batch, make_batch
+from intertitle.training.data.data_ref import Data
 from intertitle.training.data.lm_dataset import LanguageModelDataset
 from intertitle.training.data.sampler import BatchSampler, Sampler, StreamSampler
 from intertitle.training.data.task import Task
+from intertitle.training.data.texts import lines_of, source_of, targets_of
 from intertitle.training.data.tokenizer import UNK_ID, Tokenizer
-from intertitle.training.data.truncation import describe_cut
 from intertitle.training.data.vocab import Vocabs
 
 
 def open_dataset(
-    source: DataRef, split: str, recipe: Recipe, task: Task, vocabularies: Vocabs
+    data: Data, split: str, recipe: Recipe, task: Task, vocabularies: Vocabs
 ) -> Dataset | LanguageModelDataset:
     """Open the dataset of a split, with the settings of a recipe.
 
@@ -37,12 +44,26 @@ def open_dataset(
                 f"training.accumulate: {settings.accumulate}, allowed: 1 for running text, whose "
                 "streams are read in parallel"
             )
-        lines = vocabularies.target.encode_all(list(lines_of(source.corpus, split, source.pin)))
+        lines = vocabularies.target.encode_all(list(lines_of(data.corpus, split)))
         return LanguageModelDataset(
             lines, max(1, settings.batch_tokens // settings.window), settings.window
         )
     max_source, max_target = recipe.source_tokenizer.max_tokens, recipe.tokenizer.max_tokens
-    return Dataset(source, split, task, vocabularies, max_source, max_target)
+    return Dataset(data, split, task, vocabularies, max_source, max_target)
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """The data sets of a training: to train on, and to measure on after each epoch."""
+
+    train: Dataset | LanguageModelDataset
+    val: Dataset | LanguageModelDataset
+
+
+def open_splits(data: Data, recipe: Recipe, task: Task, vocabularies: Vocabs) -> Splits:
+    """Open the data sets of a training; raises like `open_dataset`."""
+    train, val = (open_dataset(data, s, recipe, task, vocabularies) for s in ("train", "val"))
+    return Splits(train, val)
 
 
 class Dataset:
@@ -53,8 +74,10 @@ class Dataset:
     with a label that is not in the vocabulary can't be learned from and is skipped, but its example
     is still evaluated.
 
+    A pickled dataset holds its encoded texts, and its feature store as `FeatureStore` is pickled.
+
     Args:
-        source: reference to the corpus and the feature store.
+        data: corpus and feature store.
         split: split of the corpus.
         task: inputs and output of the model.
         vocabularies: tokenizers of the texts.
@@ -68,6 +91,7 @@ class Dataset:
         left_out: ids of examples whose item is in quarantine.
         target_language: language of the targets; None if the corpus does not define it.
         warnings: warnings about texts that were truncated.
+        weights: weight of each row's loss, float32, [rows]; 1 unless an objective sets them.
         lengths: number of frames, source and target tokens of each row, [rows].
 
     Raises:
@@ -76,7 +100,7 @@ class Dataset:
 
     def __init__(
         self,
-        source: DataRef,
+        data: Data,
         split: str,
         task: Task,
         vocabularies: Vocabs,
@@ -84,74 +108,68 @@ class Dataset:
         max_target: int,
     ) -> None:
         self.task, self.vocabularies = task, vocabularies
-        self.target_language = source.target_language
+        self.target_language = data.ref.target_language
         self.warnings: tuple[str, ...] = ()
         self._split = split
-        examples = Corpus(source.corpus, source.pin).examples(split)
-        self._store = _open_store(source.features) if source.features else None
-        has_features = [_has_features(example, self._store, source.corpus) for example in examples]
-        self.examples: tuple[Example, ...] = tuple(compress(examples, has_features))
-        self.left_out = tuple(
-            e.id for e, has in zip(examples, has_features, strict=True) if not has
+        store, corpus = data.store, data.ref.corpus
+        examples = Examples(data.corpus.example_table(split))
+        has_features = np.fromiter(
+            (_has_features(example, store, corpus) for example in examples), bool
         )
+        self.examples = examples.where(has_features)
+        self.left_out = tuple(example.id for example in examples.where(~has_features))
         if not self.examples:
-            raise UserError(f"{source.corpus}: every item of split {split!r} is in quarantine")
-        self._sources: list[list[int]] = [[] for _ in self.examples]
+            raise UserError(f"{corpus}: every item of split {split!r} is in quarantine")
+        nothing = np.zeros(len(self.examples), np.int64)
+        self._sources = Ragged(np.zeros(0, np.int32), nothing)
         if task.has_source:
             assert vocabularies.source is not None
-            texts = [source_of(example, source.corpus) for example in self.examples]
-            encoded = vocabularies.source.encode_all(texts)
+            texts = (source_of(example, corpus) for example in self.examples)
+            self._sources, full = encode(vocabularies.source, texts, max_source)
             self.warnings += describe_cut(
-                encoded, max_source, f"sources of {split!r}", "source_tokenizer"
+                full, max_source, f"sources of {split!r}", "source_tokenizer"
             )
-            self._sources = [ids[:max_source] for ids in encoded]
-        self._frames = [self._num_frames(example) for example in self.examples]
-        rows = [
-            (owner, ids)
-            for owner, ids in self._encoded_targets(vocabularies.target, max_target)
-            if task.output == "sentence" or UNK_ID not in ids
-        ]
-        if not rows:
-            raise UserError(
-                f"{source.corpus}: split {split!r}: none of its labels is in the vocabulary"
-            )
-        self._owners = [owner for owner, _ in rows]
-        self._targets = [ids for _, ids in rows]
+        self._features = None
+        if store is not None:
+            self._features = FlatFeatures(store, [str(e.item_key) for e in self.examples])
+        self._frames = nothing if self._features is None else self._features.num_frames
+        targets, owners = self._encoded_targets(vocabularies.target, max_target)
+        if task.output != "sentence":
+            is_known = ~targets.contains(UNK_ID)
+            targets, owners = targets.where(is_known), owners[is_known]
+        if not len(owners):
+            raise UserError(f"{corpus}: split {split!r}: none of its labels is in the vocabulary")
+        self._targets, self._owners = targets, owners.astype(np.int32)
         self._ends = int(task.output == "sentence")
-        self.lengths: NDArray[np.int64] = np.array(
-            [
-                self._frames[owner] + len(self._sources[owner]) + len(ids) + self._ends
-                for owner, ids in rows
-            ]
+        self.weights = np.ones(len(owners), np.float32)
+        self.lengths: NDArray[np.int64] = (
+            self._frames[owners] + self._sources.lengths[owners] + targets.lengths + self._ends
         )
+        # Arrow keeps what it needed to read the table.
+        pa.default_memory_pool().release_unused()
 
     def _encoded_targets(
         self, tokenizer: Tokenizer, max_target: int
-    ) -> Iterator[tuple[int, list[int]]]:
-        """Yield the rows: the index of an example and the tokens of one of its targets."""
-        owners = [
-            (n, target) for n, e in enumerate(self.examples) for target in targets_of(e, self.task)
-        ]
-        encoded = tokenizer.encode_all([target for _, target in owners])
+    ) -> tuple[Ragged, NDArray[np.int64]]:
+        """Return the tokens of each row, and the index of its example, [rows]."""
+        texts = (target for e in self.examples for target in targets_of(e, self.task))
         if self.task.output != "label_per_frame":
+            counts = np.fromiter((len(targets_of(e, self.task)) for e in self.examples), np.int64)
+            targets, full = encode(tokenizer, texts, max_target)
             self.warnings += describe_cut(
-                encoded, max_target, f"targets of {self._split!r}", "tokenizer"
+                full, max_target, f"targets of {self._split!r}", "tokenizer"
             )
-            for (owner, _), ids in zip(owners, encoded, strict=True):
-                yield owner, ids[:max_target]
-            return
-        labels = iter(encoded)
-        for owner, (example, frames) in enumerate(zip(self.examples, self._frames, strict=True)):
+            return targets, np.repeat(np.arange(len(self.examples)), counts)
+        for example, frames in zip(self.examples, self._frames, strict=True):
             if len(example.targets) != frames:
                 raise UserError(
                     f"example {example.id!r} has {len(example.targets)} labels, its item "
                     f"{frames} frames in the store: one per frame is needed "
                     "(`intertitle precompute --every 1`)"
                 )
-            yield owner, [next(labels)[0] for _ in range(frames)]
-
-    def _num_frames(self, example: Example) -> int:
-        return self._store.num_frames(str(example.item_key)) if self._store else 0
+        labels, _ = encode(tokenizer, texts, 1)
+        tokens = np.fromiter((label for (label,) in labels), np.int32, len(labels))
+        return Ragged(tokens, self._frames), np.arange(len(self.examples))
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -159,13 +177,18 @@ class Dataset:
 
     def question_length(self, example: int) -> int:
         """Return the number of frames and source tokens of an example."""
-        return self._frames[example] + len(self._sources[example])
+        return int(self._frames[example] + self._sources.lengths[example])
+
+    def place_features(
+        self, device: torch.device, choice: Literal["auto", "host", "device"]
+    ) -> None:
+        """Keep the features of batches on a GPU, see `FlatFeatures.place`."""
+        if self._features is not None:
+            self._features.place(device, choice)
 
     def features(self, example: int) -> NDArray[np.float32] | None:
         """Return the features of an example, [T, D] or [T, cells, D]; None without visual input."""
-        if self._store is None:
-            return None
-        return self._store.features(str(self.examples[example].item_key))
+        return None if self._features is None else self._features[example]
 
     def sample_features(self, num_examples: int) -> list[NDArray[np.float32]]:
         """Return the features of at most `num_examples` examples, evenly spaced.
@@ -178,11 +201,12 @@ class Dataset:
 
     def num_targets(self, rows: NDArray[np.int64]) -> int:
         """Return the number of targets of the rows: tokens and <eos>, or labels."""
-        return sum(len(self._targets[row]) + self._ends for row in rows)
+        return int(self._targets.lengths[rows].sum()) + self._ends * len(rows)
 
     def example_index(self, rows: NDArray[np.int64]) -> list[int]:
         """Return the index of each row's example."""
-        return [self._owners[row] for row in rows]
+        index: list[int] = self._owners[rows].tolist()
+        return index
 
     def targets(self, rows: NDArray[np.int64]) -> list[list[int]]:
         """Return the target tokens of each row, without <bos> and <eos>."""
@@ -191,13 +215,21 @@ class Dataset:
     def references(self) -> list[list[list[int]]]:
         """Return the reference sentences of each example, as tokens."""
         references: list[list[list[int]]] = [[] for _ in self.examples]
-        for owner, ids in zip(self._owners, self._targets, strict=True):
+        for owner, ids in zip(self._owners.tolist(), self._targets, strict=True):
             references[owner].append(ids)
         return references
 
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> Batch:
-        """Return a batch of rows with their targets, for training."""
-        return self.with_targets([(self._owners[row], self._targets[row]) for row in rows])
+        """Return a batch of rows with their targets and weights, for training."""
+        chosen = np.asarray(rows, np.int64)
+        owners = self._owners[chosen].astype(np.int64)
+        return gather_batch(
+            None if self._features is None else self._features.padded(owners),
+            self._sources.padded(owners),
+            self._targets.padded(chosen),
+            self.weights[chosen],
+            sentences=bool(self._ends),
+        )
 
     def questions(self, examples: Sequence[int] | range) -> Batch:
         """Return a batch of examples without targets, for prediction."""
@@ -219,8 +251,7 @@ class Items:
     """The items of a corpus with their features, whether or not they have examples.
 
     Args:
-        corpus: folder or URL of the corpus.
-        source: reference to the features.
+        data: corpus and feature store.
 
     Attributes:
         keys: keys of the items that have features, in the order of the corpus.
@@ -231,9 +262,10 @@ class Items:
             quarantine.
     """
 
-    def __init__(self, corpus: str, source: FeatureRef) -> None:
-        self._store = _open_store(source)
-        keys = Corpus(corpus).item_table()["key"].to_pylist()
+    def __init__(self, data: Data) -> None:
+        assert data.store is not None
+        self._store, corpus = data.store, data.ref.corpus
+        keys = data.corpus.item_table()["key"].to_pylist()
         has_features = [_is_stored(key, self._store, corpus) for key in keys]
         self.keys: tuple[str, ...] = tuple(compress(keys, has_features))
         self.left_out = tuple(key for key, has in zip(keys, has_features, strict=True) if not has)
@@ -247,17 +279,6 @@ class Items:
     def features(self, item: int) -> NDArray[np.float32]:
         """Return the features of the item with this index in `keys`, [T, D] or [T, cells, D]."""
         return self._store.features(self.keys[item])
-
-
-def _open_store(features: FeatureRef) -> FeatureStore:
-    store = FeatureStore(features.path, features.snapshot)
-    fingerprint = store.snapshot.fingerprint.features_json()
-    if fingerprint != features.fingerprint:
-        raise UserError(
-            f"{features.path}: features are {fingerprint}, the model was trained on "
-            f"{features.fingerprint}"
-        )
-    return store
 
 
 def _has_features(example: Example, store: FeatureStore | None, corpus: str) -> bool:

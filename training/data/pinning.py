@@ -12,7 +12,7 @@ from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.feature_store.pins import pin_corpus, pin_name, pin_snapshot, unpin
 from intertitle.pipeline.feature_store.store import FeatureStore
 from intertitle.pipeline.storage.paths import AnyPath, as_path
-from intertitle.training.data.data_ref import DataRef
+from intertitle.training.data.data_ref import Data, DataRef
 
 
 @dataclass
@@ -79,23 +79,17 @@ def _unpin(name: str, *places: AnyPath | str | None) -> None:
                 unpin(as_path(place), name)
 
 
-def check_there(data: DataRef) -> None:
+def check_there(data: Data) -> None:
     """Check that a run can continue with its original data: it is pinned or unchanged.
 
     Raises:
         UserError: the corpus has changed and was not pinned, or the snapshot was removed.
     """
-    current = Corpus(data.corpus, data.pin).fingerprint()
-    if current != data.corpus_fingerprint:
-        raise _changed("corpus_fingerprint", data.corpus_fingerprint, current)
-    if data.features:
-        stored = FeatureStore(data.features.path, data.features.snapshot).snapshot.fingerprint
-        if stored.features_json() != data.features.fingerprint:
-            raise _changed(
-                "features_fingerprint",
-                data.features.fingerprint,
-                stored.features_json(),
-            )
+    current = data.corpus.fingerprint()
+    if current != data.ref.corpus_fingerprint:
+        raise _changed("corpus_fingerprint", data.ref.corpus_fingerprint, current)
+    # Opening the store checks the fingerprint of its features.
+    _ = data.store
 
 
 def check_unchanged(data: DataRef) -> None:

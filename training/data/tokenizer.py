@@ -14,7 +14,7 @@ from tokenizers.models import BPE, WordLevel
 from tokenizers.trainers import BpeTrainer, WordLevelTrainer
 
 from intertitle.pipeline.errors import UserError, is_text, one_line
-from intertitle.training.config.recipe import TokenizerKind
+from intertitle.training.config.sections import TokenizerKind
 
 PAD_ID, BOS_ID, EOS_ID, UNK_ID = range(4)
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")

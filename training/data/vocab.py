@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from intertitle.pipeline.errors import UserError
-from intertitle.training.config.recipe import Recipe, TokenizerConfig
+from intertitle.training.config.recipe import Recipe
+from intertitle.training.config.sections import TokenizerConfig
 from intertitle.training.data.tokenizer import SPECIAL, Tokenizer
 
 

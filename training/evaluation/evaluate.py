@@ -2,58 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from intertitle.training.config.recipe import SearchConfig, TrainingConfig
-from intertitle.training.data.batch import Batch, Row, make_batch
+from intertitle.training.config.sections import SearchConfig, TrainingConfig
+from intertitle.training.data.batch import Row, make_batch
 from intertitle.training.data.dataset import Dataset, make_sampler
 from intertitle.training.data.lm_dataset import LanguageModelDataset
-from intertitle.training.data.task import Task
-from intertitle.training.data.tokenizer import EOS_ID, SPECIAL, Tokenizer
-from intertitle.training.data.vocab import Vocabs
-from intertitle.training.evaluation.answer_metrics import AnswerScorer, LabelScorer
-from intertitle.training.evaluation.caption_metrics import (
-    ALL_METRICS,
-    QUICK_METRICS,
-    TRANSLATION_METRICS,
-    CaptionScorer,
-    Scores,
-    weighted,
-)
+from intertitle.training.data.tokenizer import EOS_ID, Tokenizer
+from intertitle.training.evaluation.answers import answer_examples, make_samples
 from intertitle.training.evaluation.likelihood import negative_log_likelihood, sum_by_example
-from intertitle.training.evaluation.metric_tokenizer import AUTO, choose_tokenizer
+from intertitle.training.evaluation.metrics.metric_tokenizer import AUTO
+from intertitle.training.evaluation.metrics.scores import Scores, weighted
 from intertitle.training.evaluation.sample import Sample
+from intertitle.training.evaluation.scorers import make_scorer
 from intertitle.training.evaluation.search_errors import (
     NO_SEARCH_ERRORS,
     reference_scores,
     search_errors,
 )
 from intertitle.training.models.base import Generator, Model
-from intertitle.training.search.generate import generate, sample_stream
+from intertitle.training.search.generate import sample_stream
 
-# Number of examples per batch; with a beam of K, the network computes K times as many rows at once.
-ANSWER_BATCH = 64
 # Number of sample texts that a language model writes, and number of tokens of each.
 NUM_TEXTS, TEXT_TOKENS = 8, 400
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Output of a model for one example.
-
-    Attributes:
-        texts: a sentence, a label, or a label for each frame.
-        score: score of the search, see `Hypothesis.score`; for labels, the mean log-probability.
-    """
-
-    texts: tuple[str, ...]
-    score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,195 +54,18 @@ class Evaluation:
     texts: tuple[Sample, ...] = ()
 
 
-Progress = Callable[[int, int], None]
-
-
-def no_progress(done: int, total: int) -> None:
-    """Ignore progress."""
-
-
-class Questions(Protocol):
-    """Model inputs by number: the examples of a split, or inputs of a user.
-
-    Attributes:
-        vocabularies: vocabularies of the texts.
-    """
-
-    @property
-    def vocabularies(self) -> Vocabs: ...
-
-    def question_length(self, example: int) -> int:
-        """Return the number of frames and source tokens of an example."""
-        ...
-
-    def with_targets(self, rows: Sequence[tuple[int, Sequence[int]]]) -> Batch:
-        """Make a batch of some examples, each with the tokens of a target, which may be empty."""
-        ...
-
-
-def answer_examples(
-    model: Model,
-    questions: Questions,
-    examples: Sequence[int] | range,
-    search: SearchConfig,
-    on_progress: Progress = no_progress,
-) -> list[Answer]:
-    """Return a model's best answer to each of some examples; see `rank_answers`."""
-    ranked = rank_answers(model, questions, examples, search, on_progress=on_progress)
-    return [answers[0] for answers in ranked]
-
-
-def rank_answers(
-    model: Model,
-    questions: Questions,
-    examples: Sequence[int] | range,
-    search: SearchConfig,
-    num: int = 1,
-    on_progress: Progress = no_progress,
-) -> list[list[Answer]]:
-    """Return a model's best answers to some examples, in the order of the examples.
-
-    Args:
-        model: model in evaluation mode.
-        questions: inputs that the examples are part of.
-        examples: numbers of the examples.
-        search: settings of the search, for sentences.
-        num: maximum number of answers per example, best first; see `generate`.
-        on_progress: callback for progress: number of examples done, and number of examples.
-
-    Raises:
-        UserError: the model does not support the search, or an input can't be read.
-    """
-    device = next(model.parameters()).device
-    tokenizer = questions.vocabularies.target
-    # Batch examples of similar length together, to reduce padding.
-    order = sorted(examples, key=questions.question_length)
-    answers: dict[int, list[Answer]] = {}
-    for at in range(0, len(order), ANSWER_BATCH):
-        chunk = order[at : at + ANSWER_BATCH]
-        batch = questions.with_targets([(n, ()) for n in chunk]).to(device)
-        if isinstance(model, Generator):
-            hypotheses = generate(model, batch, tokenizer, search, chunk, num)
-            chunk_answers = [
-                [Answer((tokenizer.decode(h.token_ids),), h.score) for h in r] for r in hypotheses
-            ]
-        else:
-            chunk_answers = _decode_labels(model, batch, tokenizer, num)
-        answers |= zip(chunk, chunk_answers, strict=True)
-        on_progress(len(answers), len(order))
-    return [answers[example] for example in examples]
-
-
-@torch.inference_mode()
-def _decode_labels(
-    model: Model, batch: Batch, tokenizer: Tokenizer, num: int
-) -> list[list[Answer]]:
-    """Return the most probable labels of each row, or the most probable label of each frame."""
-    logits = model.logits(model.forward(batch)).float()
-    logits[..., : len(SPECIAL)] = -torch.inf
-    scores, labels = torch.log_softmax(logits, -1).topk(min(num, len(tokenizer) - len(SPECIAL)))
-    if model.task.output == "label":
-        return [
-            [Answer((tokenizer.decode([n]),), s) for n, s in zip(ids, row_scores, strict=True)]
-            for ids, row_scores in zip(labels[:, 0].tolist(), scores[:, 0].tolist(), strict=True)
-        ]
-    best = zip(
-        labels[..., 0].tolist(), scores[..., 0].tolist(), batch.frame_lengths.tolist(), strict=True
-    )
-    return [
-        [Answer(tuple(tokenizer.decode([n]) for n in ids[:count]), sum(row_scores[:count]) / count)]
-        for ids, row_scores, count in best
-    ]
-
-
-class Scorer(Protocol):
-    """Scores the answers to a fixed set of examples."""
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Warnings about scores that will not be meaningful, whatever the answers are."""
-        ...
-
-    def score(self, answers: Sequence[Answer], *, quick: bool) -> Scores:
-        """Compute all metrics, or only those that are quick to compute."""
-        ...
-
-
-def make_scorer(dataset: Dataset, tokenizer: str = AUTO) -> Scorer:
-    """Return the scorer of a task, for all examples of a split.
-
-    Args:
-        dataset: split to score.
-        tokenizer: name of a metric tokenizer, or "auto"; see `EvaluationConfig`.
-
-    Raises:
-        UserError: the tokenizer is not available.
-    """
-    references = [example.targets for example in dataset.examples]
-    if dataset.task.output == "sentence":
-        language = dataset.target_language
-        scorer = CaptionScorer(references, choose_tokenizer(tokenizer, language), language)
-        return _SentenceScorer(scorer, dataset.task)
-    return _LabelScorer(references, dataset.task)
-
-
-class _SentenceScorer:
-    def __init__(self, scorer: CaptionScorer, task: Task) -> None:
-        self._scorer = scorer
-        # Translations have their own metrics: coco-caption's would read them as English.
-        self._is_translation = task.has_source
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        return self._scorer.warnings
-
-    def score(self, answers: Sequence[Answer], *, quick: bool) -> Scores:
-        texts = [answer.texts[0] for answer in answers]
-        if self._is_translation:
-            return self._scorer.score(texts, TRANSLATION_METRICS)
-        return self._scorer.score(texts, QUICK_METRICS if quick else ALL_METRICS)
-
-
-class _LabelScorer:
-    def __init__(self, references: Sequence[Sequence[str]], task: Task) -> None:
-        self._one_a_frame = task.output == "label_per_frame"
-        self._scorer: Any = (LabelScorer if self._one_a_frame else AnswerScorer)(references)
-        self.warnings: tuple[str, ...] = ()
-
-    def score(self, answers: Sequence[Answer], *, quick: bool) -> Scores:
-        del quick  # all metrics are quick to compute
-        texts = [a.texts if self._one_a_frame else a.texts[0] for a in answers]
-        scores: Scores = self._scorer.score(texts)
-        return scores
-
-
-def make_samples(dataset: Dataset, answers: Mapping[int, Answer]) -> list[Sample]:
-    """Combine answers, by example number, with the references; in the order of the examples."""
-    return [
-        Sample(
-            id=dataset.examples[n].id,
-            item_key=dataset.examples[n].item_key,
-            source=dataset.examples[n].source,
-            hypothesis=" | ".join(answers[n].texts),
-            references=dataset.examples[n].targets,
-            score=answers[n].score,
-        )
-        for n in sorted(answers)
-    ]
-
-
 def sample_texts(model: Generator[Any], tokenizer: Tokenizer, search: SearchConfig) -> list[Sample]:
     """Return sample texts that a language model writes, drawn at random."""
     device = next(model.parameters()).device
     batch = make_batch([Row() for _ in range(NUM_TEXTS)], sentences=True).to(device)
     rows = sample_stream(model, batch, tokenizer, search, TEXT_TOKENS)
     return [
-        Sample(f"text {n}", None, None, _lines(row, tokenizer), (), 0.0)
+        Sample(f"text {n}", None, None, decode_lines(row, tokenizer), (), 0.0)
         for n, row in enumerate(rows, start=1)
     ]
 
 
-def _lines(token_ids: Sequence[int], tokenizer: Tokenizer) -> str:
+def decode_lines(token_ids: Sequence[int], tokenizer: Tokenizer) -> str:
     """Decode running text, with a line break at each <eos>."""
     lines: list[list[int]] = [[]]
     for token in token_ids:

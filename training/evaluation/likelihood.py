@@ -39,14 +39,14 @@ def negative_log_likelihood(
     sums = np.zeros((len(dataset), 2))
     carried: Any = None
     for rows in batches:
-        batch = dataset.batch(rows).to(device)
-        hidden, carried = model.forward_with_state(batch, carried)
-        counts = batch.target_mask
-        nats = _nats(model, hidden[counts], batch.targets[counts], max(1, MAX_LOGITS // vocabulary))
+        batch = dataset.batch(rows)
         # Convert to NumPy arrays first: NumPy treats a tensor with one element as a plain number.
-        owners = rows[counts.nonzero()[:, 0].cpu().numpy()]
+        owners = rows[batch.target_places.numpy() // batch.targets.shape[1]]
+        sums[rows, 1] = batch.target_lengths.numpy()
+        batch = batch.to(device)
+        hidden, carried = model.forward_with_state(batch, carried)
+        nats = _nats(model, hidden, batch, max(1, MAX_LOGITS // vocabulary))
         np.add.at(sums[:, 0], owners, nats.double().cpu().numpy())
-        sums[rows, 1] = counts.sum(1).cpu().numpy()
     return sums
 
 
@@ -79,15 +79,15 @@ def sequence_log_probs(model: Model, batch: Batch, vocabulary: int) -> Tensor:
     Returns:
         Log-probabilities in nats, [B].
     """
-    hidden, counts = model.forward(batch), batch.target_mask
-    portion = max(1, MAX_LOGITS // vocabulary)
-    nats = torch.zeros(counts.shape, device=hidden.device)
-    nats[counts] = _nats(model, hidden[counts], batch.targets[counts], portion)
-    return -nats.sum(1)
+    nats = _nats(model, model.forward(batch), batch, max(1, MAX_LOGITS // vocabulary))
+    grid = nats.new_zeros(batch.targets.numel()).index_copy(0, batch.target_places, nats)
+    return -grid.view_as(batch.targets).sum(1)
 
 
-def _nats(model: Model, hidden: Tensor, targets: Tensor, portion: int) -> Tensor:
-    """Compute -log p of N targets, [N], in parts that fit in memory."""
+def _nats(model: Model, hidden: Tensor, batch: Batch, portion: int) -> Tensor:
+    """Compute -log p of the N targets that count, [N], in parts that fit in memory."""
+    hidden = hidden.flatten(0, 1).index_select(0, batch.target_places)
+    targets = batch.targets.flatten().index_select(0, batch.target_places)
     parts = zip(torch.split(hidden, portion), torch.split(targets, portion), strict=True)
     return torch.cat(
         [

@@ -17,10 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from intertitle.pipeline.storage.format_version import VERSION_FIELD, FormatVersion
 from intertitle.training.evaluation.evaluate import Evaluation
 
 EVALUATIONS = "eval"  # the folder of a run's evaluations
 
+RECORD_FORMAT = FormatVersion("evaluation record", 1)
 EXAMPLES_FILE, HOW_FILE = "examples.parquet", "how.json"
 _STATISTICS = "statistics/"
 
@@ -39,7 +41,7 @@ class EvaluationRecord:
         scores: the model's scores of the hypotheses.
         reference_scores: the model's scores of the most probable references, NaN where there is
             none; see `Sample.reference_score`.
-        statistics: statistics of each metric, [B, S]; see `evaluation.sufficient_stats`.
+        statistics: statistics of each metric, [B, S]; see `evaluation.metrics.sufficient_stats`.
     """
 
     description: dict[str, Any]
@@ -74,19 +76,23 @@ def write_record(folder: Path, evaluation: Evaluation, description: Mapping[str,
     for metric, rows in evaluation.scores.statistics.items():
         columns[_STATISTICS + metric] = pa.array(rows.tolist(), pa.list_(pa.float64()))
     pq.write_table(pa.table(columns), folder / EXAMPLES_FILE)
-    (folder / HOW_FILE).write_text(json.dumps(description, indent=1, ensure_ascii=False), "utf-8")
+    settings = {VERSION_FIELD: RECORD_FORMAT.version, **description}
+    (folder / HOW_FILE).write_text(json.dumps(settings, indent=1, ensure_ascii=False), "utf-8")
 
 
 def read_record(folder: Path) -> EvaluationRecord:
     """Read an evaluation that `write_record` wrote.
 
     Raises:
+        UserError: the evaluation has another version of the format.
         OSError: one of the files is missing.
     """
+    description = json.loads((folder / HOW_FILE).read_text("utf-8"))
+    RECORD_FORMAT.check(folder / HOW_FILE, description.pop(VERSION_FIELD, None))
     table = pq.read_table(folder / EXAMPLES_FILE)
     columns = {name: table[name].to_pylist() for name in table.column_names}
     return EvaluationRecord(
-        json.loads((folder / HOW_FILE).read_text("utf-8")),
+        description,
         tuple(columns["id"]),
         tuple(columns["item_key"]),
         tuple(columns["source"]),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from intertitle.training.config.recipe import SearchConfig
+from intertitle.training.config.sections import SearchConfig
 from intertitle.training.data.dataset import Dataset
 from intertitle.training.data.tokenizer import UNK_ID
 

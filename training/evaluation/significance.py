@@ -12,13 +12,17 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from intertitle.training.evaluation.sufficient_stats import SMALLER_IS_BETTER, combine, score_of
+from intertitle.training.evaluation.metrics.sufficient_stats import (
+    SMALLER_IS_BETTER,
+    combine,
+    score_of,
+)
 
 # NUM_RESAMPLES + 1 is a multiple of 40, so that p is at most 0.05 exactly if 0 is outside of the
 # 95 % interval.
 NUM_RESAMPLES = 1999
 _SEED = 2004
-_MAX_WEIGHTS = 2**22  # number of weights in memory at a time
+_MAX_WEIGHTS = 4_000_000  # number of weights in memory at a time
 
 Verdict = Literal["better", "worse", "no significant difference"]
 

@@ -15,11 +15,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from intertitle.pipeline.errors import UserError
-from intertitle.training.config.recipe import SearchConfig
+from intertitle.training.config.sections import SearchConfig
 from intertitle.training.data.batch import Batch, Row, make_batch
-from intertitle.training.data.data_ref import (
+from intertitle.training.data.data_ref import Data
+from intertitle.training.data.item_views import (
     DEFAULT_READING,
-    DataRef,
+    ItemView,
     Reading,
     frames_of,
     item_views,
@@ -27,10 +28,9 @@ from intertitle.training.data.data_ref import (
 from intertitle.training.data.tokenizer import BOS_ID
 from intertitle.training.evaluation.sample import Sample
 from intertitle.training.inference.attention_plot import attention_over_frames, attention_over_text
+from intertitle.training.inference.inputs import build_inputs, read_queries
 from intertitle.training.inference.model_bundle import TrainedModel
 from intertitle.training.inference.prediction_io import Prediction
-from intertitle.training.inference.predictor import build_inputs
-from intertitle.training.inference.questions import read_queries
 from intertitle.training.models.base import Generator
 from intertitle.training.search.beam import Hypothesis
 from intertitle.training.search.generate import generate
@@ -68,7 +68,7 @@ def explain(
     )
     for warning in inputs.warnings:
         _log.warning(warning)
-    if not _has_attention(trained):
+    if not has_attention(trained):
         raise UserError(f"--explain: of no use to {trained.recipe.name}, which has no attention")
     batch = inputs.questions.with_targets([(0, ())])
     feature_ref = trained.data.features
@@ -80,11 +80,11 @@ def explain(
 
 def explain_samples(
     trained: TrainedModel,
-    data: DataRef,
+    data: Data,
     search: SearchConfig,
     samples: Mapping[int, Sample],
     folder: Path,
-) -> None:
+) -> dict[str, ItemView]:
     """Plot the attention weights of a model's predictions for some examples, one file per example.
 
     No file is written for a model without attention or for an item whose file can't be read.
@@ -95,9 +95,12 @@ def explain_samples(
         search: search settings that the predictions were generated with.
         samples: predictions by the number of the example, which also determines random draws.
         folder: output folder, created when the first file is written.
+
+    Returns:
+        The items that were decoded, by key.
     """
-    if not _has_attention(trained):
-        return
+    if not has_attention(trained):
+        return {}
     visual = trained.task.visual_input != "nothing"
     views = (
         item_views(data, {str(answer.item_key) for answer in samples.values()}) if visual else {}
@@ -114,6 +117,7 @@ def explain_samples(
         name = _NOT_PLAIN.sub("_", sample.id)[:_NAME_LENGTH]
         # JPEG makes photographs a tenth as large, and their exact pixel values do not matter.
         save(figure, folder / f"{position}_{name}{'.jpg' if visual else '.png'}")
+    return views
 
 
 def save(figure: Figure, file: Path) -> None:
@@ -158,7 +162,7 @@ def _predict_and_draw(
     return hypothesis, attention_over_text(source, labels, weights)
 
 
-def _has_attention(trained: TrainedModel) -> bool:
+def has_attention(trained: TrainedModel) -> bool:
     """Return whether a model has attention, by running it on an empty frame or source."""
     if not isinstance(trained.model, Generator):
         return False

@@ -54,8 +54,9 @@ def attention_over_frames(
 ) -> Figure:
     """Plot attention weights over frames; brighter cells have larger weights.
 
-    A photograph gets one panel per word (as figure 3 of Xu et al. 2015). A video gets one row per
-    word, with the share of each frame above the frame.
+    A photograph gets one panel per word (as figure 3 of Xu et al. 2015). A video gets one panel per
+    word and frame, with the frame's share of the attention above it; a row holds as many words as
+    fit into `MAX_FRAMES` panels.
 
     Args:
         frames: input frames, uint8, [T, H, W, 3]; for a video the `MAX_FRAMES` frames with the
@@ -67,8 +68,12 @@ def attention_over_frames(
     num_words, num_frames = weights.shape[:2]
     side = math.isqrt(weights.shape[2])
     frame_indices = np.sort(np.argsort(-weights.sum((0, 2)), kind="stable")[:MAX_FRAMES])
-    columns = len(frame_indices) if num_frames > 1 else min(COLUMNS, num_words)
-    rows = num_words if num_frames > 1 else -(-num_words // columns)
+    panels = [(word, frame) for word in range(num_words) for frame in frame_indices]
+    columns = COLUMNS
+    if num_frames > 1:
+        columns = MAX_FRAMES // len(frame_indices) * len(frame_indices)
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
     height, width = frames.shape[1:3]
     gap, line = round(_GAP * height), round(_LINE * height)
     row_height, column_width = line + height + gap, width + gap
@@ -76,7 +81,6 @@ def attention_over_frames(
     figure = Figure(figsize=(columns * column_width * inches, rows * row_height * inches))
     # All panels share one axes object: separate ones would take seconds.
     axes = figure.add_axes((0, 0, 1, 1))
-    panels = [(word, frame) for word in range(num_words) for frame in frame_indices]
     for row in range(rows):
         strip = np.full((height, columns * column_width, 3), 255, np.uint8)
         top = row * row_height + line

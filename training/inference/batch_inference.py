@@ -21,10 +21,16 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util import ActorPool
 
 from intertitle.pipeline.errors import JobError, UserError
-from intertitle.training.evaluation.evaluate import Progress, no_progress
+from intertitle.pipeline.storage.format_version import VERSION_FIELD
+from intertitle.pipeline.storage.paths import as_path, atomic_write, is_unfinished
+from intertitle.training.evaluation.answers import Progress, no_progress
 from intertitle.training.inference.corpus_job import CorpusJob
 from intertitle.training.inference.model_bundle import TrainedModel
-from intertitle.training.inference.prediction_io import Prediction, write_predictions
+from intertitle.training.inference.prediction_io import (
+    PREDICTIONS_FORMAT,
+    Prediction,
+    write_predictions,
+)
 from intertitle.training.inference.predictor import predict_batch
 from intertitle.training.trainer.checkpoint import save_tensors
 from intertitle.training.trainer.workers.placement import cpus_per_worker, trains_on_gpus
@@ -153,11 +159,12 @@ def _start(job: CorpusJob, workers: int, num_parts: int) -> list[Any]:
 def _manifest(job: CorpusJob, trained: TrainedModel, num_answers: int) -> dict[str, Any]:
     """Return the settings that the parts of a folder depend on."""
     return {
+        VERSION_FIELD: PREDICTIONS_FORMAT.version,
         "runs": [run.run_id for run in job.runs],
         # Resuming a run changes its weights and therefore its predictions.
         "weights": hashlib.sha256(save_tensors(trained.model.state_dict())).hexdigest(),
         "search": trained.recipe.search.model_dump(),
-        "data": job.data.facts(),
+        "data": job.data.ref.facts(),
         "split": job.split,
         "question": job.question,
         "nbest": job.nbest,
@@ -171,29 +178,37 @@ def _claim(out: Path, manifest: dict[str, Any]) -> None:
     """Claim the output folder: it must be new, empty or of the same job.
 
     Raises:
-        UserError: the folder belongs to another job or holds other files.
+        UserError: the folder belongs to another job, has another version of the format, or holds
+            other files.
     """
-    file, scratch = out / MANIFEST, out / f"{MANIFEST}.part"
-    # An earlier call that failed or was killed before its first part may have left these files.
-    if out.is_dir() and {*out.iterdir()} <= {file, scratch}:
-        file.unlink(missing_ok=True)
+    file = out / MANIFEST
+    entries = {*out.iterdir()} if out.is_dir() else set()
+    # Left by a call that was killed while it wrote.
+    unfinished = {path for path in entries if is_unfinished(path.name)}
+    entries -= unfinished
+    if entries == {file}:
+        # A call ended before its first part, so that no part depends on its settings.
+        file.unlink()
+        entries = set()
     if file.is_file():
         try:
             stored = json.loads(file.read_bytes())
         except ValueError as error:
             raise UserError(f"--out: {file}: damaged: {error}; allowed: another folder") from error
+        PREDICTIONS_FORMAT.check(file, stored.get(VERSION_FIELD))
         for name, value in manifest.items():
             if stored.get(name) != value:
                 raise UserError(
                     f"--out: {out}: holds predictions of {name} {stored.get(name)!r}, allowed: of "
                     f"{value!r}, or another folder"
                 )
-        return
-    if out.exists() and not (out.is_dir() and {*out.iterdir()} <= {scratch}):
+    elif entries or (out.exists() and not out.is_dir()):
         raise UserError(f"--out: {out}: not a folder of predictions, allowed: one, or a new folder")
-    out.mkdir(parents=True, exist_ok=True)
-    scratch.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    scratch.replace(file)
+    else:
+        data = json.dumps(manifest, indent=1).encode()
+        atomic_write(as_path(file), lambda opened: opened.write(data))
+    for path in unfinished:
+        path.unlink()
 
 
 def _is_whole(file: Path, ids: Sequence[str], part: range) -> bool:

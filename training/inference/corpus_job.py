@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from intertitle.training.data.data_ref import DataRef
-from intertitle.training.inference.model_bundle import TrainedModel, load_ensemble
-from intertitle.training.inference.predictor import (
+from intertitle.training.data.data_ref import Data
+from intertitle.training.inference.inputs import (
     PredictionInputs,
     build_item_inputs,
     build_split_inputs,
 )
-from intertitle.training.tracking.run import RunRef
+from intertitle.training.inference.model_bundle import TrainedModel, load_ensemble
+from intertitle.training.tracking.store.client import RunRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class CorpusJob:
 
     runs: tuple[RunRef, ...]
     search: dict[str, Any]
-    data: DataRef
+    data: Data
     split: str | None
     question: str | None = None
     nbest: int = 1

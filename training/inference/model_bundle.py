@@ -12,22 +12,25 @@ from safetensors.torch import load
 from upath import UPath
 
 from intertitle.pipeline.errors import UserError
-from intertitle.training.config.recipe import (
-    Recipe,
-    change_recipe,
-    change_search,
-    parse_recipe,
+from intertitle.pipeline.storage.format_version import FormatVersion
+from intertitle.pipeline.storage.manifest_folder import read_folder, write_folder
+from intertitle.training.config.recipe import Recipe, change_recipe, change_search, parse_recipe
+from intertitle.training.data.data_ref import (
+    Data,
+    DataRef,
+    check_fingerprint,
+    open_data,
 )
-from intertitle.training.data.data_ref import DataRef, open_data_ref
 from intertitle.training.data.task import Task
 from intertitle.training.data.vocab import Vocabs
 from intertitle.training.models.base import Generator, Model
 from intertitle.training.models.build import build_model, sizes_of, task_of
 from intertitle.training.models.ensemble import Ensemble, LabelEnsemble
-from intertitle.training.tracking.run import RunRef, download
-from intertitle.training.trainer.checkpoint import read_folder, save_tensors, write_folder
+from intertitle.training.tracking.store.client import RunRef, download
+from intertitle.training.trainer.checkpoint import save_tensors
 
 MODEL_ARTIFACT = "model"
+MODEL_FORMAT = FormatVersion("model bundle", 1)
 
 
 @dataclass(frozen=True)
@@ -90,13 +93,14 @@ class TrainedModel:
             self.model.to("cuda")
         return self
 
-    def with_expected_features(self, data: DataRef) -> DataRef:
-        """Return a reference to `data` that is refused when it is opened if its features differ in
-        fingerprint from those that the model was trained on."""
-        if not (data.features and self.data.features):
-            return data
-        make = replace(data.features, fingerprint=self.data.features.fingerprint)
-        return replace(data, features=make)
+    def check_features(self, data: Data) -> None:
+        """Check that features were computed like those that the model was trained on.
+
+        Raises:
+            UserError: they were computed in another way.
+        """
+        if data.store and self.data.features:
+            check_fingerprint(data.store, self.data.features.fingerprint)
 
     def write(self, folder: Path) -> None:
         """Write the model to a folder atomically."""
@@ -110,6 +114,7 @@ class TrainedModel:
                     {"data": self.data.facts(), "step": self.step}, indent=1
                 ).encode(),
             },
+            MODEL_FORMAT,
         )
 
     @classmethod
@@ -117,9 +122,9 @@ class TrainedModel:
         """Read a model from a folder that `write` wrote.
 
         Raises:
-            UserError: the folder is damaged.
+            UserError: the folder is damaged, or has another version of the format.
         """
-        files = read_folder(folder)
+        files = read_folder(folder, MODEL_FORMAT)
         recipe = parse_recipe(json.loads(files["recipe.json"]), f"{folder}/recipe.json")
         vocabularies = Vocabs.from_json(files["vocabularies.json"].decode())
         training = json.loads(files["training.json"])
@@ -189,7 +194,7 @@ def load_ensemble(runs: Sequence[RunRef]) -> TrainedModel:
 
 def data_for(
     trained: TrainedModel, corpus: UPath | Path | None, features: UPath | Path | None
-) -> DataRef:
+) -> Data:
     """Open the current data to use a model on; changes since the training are reported, not
     ignored.
 
@@ -203,4 +208,4 @@ def data_for(
     """
     trained_features = trained.data.features
     store = features or (trained_features.path if trained_features else None)
-    return open_data_ref(corpus or trained.data.corpus, store, trained.task.visual_input)
+    return open_data(corpus or trained.data.corpus, store, trained.task.visual_input)

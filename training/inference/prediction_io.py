@@ -2,6 +2,9 @@
 
 A line of JSON or a row of Parquet has the fields of a `Prediction`: `id`, `rank`, `score` and
 `text`. The n-best list of another system can be read too.
+
+Each line of JSON has the version of the format, so that files may be split and concatenated; a
+Parquet file has it in its metadata, and a text file has none.
 """
 
 from __future__ import annotations
@@ -17,10 +20,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from intertitle.pipeline.errors import UserError, is_text
+from intertitle.pipeline.storage.format_version import VERSION_FIELD, FormatVersion
+from intertitle.pipeline.storage.paths import as_path, atomic_write
 
+PREDICTIONS_FORMAT = FormatVersion("predictions", 1)
+# Version of a line that does not name one, such as a line of another system.
+_DEFAULT_VERSION = 1
 SUFFIXES = (".txt", ".jsonl", ".parquet")
 _SCHEMA = pa.schema(
-    [("id", pa.string()), ("rank", pa.int32()), ("score", pa.float64()), ("text", pa.string())]
+    [("id", pa.string()), ("rank", pa.int32()), ("score", pa.float64()), ("text", pa.string())],
+    PREDICTIONS_FORMAT.metadata(),
 )
 
 
@@ -43,7 +52,8 @@ class Prediction:
 
     def to_json(self) -> str:
         """Return the prediction as one line of JSON."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        version = {VERSION_FIELD: PREDICTIONS_FORMAT.version}
+        return json.dumps(asdict(self) | version, ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +98,14 @@ def write_predictions(path: Path, results: Sequence[Prediction | Failure]) -> No
         results: predictions and failures in order.
     """
     predictions = [item for item in results if isinstance(item, Prediction)]
-    scratch = path.with_name(f".{path.name}.part")
     if path.suffix == ".parquet":
         rows = [asdict(prediction) for prediction in predictions]
-        pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), scratch)
+        table = pa.Table.from_pylist(rows, _SCHEMA)
+        atomic_write(as_path(path), lambda file: pq.write_table(table, file))
     else:
         lines = texts_of(results) if path.suffix == ".txt" else [p.to_json() for p in predictions]
-        scratch.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    scratch.replace(path)
+        text = "".join(f"{line}\n" for line in lines)
+        atomic_write(as_path(path), lambda file: file.write(text.encode()))
 
 
 def texts_of(results: Sequence[Prediction | Failure]) -> list[str]:
@@ -106,16 +116,16 @@ def texts_of(results: Sequence[Prediction | Failure]) -> list[str]:
 def read_predictions(path: Path, *, scored: bool) -> list[Prediction]:
     """Read predictions from JSON lines.
 
-    Fields other than `id`, `rank`, `score` and `text` are ignored. A line without a `rank` is
-    ranked after the previous lines with the same id.
+    Fields other than these and the version of the format are ignored. A line without a version has
+    version 1, and one without a `rank` is ranked after the previous lines with the same id.
 
     Args:
         path: path of the file.
         scored: whether each line must have a score; otherwise a missing score is 0.
 
     Raises:
-        UserError: the file has no predictions, or a line is invalid. The message names the file,
-            the line, the field, its value and what is allowed.
+        UserError: the file has no predictions, or a line is invalid or has another version. The
+            message names the file, the line, the field, its value and what is allowed.
     """
     predictions: list[Prediction] = []
     ranks: dict[str, int] = {}
@@ -124,6 +134,7 @@ def read_predictions(path: Path, *, scored: bool) -> list[Prediction]:
             continue
         where = f"{path}: line {number}"
         fields = _fields(line, where)
+        PREDICTIONS_FORMAT.check(where, fields.get(VERSION_FIELD, _DEFAULT_VERSION))
         text_id = _check(fields, "id", is_text(fields.get("id")), "a text", where)
         text = _check(fields, "text", is_text(fields.get("text")), "a text", where)
         rank = fields.setdefault("rank", ranks.get(text_id, 0) + 1)

@@ -4,133 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from intertitle.pipeline.errors import FileError, UserError, one_line
-from intertitle.training.data.data_ref import DEFAULT_READING, DataRef, Reading, feature_extractor
-from intertitle.training.data.dataset import Dataset, Items, open_dataset
-from intertitle.training.evaluation.evaluate import (
+from intertitle.training.data.item_views import DEFAULT_READING, Reading
+from intertitle.training.evaluation.answers import (
     ANSWER_BATCH,
     Answer,
     Progress,
     Questions,
     no_progress,
     rank_answers,
-    sample_texts,
 )
+from intertitle.training.evaluation.evaluate import sample_texts
+from intertitle.training.inference.inputs import PredictionInputs, QuerySet, build_inputs
 from intertitle.training.inference.model_bundle import TrainedModel
 from intertitle.training.inference.prediction_io import Failure, Prediction
-from intertitle.training.inference.questions import QuerySet, read_queries
 from intertitle.training.inference.rescore import rescore_nbest
 from intertitle.training.models.base import Generator
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class PredictionInputs:
-    """Inputs to predict.
-
-    Attributes:
-        questions: inputs by number.
-        ids: id of each input: the id of an example, the key of an item, the path of a file, or the
-            source text.
-        left_out: ids of inputs that are left out because their item is in quarantine.
-        warnings: warnings about truncated texts.
-    """
-
-    questions: Questions
-    ids: Sequence[str]
-    left_out: Sequence[str] = ()
-    warnings: tuple[str, ...] = ()
-
-
-def build_inputs(
-    trained: TrainedModel,
-    files: Sequence[Path] = (),
-    texts: Sequence[str] = (),
-    reading: Reading = DEFAULT_READING,
-) -> PredictionInputs:
-    """Build inputs from files and texts. A file is opened when its features are needed.
-
-    Args:
-        trained: model that predicts.
-        files: videos and images, for a task with visual input.
-        texts: source texts, for a task that reads text; one question about all files if there are
-            files.
-        reading: options for decoding the files.
-
-    Raises:
-        UserError: an input that the task needs is missing, or the task does not use an input.
-    """
-    _check_given(trained, "FILE", bool(files), trained.task.visual_input != "nothing")
-    _check_given(trained, "--text or --question", bool(texts), trained.task.has_source)
-    if files and len(texts) > 1:
-        raise UserError(f"--question: {len(texts)} of them, allowed: one about all files")
-    sources, warnings = read_queries(trained, texts)
-    if not files:
-        return PredictionInputs(QuerySet(trained, sources), list(texts), warnings=warnings)
-    assert trained.data.features is not None
-    features = feature_extractor(trained.data.features, reading)
-    inputs = QuerySet(trained, (sources or [[]]) * len(files), lambda n: features(files[n]))
-    # A file name that is not UTF-8 is escaped, so that it can be written.
-    ids = [str(f).encode("utf-8", "backslashreplace").decode() for f in files]
-    return PredictionInputs(inputs, ids, warnings=warnings)
-
-
-def _check_given(trained: TrainedModel, option: str, is_given: bool, is_wanted: bool) -> None:
-    name = trained.recipe.name
-    if is_given and not is_wanted:
-        raise UserError(f"{option}: of no use to {name}, which does not read it")
-    if is_wanted and not is_given:
-        raise UserError(f"{option}: missing, and {name} reads it")
-
-
-def build_split_inputs(trained: TrainedModel, data: DataRef, split: str) -> PredictionInputs:
-    """Build inputs from the examples of a split that have all data that they need.
-
-    Raises:
-        UserError: the split does not exist, its features have another fingerprint than the model's,
-            or the model generates running text.
-    """
-    if trained.task.output == "stream":
-        name = trained.recipe.name
-        raise UserError(f"--split: {split!r}, allowed: none for {name}, which writes of itself")
-    recipe, task = trained.recipe, trained.task
-    dataset = open_dataset(
-        trained.with_expected_features(data), split, recipe, task, trained.vocabularies
-    )
-    assert isinstance(dataset, Dataset)
-    ids = [example.id for example in dataset.examples]
-    return PredictionInputs(dataset, ids, dataset.left_out, dataset.warnings)
-
-
-def build_item_inputs(
-    trained: TrainedModel, data: DataRef, question: str | None
-) -> PredictionInputs:
-    """Build inputs from every item of a corpus that has features, with or without annotations.
-
-    Args:
-        trained: model that predicts.
-        data: corpus and features.
-        question: question about every item, for a task that reads text.
-
-    Raises:
-        UserError: an input is missing or not used (see `build_inputs`), the features have another
-            fingerprint than the model's, or an item has none.
-    """
-    texts = [] if question is None else [question]
-    _check_given(trained, "--corpus", True, trained.task.visual_input != "nothing")
-    _check_given(trained, "--question", bool(texts), trained.task.has_source)
-    features = trained.with_expected_features(data).features
-    assert features is not None
-    items = Items(data.corpus, features)
-    sources, warnings = read_queries(trained, texts)
-    inputs = QuerySet(
-        trained, (sources or [[]]) * len(items.keys), items.features, items.num_frames
-    )
-    return PredictionInputs(inputs, items.keys, items.left_out, warnings)
 
 
 def predict(
@@ -277,20 +170,6 @@ def _predictions(id: str, answers: Sequence[Answer]) -> list[Prediction]:
         Prediction(id, rank, answer.score, " | ".join(answer.texts))
         for rank, answer in enumerate(answers, start=1)
     ]
-
-
-def build_candidate_inputs(
-    trained: TrainedModel, candidates: Sequence[Prediction], reading: Reading = DEFAULT_READING
-) -> PredictionInputs:
-    """Build inputs from the files or texts that the ids of candidates name.
-
-    Raises:
-        UserError: see `build_inputs`.
-    """
-    ids = list(dict.fromkeys(candidate.id for candidate in candidates))
-    if trained.task.visual_input == "nothing":
-        return build_inputs(trained, texts=ids)
-    return replace(build_inputs(trained, [Path(file) for file in ids], reading=reading), ids=ids)
 
 
 def rescore_candidates(

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from intertitle.pipeline.errors import UserError
-from intertitle.training.evaluation.evaluate import ANSWER_BATCH, Questions
+from intertitle.training.evaluation.answers import ANSWER_BATCH, Questions
 from intertitle.training.evaluation.likelihood import sequence_log_probs
 from intertitle.training.inference.prediction_io import Prediction
 from intertitle.training.models.base import Generator

@@ -154,5 +154,5 @@ class AdditiveAttention(Attention):
 
     def _scores(self, queries: Tensor, keys: Tensor) -> Tensor:
         hidden = torch.tanh(self.of_query(queries)[:, :, None] + keys[:, None])
-        scores: Tensor = self.to_score(hidden)[..., 0]
+        scores: Tensor = self.to_score(hidden).squeeze(-1)
         return scores

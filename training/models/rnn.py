@@ -6,7 +6,9 @@ over all steps at once, and the outputs of a row do not depend on the other rows
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,12 @@ from intertitle.training.models.layers import Dropout
 # Added to the input of a gate to keep it closed: its sigmoid is 0, and so is its gradient.
 _CLOSED_GATE = -1e4
 
+# The functions behind these modules, which take the weights as an argument.
+_FUNCTIONS: dict[CellKind, Callable[..., Any]] = {
+    "rnn": torch.rnn_tanh,
+    "gru": torch.gru,
+    "lstm": torch.lstm,
+}
 _FUSED: dict[CellKind, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {
     "rnn": nn.RNN,
     "gru": nn.GRU,
@@ -40,6 +48,14 @@ class RNNState:
         """Return the states of the given rows, in that order; `rows` are indices into B, [N]."""
         c = None if self.c is None else self.c.index_select(1, rows)
         return RNNState(self.h.index_select(1, rows), c)
+
+    def where(self, condition: Tensor, alternative: RNNState | None) -> RNNState:
+        """Return this state if the condition, bool, [], is true; else the alternative, or zeros."""
+        h = torch.where(condition, self.h, 0.0 if alternative is None else alternative.h)
+        if self.c is None:
+            return RNNState(h, None)
+        alternative_c = 0.0 if alternative is None or alternative.c is None else alternative.c
+        return RNNState(h, torch.where(condition, self.c, alternative_c))
 
     def detach(self) -> RNNState:
         """Return the same states, detached from the graph."""
@@ -93,7 +109,7 @@ class RNNStack(nn.Module):
                 nn.init.xavier_uniform_(parameter)
             else:
                 nn.init.zeros_(parameter)
-            if cell == "lstm" and name.startswith("bias_ih"):
+            if isinstance(self.layers, nn.LSTM) and name.startswith("bias_ih"):
                 nn.init.ones_(parameter.detach()[hidden_size : 2 * hidden_size])
 
     def forward(self, inputs: Tensor, state: RNNState | None = None) -> tuple[Tensor, RNNState]:
@@ -106,62 +122,114 @@ class RNNStack(nn.Module):
         Returns:
             The outputs, [B, T, H], and the state after step T.
         """
-        initial = None if state is None else state.h if state.c is None else (state.h, state.c)
-        outputs, final = self.layers(inputs, initial)
-        return outputs, _state(final)
+        state = state or self.zero_state(len(inputs), inputs)
+        if inputs.device.type != "cpu" and self.training and self.layers.dropout:
+            return self._run_layers(inputs, state)
+        weights = [weight for layer in self.layers.all_weights for weight in layer]
+        return self._run(inputs, state, weights, self.num_layers, self.layers.dropout)
 
-    def read(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, RNNState]:
-        """Run over sequences of different lengths.
+    def _run_layers(self, inputs: Tensor, state: RNNState) -> tuple[Tensor, RNNState]:
+        """Same as `forward`, with one call per layer and PyTorch's dropout between the layers.
+
+        cuDNN's dropout reads its seed from the device after each `torch.manual_seed`, which waits.
+        """
+        outputs, h, c = inputs, [], []
+        for layer, weights in enumerate(self.layers.all_weights):
+            if layer:
+                outputs = nn.functional.dropout(outputs, self.layers.dropout, self.training)
+            cell = None if state.c is None else state.c[layer : layer + 1]
+            before = RNNState(state.h[layer : layer + 1], cell)
+            outputs, after = self._run(outputs, before, weights, 1, 0.0)
+            h.append(after.h)
+            c += [] if after.c is None else [after.c]
+        return outputs, RNNState(torch.cat(h), torch.cat(c) if c else None)
+
+    def _run(
+        self,
+        inputs: Tensor,
+        state: RNNState,
+        weights: Sequence[Tensor],
+        num_layers: int,
+        dropout: float,
+    ) -> tuple[Tensor, RNNState]:
+        """Call the fused kernel of the cell.
+
+        Inside `torch.autocast` it computes in autocast's data type, and the new state is float32.
+        Autocast itself would call cuDNN in float16, whichever type it was entered with.
+        """
+        device = inputs.device.type
+        run = _FUNCTIONS[self.cell]
+        options = (True, num_layers, dropout, self.training, False, True)
+        if not torch.is_autocast_enabled(device):
+            before = state.h if state.c is None else (state.h, state.c)
+            outputs, h, *c = run(inputs, before, weights, *options)
+            return outputs, RNNState(h, c[0] if c else None)
+        dtype = torch.get_autocast_dtype(device)
+        with torch.autocast(device, enabled=False):
+            cast_state = RNNState(state.h.to(dtype), None if state.c is None else state.c.to(dtype))
+            cast_weights = [weight.to(dtype) for weight in weights]
+            outputs, new = self._run(
+                inputs.to(dtype), cast_state, cast_weights, num_layers, dropout
+            )
+            return outputs, RNNState(new.h.float(), None if new.c is None else new.c.float())
+
+    def read(
+        self, inputs: Tensor, lengths: Tensor, *, padded: bool = True
+    ) -> tuple[Tensor, RNNState]:
+        """Run over sequences of different lengths, without waiting for the device to know them.
 
         Args:
             inputs: [B, T, I].
             lengths: number of valid steps of each row, [B], each from 1 to T.
+            padded: whether a length may be below T.
 
         Returns:
             Outputs [B, T, H], zero beyond a row's length, and the state after each row's own last
             step.
-
-        Raises:
-            RuntimeError: a length is below 1.
         """
-        if bool((lengths == inputs.shape[1]).all()):
+        if not padded:
             return self(inputs)  # type: ignore[no-any-return]
-        if isinstance(self.layers, nn.LSTM) and inputs.device.type == "cpu":
-            return self._read_late(self.layers, inputs, lengths)
-        packed = nn.utils.rnn.pack_padded_sequence(
-            inputs, lengths.cpu(), batch_first=True, enforce_sorted=False
-        )
-        outputs, final = self.layers(packed)
-        padded, _ = nn.utils.rnn.pad_packed_sequence(
-            outputs, batch_first=True, total_length=inputs.shape[1]
-        )
-        return padded, _state(final)
+        if self.cell == "lstm":
+            return self._read_late(inputs, lengths)
+        # The state of these cells is their output.
+        zeros = inputs.new_zeros(1, len(inputs), self.hidden_size)
+        outputs, last, h = inputs, (lengths - 1)[:, None, None], []
+        for layer, weights in enumerate(self.layers.all_weights):
+            if layer:
+                outputs = nn.functional.dropout(outputs, self.layers.dropout, self.training)
+            outputs, _ = self._run(outputs, RNNState(zeros, None), weights, 1, 0.0)
+            h.append(outputs.take_along_dim(last, 1)[:, 0])
+        step = torch.arange(inputs.shape[1], device=lengths.device)
+        outputs = outputs.masked_fill((step >= lengths[:, None])[..., None], 0.0)
+        return outputs, RNNState(torch.stack(h), None)
 
-    def _read_late(self, lstm: nn.LSTM, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, RNNState]:
-        """Same as `read`, for an LSTM on a CPU, where packed sequences cannot use the fused kernel.
+    def _read_late(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, RNNState]:
+        """Same as `read`, for an LSTM, whose outputs do not contain its cell state.
 
-        Each row is shifted so that all rows end at the same step. Before a row starts, one more
-        input keeps its input and output gates closed, so that its state stays zero.
+        A packed sequence would need the lengths on the host, and on a CPU it cannot use the fused
+        kernel. Here each row is shifted so that all rows end at the same step. Before a row starts,
+        one more input keeps its input gate closed, so that its state stays zero whatever it reads.
         """
         offset = inputs.shape[1] - lengths
         step = torch.arange(inputs.shape[1], device=lengths.device)
         is_before = (step < offset[:, None])[..., None]
         source = (step - offset[:, None]).clamp_min(0)[..., None]
-        outputs = inputs.take_along_dim(source, 1).masked_fill(is_before, 0.0)
+        outputs = inputs.take_along_dim(source, 1)
         gate_weights = inputs.new_zeros(4, self.hidden_size, 1)
-        gate_weights[0::3] = _CLOSED_GATE
+        gate_weights[0] = _CLOSED_GATE  # of the gates input, forget, cell, output
         zeros = inputs.new_zeros(1, len(inputs), self.hidden_size)
         h, c = [], []
-        for layer, (input_weights, *other_weights) in enumerate(lstm.all_weights):
+        for layer, (input_weights, *other_weights) in enumerate(self.layers.all_weights):
             if layer:
-                outputs = nn.functional.dropout(outputs, lstm.dropout, self.training)
+                outputs = nn.functional.dropout(outputs, self.layers.dropout, self.training)
             weights = [torch.cat([input_weights, gate_weights.flatten(0, 1)], 1), *other_weights]
-            outputs, last_h, last_c = torch.lstm(
+            outputs, last = self._run(
                 torch.cat([outputs, is_before.to(outputs.dtype)], 2),
-                *((zeros, zeros), weights, True, 1, 0.0, self.training, False, True),
+                *(RNNState(zeros, zeros), weights, 1, 0.0),
             )
-            h.append(last_h)
-            c.append(last_c)
+            assert last.c is not None
+            h.append(last.h)
+            c.append(last.c)
         target = step + offset[:, None]
         outputs = outputs.take_along_dim(target.clamp_max(len(step) - 1)[..., None], 1)
         outputs = outputs.masked_fill((step >= lengths[:, None])[..., None], 0.0)
@@ -230,7 +298,7 @@ class BidirectionalRNN(nn.Module):
             [forward_outputs.take_along_dim(last, 1), backward_outputs.take_along_dim(last, 1)], 2
         )
         is_padding = torch.arange(inputs.shape[1], device=lengths.device) >= lengths[:, None]
-        return outputs.masked_fill(is_padding[..., None], 0.0), ends[:, 0]
+        return outputs.masked_fill(is_padding[..., None], 0.0), ends.squeeze(1)
 
 
 def reverse_within(inputs: Tensor, lengths: Tensor) -> Tensor:
@@ -256,8 +324,3 @@ def initialize(module: nn.Module, scale: float) -> None:
     """
     for parameter in module.parameters():
         nn.init.uniform_(parameter, -scale, scale)
-
-
-def _state(after: Tensor | tuple[Tensor, Tensor]) -> RNNState:
-    """Wrap the state that PyTorch returns: h and c for an LSTM, h alone for other cells."""
-    return RNNState(*after) if isinstance(after, tuple) else RNNState(after, None)

@@ -139,7 +139,7 @@ class Seq2Seq(Generator[Seq2SeqState]):
             assert self.bridge is not None
             writing = self.bridge(ends)
         else:
-            outputs, writing = self.encoder.read(embedded, lengths)
+            outputs, writing = self.encoder.read(embedded, lengths, padded=batch.source_padded)
         if self.attention is None:
             return Seq2SeqState(writing, None)
         return Seq2SeqState(writing, self.attention.build_memory(self.dropout(outputs), lengths))

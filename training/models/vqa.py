@@ -94,7 +94,8 @@ class VQA(LabelModel):
     def _question(self, batch: Batch) -> Tensor:
         """Encode the questions, [B, fused]."""
         source, lengths = order_source(batch)
-        _, state = self.reader.read(self.dropout(self.embedding(source)), lengths)
+        words = self.dropout(self.embedding(source))
+        _, state = self.reader.read(words, lengths, padded=batch.source_padded)
         layers = [*state.h] if state.c is None else [*state.h, *state.c]
         return torch.tanh(self.project_question(torch.cat(layers, 1)))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from intertitle.training.evaluation.metrics.sufficient_stats import SMALLER_IS_BETTER
 from intertitle.training.evaluation.significance import NUM_RESAMPLES
-from intertitle.training.evaluation.sufficient_stats import SMALLER_IS_BETTER
 from intertitle.training.reports.compare import Comparison
 from intertitle.training.tracking.html import data_url, template
 

@@ -9,11 +9,12 @@ import numpy as np
 from pydantic import Field
 
 from intertitle.training.config.models import Section, Share
-from intertitle.training.evaluation.metric_tokenizer import DEFAULT, num_words
+from intertitle.training.evaluation.metrics.metric_tokenizer import DEFAULT, num_words
+from intertitle.training.evaluation.metrics.sufficient_stats import SMALLER_IS_BETTER
 from intertitle.training.evaluation.record import EvaluationRecord
 from intertitle.training.evaluation.significance import Difference
-from intertitle.training.evaluation.sufficient_stats import SMALLER_IS_BETTER
-from intertitle.training.reports.compare import EvaluatedRun, compare
+from intertitle.training.reports.compare import compare
+from intertitle.training.reports.evaluations import EvaluatedRun
 
 _Margin = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -95,13 +96,13 @@ def _judge(
     gain, lower = sign * difference.value, min(sign * difference.low, sign * difference.high)
     upper = max(sign * difference.low, sign * difference.high)
     line = (
-        f"{metric} {scores[1]:.4g}, the champion's {scores[0]:.4g}: {_signed(gain)} better "
+        f"{metric} {scores[1]:.4g}, champion {scores[0]:.4g}: improvement {_signed(gain)} "
         f"(95 % interval {_signed(lower)} to {_signed(upper)})"
     )
     if metric == gate.metric:
-        return lower > gate.margin, f"{line}; has to be above {gate.margin:g} for certain"
+        return lower > gate.margin, f"{line}; the interval must lie above {gate.margin:g}"
     allowed = gate.guards[metric]
-    return gain >= -allowed, f"{line}; may fall by {allowed:g}"
+    return gain >= -allowed, f"{line}; allowed drop {allowed:g}"
 
 
 def _check_sanity(record: EvaluationRecord, gate: GateConfig) -> list[tuple[bool, str]]:
@@ -113,20 +114,21 @@ def _check_sanity(record: EvaluationRecord, gate: GateConfig) -> list[tuple[bool
     empty = sum(not answer.strip() for answer in answers)
     # There may be few different labels: require no more than the references have.
     distinct, num_reference = len(set(answers)), len({refs[0] for refs in record.references})
-    needed = int(np.ceil(gate.min_distinct * min(num, num_reference)))
+    needed = int(np.ceil(gate.min_distinct * num_reference))
     tokenizer = record.description.get("tokenizer", DEFAULT)
     words = float(np.mean([num_words(answer, tokenizer) for answer in answers]))
     typical = float(np.mean([num_words(r, tokenizer) for refs in record.references for r in refs]))
     low, high = (share * typical for share in gate.length_ratio)
     return [
-        (empty <= gate.max_empty * num, f"{empty} of {num} answers are empty"),
+        (empty <= gate.max_empty * num, f"{empty} of {num} predictions are empty"),
         (
             distinct >= max(needed, min(2, num_reference)),
-            f"{distinct} different answers, people have {num_reference}",
+            f"{distinct} distinct predictions, {num_reference} distinct references",
         ),
         (
             low <= words <= high,
-            f"{words:.1f} words an answer, people {typical:.1f} (allowed {low:.1f} to {high:.1f})",
+            f"{words:.1f} words per prediction, {typical:.1f} per reference "
+            f"(allowed {low:.1f} to {high:.1f})",
         ),
     ]
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from intertitle.training.evaluation.metric_tokenizer import DEFAULT, num_words
+from intertitle.training.evaluation.metrics.metric_tokenizer import DEFAULT, num_words
 
 _LOSS = "nats_per_token"
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")  # distinguishable for colour-blind people
@@ -78,7 +78,7 @@ def length_histogram(
     Args:
         hypotheses: predicted sentences.
         references: reference sentences, one or several per example.
-        tokenizer: tokenizer that splits words, see `evaluation.metric_tokenizer`.
+        tokenizer: tokenizer that splits words, see `evaluation.metrics.metric_tokenizer`.
     """
     all_references = [
         text for refs in references for text in ([refs] if isinstance(refs, str) else refs)

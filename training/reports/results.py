@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from intertitle.training.reports.compare import EvaluatedRun
+from intertitle.training.reports.evaluations import EvaluatedRun
 
 NOT_MEASURED = "–"
 

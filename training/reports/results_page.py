@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from intertitle.training.evaluation.metrics.sufficient_stats import SMALLER_IS_BETTER, combine
 from intertitle.training.evaluation.record import EvaluationRecord
 from intertitle.training.evaluation.search_errors import SCORE_TOLERANCE
-from intertitle.training.evaluation.sufficient_stats import SMALLER_IS_BETTER, combine
 from intertitle.training.reports.compare import EXAMPLE_METRICS
 from intertitle.training.reports.results import ResultsTable
 from intertitle.training.tracking.html import data_url, template
@@ -29,7 +29,7 @@ class ShownExample:
         kind: "best", "worst" or "random".
         id, item_key, source, hypothesis, references: fields of `EvaluationRecord`.
         score: score by the metric that examples are ranked by.
-        error_cause: cause of an error, "search error" or "the model's own", see
+        error_cause: cause of an error, "search error" or "model error", see
             `evaluation.search_errors`; "" if there is no error or the cause is not known.
     """
 
@@ -71,19 +71,19 @@ def choose(record: EvaluationRecord, seed: int = 0) -> tuple[str, list[ShownExam
             record.hypotheses[n],
             record.references[n],
             float(scores[n]),
-            _error_source(record, n),
+            _error_cause(record, n),
         )
         for kind, chosen in ((BEST, best), (WORST, worst), (RANDOM, random_rows))
         for n in chosen.tolist()
     ]
 
 
-def _error_source(record: EvaluationRecord, n: int) -> str:
+def _error_cause(record: EvaluationRecord, n: int) -> str:
     reference = record.reference_scores[n]
     if np.isnan(reference) or record.hypotheses[n] in record.references[n]:
         return ""
     missed = reference > record.scores[n] + SCORE_TOLERANCE
-    return "search error" if missed else "the model's own"
+    return "search error" if missed else "model error"
 
 
 def render(

@@ -12,7 +12,6 @@ from intertitle.pipeline.errors import UserError
 MAX_N = 4
 SIGMA = 6.0
 _TOKEN_BITS = 32
-_NO_SENTENCE = -1
 
 _Ints = NDArray[np.int64]
 _Floats = NDArray[np.float64]
@@ -96,7 +95,8 @@ class _Sentences:
     """Concatenated sentences.
 
     Attributes:
-        tokens, owners: each token and the index of its sentence, then padding, [T + MAX_N].
+        tokens, owners: each token and the index of its sentence, then padding, whose index is S,
+            [T + MAX_N].
         lengths: length of each sentence for the Gaussian penalty, [S]: pycocoevalcap counts pairs
             of words.
     """
@@ -112,7 +112,7 @@ class _Sentences:
         owners = np.repeat(np.arange(len(sizes)), sizes)
         return cls(
             np.pad(tokens, (0, MAX_N)),
-            np.pad(owners, (0, MAX_N), constant_values=_NO_SENTENCE),
+            np.pad(owners, (0, MAX_N), constant_values=len(sizes)),
             np.maximum(sizes - 1, 0),
         )
 
@@ -221,7 +221,7 @@ class _Table:
 def _count(owners: _Ints, ids: _Ints, num_ids: int) -> tuple[_Ints, _Ints, _Ints]:
     """Return the distinct pairs of an owner and an id, ascending, and the count of each pair."""
     keys, counts = np.unique(owners * num_ids + ids, return_counts=True)
-    owners, ids = np.divmod(keys, max(num_ids, 1))
+    owners, ids = np.divmod(keys, num_ids)
     return owners, ids, counts
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 # A multiple of every SIMD width, so that the maxima of neighbouring columns are vectorized.
 COLUMNS = 256
 # For a larger k, too many values would be compared twice.
-MAX_K = COLUMNS // 8
+MAX_K = 32
 
 
 def fast_topk(values: Tensor, num: int) -> tuple[Tensor, Tensor]:

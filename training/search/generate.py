@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from intertitle.pipeline.errors import UserError
-from intertitle.training.config.recipe import SearchConfig
+from intertitle.training.config.sections import SearchConfig
 from intertitle.training.data.batch import Batch
-from intertitle.training.data.tokenizer import UNK_ID, Tokenizer
+from intertitle.training.data.tokenizer import BOS_ID, EOS_ID, UNK_ID, Tokenizer
 from intertitle.training.models.base import Generator
 from intertitle.training.search.beam import Hypothesis, beam
 from intertitle.training.search.constraints import Constraints
@@ -104,6 +107,69 @@ def sample_stream(
         _sampling_params(search),
         rules=_constraints(search, tokenizer, num_tokens),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedToken:
+    """A token as it is generated.
+
+    Attributes:
+        token_id: the token; EOS_ID ends a sentence, or a line of running text.
+        log_prob: log-probability of the token under the model, in nats.
+    """
+
+    token_id: int
+    log_prob: float
+
+
+@torch.inference_mode()
+def iter_tokens(
+    model: Generator[Any],
+    batch: Batch,
+    tokenizer: Tokenizer,
+    search: SearchConfig,
+    number: int,
+    num_tokens: int | None = None,
+) -> Iterator[GeneratedToken]:
+    """Generate one text token by token: greedily, or by sampling.
+
+    The tokens are those of `generate` with a beam of 1 or one sample, or of `sample_stream`.
+
+    Args:
+        model: generator in evaluation mode.
+        batch: inputs of one row.
+        tokenizer: tokenizer of the target texts.
+        search: search settings; the method "beam" is greedy, whatever its beam size.
+        number: number that identifies the row, see `generate`.
+        num_tokens: number of tokens of running text; None generates a sentence, which ends with
+            EOS_ID.
+
+    Raises:
+        UserError: the settings do not fit the model.
+    """
+    max_tokens = search.max_tokens if num_tokens is None else num_tokens
+    rules, params = _constraints(search, tokenizer, max_tokens), _sampling_params(search)
+    num_steps = max_tokens + (num_tokens is None)
+    is_sampled = search.method == "sample" or num_tokens is not None
+    device = batch.targets.device
+    random_numbers = uniforms(search.seed, [number], 1, num_steps)[0, 0].to(device)
+    state = model.start(batch)
+    tokens = torch.full((1,), BOS_ID, device=device)
+    written = torch.zeros(1, 0, dtype=torch.int64, device=device)
+    for step in range(num_steps):
+        log_probs, state = model.step(state, tokens)
+        allowed = log_probs.clone()
+        rules.mask_logits(allowed, written, max_tokens)
+        tokens = (
+            params.draw(allowed, random_numbers[step : step + 1])
+            if is_sampled
+            else allowed.argmax(1)
+        )
+        yield GeneratedToken(int(tokens), float(log_probs[0, tokens]))
+        written = torch.cat([written, tokens[:, None]], 1)
+        if num_tokens is None and int(tokens) == EOS_ID:
+            return
+        tokens = tokens.masked_fill(tokens == EOS_ID, BOS_ID)
 
 
 def _sampling_params(search: SearchConfig) -> SamplingParams:

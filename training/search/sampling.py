@@ -20,9 +20,6 @@ from intertitle.training.models.base import Generator
 from intertitle.training.search.beam import Hypothesis
 from intertitle.training.search.constraints import Constraints
 
-# Keeps a random number times the sum of all probabilities below that sum despite rounding.
-MAX_UNIFORM = 1 - 2**-50
-
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
@@ -63,7 +60,8 @@ class SamplingParams:
             probabilities = torch.zeros_like(ranked).scatter(1, order, ranked)
         # In vocabulary order: equally probable tokens have the same order in every batch.
         sums = probabilities.cumsum(1)
-        return torch.searchsorted(sums, (chances * sums[:, -1])[:, None], right=True)[:, 0]
+        # A double below 1 times the sum stays below the sum, even rounded: some token is found.
+        return torch.searchsorted(sums, (chances * sums[:, -1])[:, None], right=True).squeeze(1)
 
 
 def uniforms(seed: int, numbers: Sequence[int], num_draws: int, num_steps: int) -> Tensor:
@@ -82,7 +80,7 @@ def uniforms(seed: int, numbers: Sequence[int], num_draws: int, num_steps: int) 
         [np.random.default_rng((seed, number, k)).random(num_steps) for k in range(num_draws)]
         for number in numbers
     ]
-    return torch.from_numpy(np.minimum(np.array(drawn), MAX_UNIFORM))
+    return torch.from_numpy(np.array(drawn))
 
 
 @torch.inference_mode()
@@ -125,15 +123,15 @@ def sample(
         allowed = log_probs.clone()
         rules.mask_logits(allowed, words, max_tokens)
         tokens = params.draw(allowed, chances[alive, words.shape[1]])
-        totals = totals + log_probs.gather(1, tokens[:, None])[:, 0]
+        totals = totals + log_probs.gather(1, tokens[:, None]).squeeze(1)
         ends = tokens == EOS_ID
-        for index in ends.nonzero()[:, 0].tolist():
+        for index in ends.nonzero().squeeze(1).tolist():
             log_prob, ids = float(totals[index]), tuple(words[index].tolist())
             score = log_prob / (len(ids) + 1) ** length_penalty
             drawn[int(alive[index]) // num_draws].append(Hypothesis(ids, log_prob, score))
         words = torch.cat([words, tokens[:, None]], 1)
         if ends.any():
-            remaining = (~ends).nonzero()[:, 0]
+            remaining = (~ends).nonzero().squeeze(1)
             state = state.select(remaining)
             tokens, alive, totals, words = (
                 tokens[remaining],
@@ -166,7 +164,7 @@ def sample_continuation(
         L tokens for each row, including <eos>.
     """
     device, num_tokens = batch.targets.device, chances.shape[2]
-    chances = chances[:, 0].to(device)
+    chances = chances.squeeze(1).to(device)
     state = model.start(batch)
     written = torch.zeros(len(batch), 0, dtype=torch.int64, device=device)
     tokens = torch.full((len(batch),), BOS_ID, device=device)

@@ -7,40 +7,33 @@ MLflow is imported inside the functions: the import takes seconds and `intertitl
 need it.
 """
 
-import json
-import logging
-import math
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from intertitle.training.tracking import environment
-from intertitle.training.tracking.artifacts import read_table, write_table
+from intertitle.training.tracking.artifacts import read_table
 from intertitle.training.tracking.inputs import DataInput, check_inputs, describe_run
 from intertitle.training.tracking.order import now_ms, stamp_after, start_after
 from intertitle.training.tracking.outbox.delivery import Entry, Status
-from intertitle.training.tracking.outbox.outbox import Fill, Outbox, send_journals, send_kept
+from intertitle.training.tracking.outbox.outbox import Outbox, send_journals, send_kept
+from intertitle.training.tracking.run_writer import RunWriter
 from intertitle.training.tracking.store.client import (
     RunRef,
-    absolute,
     default_tracking_uri,
     download,
-    mlflow_errors,
-    one_line,
     open_client,
     open_command,
     open_experiment,
     params,
     resolve_run,
-    short_timeouts,
 )
+from intertitle.training.tracking.store.mlflow_errors import mlflow_errors, one_line, short_timeouts
+from intertitle.training.tracking.store.sqlite import absolute
 from intertitle.training.tracking.system_metrics import MachineMonitor
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
 # Names that callers import from this module.
@@ -58,22 +51,17 @@ __all__ = [
     "send_kept",
 ]
 
-_log = logging.getLogger(__name__)
-
 _CHECKPOINTS_TAG, _JOURNAL = "checkpoints", "journal"
-# Tag that lists which artifacts MLflow's page shows as a model.
-_MODELS_TAG = "mlflow.log-model.history"
 
 
-class TrackedRun:
+class TrackedRun(RunWriter):
     """Open MLflow run and context manager, created by `TrackedRun.start` or `reopen`.
 
     Leaving the context sets the status FINISHED; an exception sets FAILED and Ctrl-C sets KILLED,
     each with its reason in the tag `error`. Inside the context, system metrics are logged too,
     unless the run is only reopened to add to it.
 
-    If MLflow becomes unreachable, writes do not fail: they are stored next to the run's checkpoints
-    and sent when MLflow is back, or by a later process. A refusal by MLflow is raised.
+    Writes that can't be sent are stored next to the run's checkpoints.
 
     Attributes:
         ref: id and name of the run, and its store.
@@ -82,11 +70,10 @@ class TrackedRun:
     def __init__(
         self, client: "MlflowClient", ref: RunRef, began_ms: int, home: Path, *, owns: bool = True
     ) -> None:
-        self.ref = ref
+        super().__init__(ref, Outbox(client, ref, home))
         self._client = client
         self._unfinished = owns
         self._began_ms = began_ms
-        self._outbox = Outbox(client, ref, home)
         self._machine = MachineMonitor(ref.run_id, ref.tracking_uri, began_ms, self._log_machine)
 
     @classmethod
@@ -139,32 +126,6 @@ class TrackedRun:
                 raise
         return run
 
-    @property
-    def run_id(self) -> str:
-        return self.ref.run_id
-
-    @property
-    def name(self) -> str:
-        return self.ref.name
-
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Log the values of one step in one request.
-
-        NaN and infinity can't be plotted or compared: they are left out with a warning, and the
-        tag `non_finite.<name>` records the value and the step. They do not end the training; the
-        training loop decides that.
-        """
-        measured_ms = now_ms()
-        finite: list[tuple[str, float, int, int]] = []
-        tags = {}
-        for name, value in values.items():
-            if math.isfinite(value):
-                finite.append((name, float(value), measured_ms, step))
-            else:
-                _log.warning("%s is %s at step %d: not logged", name, value, step)
-                tags[f"non_finite.{name}"] = f"{value} at step {step}"
-        self._write(Entry(finite, tags))
-
     def logged_steps(self, name: str) -> set[int]:
         """Return the steps at which a metric has been logged.
 
@@ -174,14 +135,6 @@ class TrackedRun:
         with mlflow_errors(self.ref.tracking_uri), short_timeouts():
             history = self._client.get_metric_history(self.run_id, name)
         return {metric.step for metric in history}
-
-    def table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
-        """Log a table as `<name>.json`, which MLflow's page shows, replacing one of the same name.
-
-        A value of type bytes is a JPEG and displayed as an image; None is an empty cell.
-        """
-        path = f"{name}.json"
-        self._write(Entry(table=path), lambda folder: write_table(folder, path, rows))
 
     def new_stamp(self, folder: str) -> str:
         """Return a timestamp as a name that sorts after all timestamped folders below `folder`."""
@@ -201,45 +154,6 @@ class TrackedRun:
             if path not in {artifact.path for artifact in artifacts}:
                 return []
             return read_table(Path(self._client.download_artifacts(self.run_id, path, folder)))
-
-    def figure(self, name: str, figure: "Figure") -> None:
-        """Log a figure as `<name>.png`, replacing one of the same name."""
-        self._write(Entry(), lambda folder: figure.savefig(_below(folder, f"{name}.png")))
-
-    def folder(self, local_dir: Path, artifact_path: str) -> None:
-        """Log the files of a folder under `artifact_path`."""
-        self._write(
-            Entry(), lambda folder: shutil.copytree(local_dir, _below(folder, artifact_path))
-        )
-
-    def model(self, local_dir: Path, name: str) -> None:
-        """Log a folder that contains an MLflow model, replacing one of the same name.
-
-        The run's page shows it as a model, and its URI is `runs:/<run id>/<name>`.
-        """
-        from mlflow.models import Model
-
-        mlflow_model = Model.load(str(local_dir))
-        mlflow_model.run_id, mlflow_model.artifact_path = self.run_id, name
-
-        def fill(folder: Path) -> None:
-            shutil.copytree(local_dir, _below(folder, name))
-            mlflow_model.save(str(folder / name / "MLmodel"))
-
-        self._write(Entry(tags={_MODELS_TAG: json.dumps([mlflow_model.get_tags_dict()])}), fill)
-
-    def tags(self, values: Mapping[str, str]) -> None:
-        """Set tags; existing values are replaced."""
-        self._write(Entry(tags=values))
-
-    def text(self, name: str, text: str) -> None:
-        """Log a text file; `name` includes the suffix."""
-        self._write(Entry(), lambda folder: _below(folder, name).write_text(text, "utf-8"))
-
-    def environment(self) -> None:
-        """Log all installed packages as a file, and Python, platform and git commit as tags."""
-        self.text("environment/packages.txt", "\n".join(environment.packages()) + "\n")
-        self.tags(environment.describe())
 
     def finish(self, status: Status = "FINISHED", reason: str = "") -> None:
         """Close the run; `reason`, one line, becomes the tag `error`.
@@ -278,14 +192,6 @@ class TrackedRun:
         except Exception as unreachable:  # must not hide the error that ended the job
             error.add_note(f"run {self.name} stays RUNNING: {one_line(unreachable)}")
 
-    def _log_machine(self, values: Mapping[str, float], step: int) -> None:
-        measured_ms = now_ms()
-        metrics = [(name, float(value), measured_ms, step) for name, value in values.items()]
-        self._outbox.put(Entry(metrics), wait=False)
-
-    def _write(self, entry: Entry, fill: Fill | None = None) -> None:
-        self._outbox.put(entry, fill)
-
 
 def reopen(run: RunRef, *, running: bool = False) -> TrackedRun:
     """Reopen a run to add to it.
@@ -321,8 +227,3 @@ def reopen(run: RunRef, *, running: bool = False) -> TrackedRun:
 
 def _scratch() -> Path:
     return Path(tempfile.mkdtemp(prefix="intertitle-journal-"))
-
-
-def _below(folder: Path, path: str) -> Path:
-    (folder / path).parent.mkdir(parents=True, exist_ok=True)
-    return folder / path

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from intertitle.training.config.recipe import Recipe
@@ -38,21 +40,19 @@ class BatchTransform(Protocol):
 def make_batch_transform(
     recipe: Recipe, model: Model, train: Dataset | LanguageModelDataset
 ) -> BatchTransform | None:
-    """Return the transform of a recipe's objective; None for plain teacher forcing."""
-    if recipe.objective.kind == "teacher_forcing":
+    """Return the transform of a recipe's objective; None if the references are the targets."""
+    if recipe.objective.kind in ("teacher_forcing", "consensus"):
         return None
     assert isinstance(model, Generator)
     assert isinstance(train, Dataset)
-    if recipe.objective.kind == "consensus":
-        return ConsensusWeights(train.references())
     vocabulary = len(train.vocabularies.target)
     if recipe.objective.kind == "scheduled_sampling":
         return ScheduledSampling(model, vocabulary, recipe.objective.max_share)
     return SelfCritical(model, vocabulary, train.references(), recipe.search.max_tokens)
 
 
-class ConsensusWeights:
-    """Weights each sentence by its agreement with the other references of the same example.
+def consensus_weights(references: Sequence[Sequence[Sequence[int]]]) -> NDArray[np.float32]:
+    """Weight each sentence by its agreement with the other references of the same example.
 
     This is the WXE of Phan et al. 2017, "Consensus-based sequence training for video captioning".
     The weight is the sentence's CIDEr-D against the other references of its example, relative to
@@ -61,32 +61,30 @@ class ConsensusWeights:
 
     Args:
         references: token sequences of each training example, without <bos> and <eos>.
+
+    Returns:
+        The weights of all sentences, example by example, [rows].
     """
-
-    def __init__(self, references: Sequence[Sequence[Sequence[int]]]) -> None:
-        self._weights: dict[tuple[int, tuple[int, ...]], float] = {}
-        groups = [(n, group) for n, group in enumerate(references) if len(group) > 1]
-        other_references = [
-            [*group[:k], *group[k + 1 :]] for _, group in groups for k in range(len(group))
-        ]
-        if not other_references:
-            return
-        sentences = [ids for _, group in groups for ids in group]
-        scores = iter(
-            CiderReward(other_references).score(range(len(other_references)), sentences).tolist()
-        )
-        for n, group in groups:
-            group_scores = [next(scores) for _ in group]
-            mean = sum(group_scores) / len(group_scores)
-            for ids, score in zip(group, group_scores, strict=True):
-                weight = max(MIN_CONSENSUS_WEIGHT, score / mean) if mean else 1.0
-                self._weights[n, tuple(ids)] = weight
-
-    def __call__(self, batch: Batch, examples: Sequence[int], done: float) -> Batch:
-        del done
-        rows = zip(examples, batch.targets.tolist(), batch.target_lengths.tolist(), strict=True)
-        weights = [self._weights.get((n, tuple(ids[: count - 1])), 1.0) for n, ids, count in rows]
-        return replace(batch, weights=batch.weights * batch.weights.new_tensor(weights))
+    groups = [group for group in references if len(group) > 1]
+    other_references = [
+        [*group[:k], *group[k + 1 :]] for group in groups for k in range(len(group))
+    ]
+    sentences = [ids for group in groups for ids in group]
+    scores = np.zeros(0)
+    if sentences:
+        scores = CiderReward(other_references).score(range(len(sentences)), sentences)
+    scored = iter(scores.tolist())
+    weights: list[float] = []
+    for group in references:
+        if len(group) > 1:
+            group_scores = [next(scored) for _ in group]
+            mean = sum(group_scores) / len(group)
+            weights += [
+                max(MIN_CONSENSUS_WEIGHT, score / mean) if mean else 1.0 for score in group_scores
+            ]
+        else:
+            weights += [1.0] * len(group)
+    return np.array(weights, np.float32)
 
 
 class ScheduledSampling:

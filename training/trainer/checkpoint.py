@@ -1,13 +1,11 @@
 """Checkpoints of a training, in folders that are either complete or refused.
 
-Tensors are stored as safetensors and the rest as JSON: nothing is ever unpickled. A manifest with
-the hash of every file is written last, and a folder gets its final name once it is complete.
+Tensors are stored as safetensors and the rest as JSON: nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -19,68 +17,19 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from intertitle.pipeline.errors import JobError, UserError
-from intertitle.pipeline.failpoints import failpoint
+from intertitle.pipeline.storage.format_version import FormatVersion, FormatVersionError
+from intertitle.pipeline.storage.manifest_folder import read_folder, write_folder
 from intertitle.training.data.sampler import Cursor
 
-MANIFEST = "manifest.json"
+CHECKPOINT_FORMAT = FormatVersion("checkpoint", 1)
 # The last step of an epoch has two checkpoints, before and after the epoch is measured; the third
 # one is a reserve in case these are damaged.
 CHECKPOINTS_KEPT = 3
 # Error numbers of a full file system and of an exceeded quota.
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 Tensors = Mapping[str, Tensor]
-
-
-def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files and their manifest into a new folder, all or nothing.
-
-    Args:
-        folder: path of the new folder.
-        files: contents by file name.
-    """
-    unfinished = folder.with_name(f".{folder.name}.writing")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        unfinished.mkdir(parents=True)
-        for name, data in files.items():
-            failpoint("write-folder", f"{folder.name}/{name}")
-            (unfinished / name).write_bytes(data)
-        hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-        (unfinished / MANIFEST).write_text(json.dumps(hashes, indent=1))
-        unfinished.rename(folder)
-    except OSError:
-        # On a full disk, an incomplete folder would take up the space of a complete one.
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-
-
-def read_folder(folder: Path) -> dict[str, bytes]:
-    """Read the files that `write_folder` wrote.
-
-    Args:
-        folder: path of the folder.
-
-    Returns:
-        Contents by file name.
-
-    Raises:
-        UserError: the folder is incomplete, or a file has changed since it was written.
-    """
-    manifest = folder / MANIFEST
-    if not manifest.is_file():
-        raise UserError(f"{folder}: incomplete: it has no {MANIFEST}")
-    try:
-        hashes: dict[str, str] = json.loads(manifest.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{manifest}: damaged: {error}") from error
-    files: dict[str, bytes] = {}
-    for name, expected in hashes.items():
-        path = folder / name
-        data = path.read_bytes() if path.is_file() else b""
-        if hashlib.sha256(data).hexdigest() != expected:
-            raise UserError(f"{path}: damaged: its checksum differs from {MANIFEST}")
-        files[name] = data
-    return files
+# The attributes of a checkpoint that hold tensors, each in a file of its own.
+TENSOR_GROUPS = ("weights", "average", "best", "optimizer", "rnn_state", "loss_scale")
 
 
 def save_tensors(tensors: Tensors) -> bytes:
@@ -133,6 +82,7 @@ class Checkpoint:
         optimizer: state tensors of the optimizer, by "parameter.name".
         rnn_state: recurrent states of all streams of running text, [layers, streams, H]; else
             empty.
+        loss_scale: state of the loss scale; empty unless the precision is float16.
     """
 
     progress: Progress
@@ -141,10 +91,27 @@ class Checkpoint:
     best: Tensors = field(default_factory=dict)
     optimizer: Tensors = field(default_factory=dict)
     rnn_state: Tensors = field(default_factory=dict)
+    loss_scale: Tensors = field(default_factory=dict)
+
+    def on_host(self) -> Checkpoint:
+        """Return a copy in the memory of the host, which later steps do not change.
+
+        The weights of the best epoch and the recurrent states are already copies.
+        """
+        return Checkpoint(
+            self.progress,
+            **{
+                group: {
+                    name: tensor.detach().to("cpu", copy=group not in ("best", "rnn_state"))
+                    for name, tensor in getattr(self, group).items()
+                }
+                for group in TENSOR_GROUPS
+            },
+        )
 
     def first_not_finite(self) -> str | None:
         """Return the name of a tensor that holds NaN or infinity, or None."""
-        for group in ("weights", "average", "best", "optimizer", "rnn_state"):
+        for group in TENSOR_GROUPS:
             for name, tensor in getattr(self, group).items():
                 if not tensor.isfinite().all():
                     return f"{group}: {name}"
@@ -156,12 +123,12 @@ class Checkpoint:
             folder,
             {
                 "progress.json": json.dumps(asdict(self.progress)).encode(),
-                "weights.safetensors": save_tensors(self.weights),
-                "average.safetensors": save_tensors(self.average),
-                "best.safetensors": save_tensors(self.best),
-                "optimizer.safetensors": save_tensors(self.optimizer),
-                "rnn_state.safetensors": save_tensors(self.rnn_state),
+                **{
+                    f"{group}.safetensors": save_tensors(getattr(self, group))
+                    for group in TENSOR_GROUPS
+                },
             },
+            CHECKPOINT_FORMAT,
         )
 
     @classmethod
@@ -169,18 +136,15 @@ class Checkpoint:
         """Read a checkpoint that `write` wrote.
 
         Raises:
-            UserError: the folder is damaged.
+            UserError: the folder is damaged, or has another version of the format.
         """
-        files = read_folder(folder)
+        files = read_folder(folder, CHECKPOINT_FORMAT)
         state = json.loads(files["progress.json"])
         state["cursor"] = Cursor(**state["cursor"])
         state["history"] = tuple(state["history"])
         return cls(
             Progress(**state),
-            *(
-                load(files[f"{name}.safetensors"])
-                for name in ("weights", "average", "best", "optimizer", "rnn_state")
-            ),
+            *(load(files[f"{group}.safetensors"]) for group in TENSOR_GROUPS),
         )
 
 
@@ -276,12 +240,15 @@ class Checkpoints:
             The name, or None if there are no checkpoints, and the errors of newer ones.
 
         Raises:
-            UserError: there are checkpoints, but none is valid.
+            UserError: there are checkpoints, but none is valid, or one has another version of the
+                format.
         """
         damages: dict[str, str] = {}
         for name in self.names():
             try:
                 self.read(name)
+            except FormatVersionError:
+                raise
             except (UserError, OSError) as error:
                 damages[name] = str(error)
                 continue

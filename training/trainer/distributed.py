@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 from intertitle.training.models.rnn import RNNState
 
@@ -39,18 +39,71 @@ class Ranks:
         values = [value]
         if self.world_size > 1:
             distributed.broadcast_object_list(values)
-        return values[0]
+        (first,) = values
+        return first
 
-    def any(self, value: bool, device: torch.device) -> bool:
-        """Return whether the value is true on any worker.
+    def broadcast_weights(self, model: nn.Module) -> None:
+        """Copy the weights and buffers of rank 0 to all workers."""
+        if self.world_size > 1:
+            for tensor in model.state_dict().values():
+                distributed.broadcast(tensor, 0)
 
-        It is one small reduction, cheap enough for every step.
+    def sum_gradients(self, model: nn.Module) -> None:
+        """Replace the gradients of each worker by their sum, in one reduction.
+
+        A parameter without a gradient, as on a worker whose share of a batch is empty, counts as 0.
         """
         if self.world_size == 1:
-            return value
-        flag = torch.tensor(float(value), device=device)
-        distributed.all_reduce(flag, distributed.ReduceOp.MAX)
-        return bool(flag)
+            return
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        flat = torch.cat(
+            [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]
+        )
+        distributed.all_reduce(flat)
+        parts = torch.split(flat, [p.numel() for p in parameters])
+        for parameter, part in zip(parameters, parts, strict=True):
+            parameter.grad = part.view_as(parameter)
+
+
+class StopVote:
+    """The workers' agreement to stop: if one wants to stop before a step, all stop one step later.
+
+    The votes are exchanged while the step is computed, on the host: no step waits for them, and
+    they do not wait for a GPU. All workers must vote at the same steps.
+
+    Args:
+        ranks: rank of this worker.
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._alone = ranks.world_size == 1
+        self._flag = torch.zeros(())
+        self._pending: distributed.Work | None = None
+        self._group: distributed.ProcessGroup | None = None
+        if not self._alone and distributed.get_backend() != "gloo":
+            self._group = distributed.new_group(backend="gloo")
+
+    def stops(self, wish: bool) -> bool:
+        """Return whether a worker voted to stop at the previous call; then cast this vote.
+
+        A single worker stops at once.
+        """
+        if self._alone:
+            return wish
+        if self.read():
+            return True
+        self._flag = torch.tensor(float(wish))
+        self._pending = distributed.all_reduce(
+            self._flag, distributed.ReduceOp.MAX, group=self._group, async_op=True
+        )
+        return False
+
+    def read(self) -> bool:
+        """Return whether a worker voted to stop at the last call of `stops`."""
+        if self._pending is not None:
+            self._pending.wait()
+            self._pending = None
+        return bool(self._flag)
 
 
 def gather_stream_states(state: RNNState | None, ranks: Ranks) -> dict[str, Tensor]:

@@ -20,8 +20,6 @@ from intertitle.training.models.base import MAX_LOGITS, Model
 class SequenceLoss(nn.Module):
     """A model together with its loss, computed with teacher forcing.
 
-    It is one module, so that `DistributedDataParallel` wraps the whole of a step.
-
     Args:
         model: model of any task.
         vocabulary: size of the target vocabulary, V.
@@ -47,10 +45,11 @@ class SequenceLoss(nn.Module):
             and the state after the window, detached.
         """
         hidden, state = self.model.forward_with_state(batch, carried)
-        counts = batch.target_mask
         # Logits are computed for real targets only: padding would take as much time and memory.
-        selected, targets = hidden[counts], batch.targets[counts]
-        weights = batch.weights[:, None].expand_as(counts)[counts]
+        places = batch.target_places
+        selected = hidden.flatten(0, 1).index_select(0, places)
+        targets = batch.targets.flatten().index_select(0, places)
+        weights = batch.weights.index_select(0, places // batch.targets.shape[1])
         loss, nats = self._loss(selected, targets, weights)
         if self.training and (penalty := self.model.auxiliary_loss(batch, hidden)) is not None:
             loss = loss + penalty
@@ -85,7 +84,7 @@ class SmoothedCrossEntropy(torch.autograd.Function):
         ctx: Any, logits: Tensor, targets: Tensor, weights: Tensor, smoothing: float
     ) -> tuple[Tensor, Tensor]:
         log_probs = torch.log_softmax(logits, -1)
-        nll = -log_probs.gather(1, targets[:, None])[:, 0]
+        nll = -log_probs.gather(1, targets[:, None]).squeeze(1)
         nats = nll.sum()
         if smoothing:
             nll = (1 - smoothing) * nll - smoothing * log_probs.mean(-1)

@@ -6,9 +6,9 @@ import copy
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from intertitle.training.config.recipe import OptimizerConfig
+from intertitle.training.config.sections import OptimizerConfig
 from intertitle.training.models.base import Model
 
 
@@ -21,6 +21,19 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
         {"params": undecayed, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+
+
+def step_if(finite: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """Update the weights if the gradient is finite, without waiting for the device.
+
+    The fused kernels take the flag as an argument, as they do from PyTorch's `GradScaler`.
+
+    Args:
+        finite: whether the gradient is finite, bool, [].
+        optimizer: result of `make_optimizer`; its state stays unchanged too if it is not.
+    """
+    optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+    optimizer.step()
 
 
 def learning_rate(config: OptimizerConfig, progress: float) -> float:
@@ -57,12 +70,16 @@ class ParameterAverage:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self._decay = decay
 
-    def update(self, model: Model, step: int) -> None:
-        """Add the weights after step number `step` to the average."""
+    def update(self, model: Model, step: int, finite: Tensor) -> None:
+        """Add the weights after step number `step` to the average.
+
+        Args:
+            model: model with the new weights.
+            step: number of the step, from 0.
+            finite: whether the step changed the weights, bool, []; otherwise nothing is added.
+        """
         decay = min(self._decay, (1 + step) / (10 + step))
+        weight = torch.where(finite, 1 - decay, 0.0)
         with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self.model.parameters()),
-                [p.detach() for p in model.parameters()],
-                1 - decay,
-            )
+            for average, parameter in zip(self.model.parameters(), model.parameters(), strict=True):
+                average.lerp_(parameter, weight)

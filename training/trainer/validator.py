@@ -8,21 +8,18 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from intertitle.training.config.recipe import Recipe, SearchConfig
+from intertitle.training.config.recipe import Recipe
+from intertitle.training.config.sections import SearchConfig
 from intertitle.training.data.dataset import Dataset, make_sampler
 from intertitle.training.data.lm_dataset import LanguageModelDataset
 from intertitle.training.data.sampler import Rows, shares
 from intertitle.training.data.tokenizer import Tokenizer
-from intertitle.training.evaluation.evaluate import (
-    Scorer,
-    answer_examples,
-    make_samples,
-    make_scorer,
-    sample_texts,
-)
+from intertitle.training.evaluation.answers import answer_examples, make_samples
+from intertitle.training.evaluation.evaluate import sample_texts
 from intertitle.training.evaluation.likelihood import negative_log_likelihood
+from intertitle.training.evaluation.metrics.sufficient_stats import score_of
 from intertitle.training.evaluation.sample import Sample
-from intertitle.training.evaluation.sufficient_stats import score_of
+from intertitle.training.evaluation.scorers import Scorer, make_scorer
 from intertitle.training.models.base import Generator, Model
 from intertitle.training.trainer.distributed import Ranks
 from intertitle.training.trainer.workers.watchdog import Pulse, Stage

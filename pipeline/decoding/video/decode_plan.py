@@ -77,12 +77,11 @@ def plan_decoding(
 def _start_of(timeline: Timeline, packet: int) -> int:
     """Return the packet at which decoding has to start to get the frame of a packet."""
     starts, pts = timeline.starts, timeline.pts
-    if not timeline.by_time:
-        return int(starts[0])
+    # If frames are counted, there is one start.
     index = int(np.searchsorted(starts, packet, side="right")) - 1
     while index > 0 and pts[starts[index]] > pts[packet]:
         index -= 1
-    return int(starts[max(index, 0)])
+    return int(starts[index])
 
 
 def _clip(video: VideoStream, timeline: Timeline, start: int, frames: list[int]) -> DecodePlan:
@@ -130,7 +129,7 @@ def _join(clip: DecodePlan, next_clip: DecodePlan) -> DecodePlan:
     return DecodePlan(
         packets=clip.packets + next_clip.packets,
         num_bytes=clip.num_bytes + next_clip.num_bytes,
-        starts=clip.starts | next_clip.starts,
+        starts=clip.starts.union(next_clip.starts),
         output_positions=clip.output_positions
         + [place + shift for place in next_clip.output_positions],
         frames=clip.frames + next_clip.frames,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,14 +64,14 @@ def arrange(video: VideoStream) -> Timeline:
     starts = (starts if by_time else starts[:1]) or [0]
 
     undamaged = np.array([trait.intact for trait in traits])
-    readable = _readable(undamaged, set(starts), pts if by_time else None)
+    readable = _readable(undamaged, set(starts), pts)
     degraded = video.degraded
     if degraded is None and not undamaged.all():
         degraded = f"damaged: {int(readable.sum())} of {count} frames can be read"
     visible = readable & ~no_show & ~np.array([packet.discard for packet in video.packets])
     if not visible.any():
         raise ProbeError("unreadable", "none of its frames is whole")
-    order = np.lexsort((np.arange(count), pts))
+    order = np.argsort(pts, kind="stable")
     packets = order[visible[order]]
 
     times = pts[packets] - pts[packets[0]]
@@ -111,7 +112,7 @@ def _times(video: VideoStream) -> tuple[NDArray[np.int64], float, bool]:
     unit_s = video.time_base
     times = [packet.pts for packet in video.packets if packet.pts is not None]
     by_time = len(times) == count and (count == 1 or len(set(times)) > 1)
-    by_time = by_time and not _are_guessed(video)
+    by_time = by_time and not _are_guessed(video, np.array(times))
     if not by_time:
         times = sorted(packet.dts for packet in video.packets if packet.dts is not None)
         if len(times) != count or len(set(times)) < 2:
@@ -119,8 +120,8 @@ def _times(video: VideoStream) -> tuple[NDArray[np.int64], float, bool]:
     return np.array(times, dtype=np.int64), unit_s, by_time
 
 
-def _are_guessed(video: VideoStream) -> bool:
-    """Return whether the presentation times cannot be those of the packets' frames.
+def _are_guessed(video: VideoStream, pts: NDArray[np.int64]) -> bool:
+    """Return whether the presentation times of all packets cannot be those of their frames.
 
     Either the writer or the demuxer of the file guessed them, or a packet holds several frames.
     """
@@ -129,19 +130,12 @@ def _are_guessed(video: VideoStream) -> bool:
         return True
     if any(packet.traits.packed for packet in video.packets):
         return True
-    latest, any_earlier, num_right, num_wrong = None, False, 0, 0
-    for packet in video.packets:
-        if packet.pts is None:
-            continue
-        is_earlier = latest is not None and packet.pts < latest
-        latest = packet.pts if latest is None else max(latest, packet.pts)
-        any_earlier = any_earlier or is_earlier
-        num_right += packet.traits.early and is_earlier
-        num_wrong += packet.traits.early and not is_earlier
+    is_earlier = pts < np.maximum.accumulate(pts)
     if video.codec in TELLS_EARLY:
+        early = np.array([packet.traits.early for packet in video.packets])
         # A few times may be wrong where a packet is missing.
-        return num_wrong > num_right
-    return video.reorders and not any_earlier and len(video.packets) > 1
+        return bool((early & ~is_earlier).sum() > (early & is_earlier).sum())
+    return video.reorders and not is_earlier.any() and len(pts) > 1
 
 
 def _begins(
@@ -152,32 +146,29 @@ def _begins(
     if not traits.start or not traits.intact:
         return False
     # H.264 numbers its reference frames consecutively, so none may be skipped after the keyframe.
-    after = place + 1
-    while after < len(pts) and pts[after] < pts[place]:
-        if video.codec == "h264" and not spare[after]:
-            return False
-        after += 1
-    return True
+    earlier = takewhile(lambda after: pts[after] < pts[place], range(place + 1, len(pts)))
+    return video.codec != "h264" or all(spare[after] for after in earlier)
 
 
 def _readable(
-    intact: NDArray[np.bool_], starts: set[int], pts: NDArray[np.int64] | None
+    intact: NDArray[np.bool_], starts: set[int], pts: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     """Return which packets can be decoded: those from a start to the first damage after it.
 
     Args:
         intact: mask of the undamaged packets; [P].
         starts: indices of the packets at which decoding can start.
-        pts: presentation times of the packets' frames; [P]. None if they are not known.
+        pts: presentation times of the packets' frames; [P].
     """
     readable = np.zeros(len(intact), dtype=bool)
-    is_decodable, min_pts = False, 0
+    start: int | None = None
     for place, is_intact in enumerate(intact.tolist()):
-        if place in starts and not is_decodable:
-            # Frames that are shown before this one depend on frames that cannot be decoded.
-            is_decodable, min_pts = True, 0 if pts is None else int(pts[place])
-        is_decodable = is_decodable and is_intact
-        readable[place] = is_decodable and (pts is None or pts[place] >= min_pts)
+        if start is None and place in starts:
+            start = place
+        if not is_intact:
+            start = None
+        # Frames that are shown before the start depend on frames that cannot be decoded.
+        readable[place] = start is not None and pts[place] >= pts[start]
     return readable
 
 

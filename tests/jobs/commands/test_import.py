@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from intertitle.pipeline.corpus import Corpus
-from intertitle.training.data.data_ref import open_data_ref
+from tests.training.conftest import open_data_ref
 
 
 def test_clips_are_drawn_and_counted_in_the_last_line(intertitle, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     return screen
 
 
-def test_a_person_sees_counts_sizes_the_make_and_the_quarantine(intertitle, store: Path) -> None:
+def test_the_summary_shows_counts_sizes_fingerprint_and_quarantine(intertitle, store: Path) -> None:
     ended = intertitle("inspect", store)
     assert (ended.code, ended.err) == (0, "")
     text = " ".join(ended.out.split())

@@ -84,7 +84,7 @@ def test_a_mistake_ends_in_one_line(
     assert not (tmp_path / "store").exists()
 
 
-def test_an_unknown_backbone_is_told_which_there_are(
+def test_an_unknown_backbone_is_refused_with_the_known_ones(
     intertitle, clips: Path, tmp_path: Path
 ) -> None:
     ended = intertitle("precompute", clips, "--out", tmp_path / "store", "--backbone", "vgg")

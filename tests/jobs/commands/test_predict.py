@@ -16,24 +16,26 @@ from PIL import Image
 
 from intertitle.pipeline import failpoints
 from intertitle.pipeline.backbones import backbone_spec
-from intertitle.pipeline.corpus import Example, Item, write_corpus
+from intertitle.pipeline.corpus import Corpus, Example, Item, write_corpus
 from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.decoding.sampling import Uniform
 from intertitle.pipeline.feature_store.fingerprint import make_fingerprint
-from intertitle.training.data.data_ref import DataRef, FeatureRef, open_data_ref, texts_of
+from intertitle.training.data.data_ref import DataRef, FeatureRef
+from intertitle.training.data.texts import texts_of
 from intertitle.training.data.tokenizer import Tokenizer
 from intertitle.training.data.vocab import Vocabs, build_vocabs
-from intertitle.training.evaluation.evaluate import rank_answers
+from intertitle.training.evaluation.answers import rank_answers
 from intertitle.training.inference import batch_inference
+from intertitle.training.inference.inputs import QuerySet
 from intertitle.training.inference.model_bundle import TrainedModel
-from intertitle.training.inference.prediction_io import Prediction, read_predictions
+from intertitle.training.inference.prediction_io import read_predictions
 from intertitle.training.inference.predictor import predict
 from intertitle.training.inference.pyfunc import write_mlflow_model
-from intertitle.training.inference.questions import QuerySet
 from intertitle.training.models.build import build_model, sizes_of, task_of
 from intertitle.training.tracking.run import TrackedRun
 from tests.training.conftest import (
     coloured_things,
+    open_data_ref,
     small_recipe,
     words_of,
     write_data,
@@ -78,11 +80,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TrainedModel]:
     translating = small_recipe("seq2seq_attention", *by_words)
     wide = small_recipe("seq2seq_forward", *by_words, "model.hidden_size=20")
     task = task_of(translating.model)
-    words = build_vocabs(translating, *texts_of(folder, "train", task))
+    words = build_vocabs(translating, *texts_of(Corpus(folder), "train", task))
     fewer = small_recipe("seq2seq_attention", *by_words, "tokenizer.min_count=2")
-    other = build_vocabs(fewer, *texts_of(folder, "train", task))
+    other = build_vocabs(fewer, *texts_of(Corpus(folder), "train", task))
     naming = small_recipe("sentiment", "source_tokenizer.min_count=1")
-    labels = build_vocabs(naming, *texts_of(folder, "train", task_of(naming.model)))
+    labels = build_vocabs(naming, *texts_of(Corpus(folder), "train", task_of(naming.model)))
     writing = small_recipe("char_lm")
     letters = build_vocabs(writing, TOLD, None)
     shown = coloured_things(20)
@@ -149,10 +151,11 @@ def test_a_line_is_a_line_whatever_it_holds(asked: Run, models: dict[str, Traine
     assert told == [expected[0], "", "", expected[1], ""]
     assert asked("translator", "-", stdin="\n") == [""]
     (line,) = asked("translator", "-", "--nbest", 2, stdin="\n")
-    assert json.loads(line) == {"id": "", "rank": 1, "score": 0.0, "text": ""}
+    empty = {"id": "", "rank": 1, "score": 0.0, "text": ""}
+    assert json.loads(line) == {**empty, "format_version": 1}
 
 
-def test_a_text_that_is_cut_is_told(
+def test_a_truncated_text_is_reported(
     intertitle: Run, uri: str, models: dict[str, TrainedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit = models["translator"].recipe.source_tokenizer.max_tokens
@@ -198,7 +201,8 @@ def test_the_search_is_as_the_flags_say(asked: Run, models: dict[str, TrainedMod
 
 def test_a_list_of_the_best_is_written_and_ranked_anew(asked: Run, tmp_path: Path) -> None:
     lines = asked("translator", "-", "--nbest", 3, stdin="\n".join(SENTENCES[:2]))
-    told = [Prediction(**json.loads(line)) for line in lines]
+    Path("printed.jsonl").write_text("\n".join(lines))
+    told = read_predictions(Path("printed.jsonl"), scored=True)
     assert [(p.id, p.rank) for p in told] == [(s, r) for s in SENTENCES[:2] for r in (1, 2, 3)]
     assert told[0].score >= told[1].score >= told[2].score
     assert asked(
@@ -230,7 +234,7 @@ def test_a_split_is_answered_and_a_list_about_it_ranked(
     assert {json.loads(line)["text"] for line in ranked} == set(TOLD)
 
 
-def test_several_runs_tell_together(asked: Run) -> None:
+def test_several_runs_predict_as_an_ensemble(asked: Run) -> None:
     both = asked("translator", "--ensemble", "wide", "-", "--nbest", 2, stdin="nichts")
     turned = asked("wide", "--ensemble", "translator", "-", "--nbest", 2, stdin="nichts")
     alone = asked("translator", "-", "--nbest", 2, stdin="nichts")
@@ -308,7 +312,7 @@ def test_a_split_is_answered_by_workers_and_only_what_is_missing(
     asked("translator", *drawn, "--out", "alone.parquet")
     # A call that was killed at its beginning.
     Path("parts").mkdir()
-    Path("parts/_predictions.json.part").write_text("{")
+    Path("parts/._predictions.json.7.writing").write_text("{")
     assert asked(*many) == ["parts: 4 answered in 4 parts, 0 of them skipped as there"]
     alone, parts = (pq.read_table(name).to_pylist() for name in ("alone.parquet", "parts"))
     for one, other in zip(alone, parts, strict=True):
@@ -359,7 +363,7 @@ def test_a_split_is_answered_by_workers_and_only_what_is_missing(
         assert named in ended.err.splitlines()[-1]
 
 
-def test_every_item_of_a_corpus_is_told_of_though_nothing_is_said_of_it(
+def test_items_without_examples_are_predicted_too(
     asked: Run,
     intertitle: Run,
     uri: str,
@@ -533,7 +537,7 @@ def test_a_file_that_ends_its_decoder_costs_itself_alone(
     assert count == "3 files: 2 answered, 1 failed"
 
 
-def test_a_file_whose_name_is_not_utf_8_is_told_and_written(look: Run) -> None:
+def test_a_file_whose_name_is_not_utf_8_is_predicted_and_written(look: Run) -> None:
     Path("red.png").rename(os.fsdecode(b"r\xf6t.png"))
     for out in ("a.jsonl", "a.parquet"):
         ended = look("captioner", "-", "--out", out, stdin=b"r\xf6t.png\nblue.png\n")

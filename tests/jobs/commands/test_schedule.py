@@ -9,13 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
-from intertitle.jobs.deploying.settings import Settings
 from intertitle.jobs.retraining import daemon
 from intertitle.jobs.retraining.run_slot import NOTHING_NEW, PROMOTED
 from intertitle.training.tracking.registry import retraining_runs
@@ -100,12 +100,12 @@ def test_two_schedulers_run_each_slot_once(tmp_path: Path) -> None:
     assert moods.told() == [PROMOTED]
 
 
-def test_an_exported_slot_runs_in_the_image_of_infra(
+def test_an_exported_slot_runs_in_the_image_of_this_version(
     intertitle: Callable[..., Any], tmp_path: Path
 ) -> None:
     (tmp_path / "moods.toml").write_text(CONFIG)
     flags = ("--cron", "0 3 * * *", "--export", "kubernetes")
     ended = intertitle("schedule", tmp_path / "moods.toml", *flags)
-    assert f"image: {Settings().image}\n" in ended.out
+    assert f"image: intertitle:{version('intertitle')}\n" in ended.out
     ended = intertitle("schedule", tmp_path / "moods.toml", *flags, "--image", "mine:2")
     assert "image: mine:2\n" in ended.out

@@ -1,4 +1,4 @@
-"""`intertitle submit` and `intertitle jobs`, on a cluster that `intertitle cluster up` starts."""
+"""`intertitle submit` and `intertitle jobs`, on a cluster that `ray start` starts."""
 
 from __future__ import annotations
 
@@ -23,36 +23,22 @@ import pytest
 from intertitle.jobs.cluster.session import RAY_SYSTEM_CONFIG
 from intertitle.jobs.cluster.submission import PACKAGE_DATA, describe, send
 from intertitle.pipeline.errors import UserError
-from tests.jobs.program import Person, somebody
-from tests.ports import free_ports
+from tests.jobs.program import Person, ray_head, somebody
 
 PASSWORD = "not-a-secret-but-taken-for-one"
 
 
 @pytest.fixture(scope="module")
 def person(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
-    """Somebody with a cluster of a head and a worker, which is gone without a trace after."""
+    """Somebody with a cluster that `ray start` started."""
     with somebody(tmp_path_factory.mktemp("person")) as someone:
-        port, page = free_ports(2)
-        found = Person(
-            someone.home,
-            someone.folder,
-            {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{page}"},
-        )
-        wanted = ("--port", port, "--dashboard-port", page, "--cpus-per-node", 1)
-        ended = found.run("cluster", "up", *wanted, "--json", MLFLOW_TRACKING_PASSWORD=PASSWORD)
-        assert ended.returncode == 0, ended.stderr
-        up = json.loads(ended.stdout.splitlines()[-1])
-        assert (up["nodes"], up["alive"]) == (2, 2)
-        assert f"127.0.0.1:{port}: a head and 1 workers, 1 CPUs each" in ended.stdout
-        yield found
-        record = next(found.home.glob("intertitle-*/*/cluster.json"))
-        nodes = [psutil.Process(node["pid"]) for node in json.loads(record.read_text())["nodes"]]
-        theirs = [child for node in nodes for child in (node, *node.children(recursive=True))]
-        ended = found.run("cluster", "down")
-        assert (ended.returncode, ended.stdout) == (0, f"cluster 127.0.0.1:{port}: stopped\n")
-        assert len(theirs) > 8 and not any(process.is_running() for process in theirs)
-        assert not record.parent.exists()
+        config = f"--system-config={json.dumps(RAY_SYSTEM_CONFIG)}"
+        with ray_head(someone, config, MLFLOW_TRACKING_PASSWORD=PASSWORD) as (head, job_server):
+            yield Person(
+                someone.home,
+                someone.folder,
+                {"RAY_API_SERVER_ADDRESS": job_server, "HEAD": head},
+            )
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +153,7 @@ def test_a_job_is_stopped_as_sigterm_does_and_shows_no_secret(person: Person) ->
     assert "told\n" in log
     for text in (listed.stdout, log, err):
         assert not any(word in text for word in hidden)
-    for file in person.home.glob("intertitle-*/**/*.*"):
+    for file in person.home.glob("ray/**/*.*"):
         if file.is_file():
             assert not any(word.encode() in file.read_bytes() for word in hidden), file
 
@@ -196,8 +182,7 @@ def test_no_part_of_the_cluster_is_open_to_who_has_no_token(person: Person, text
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"{url}/api/jobs/")
     assert refused.value.code == 401
-    status = last_json(person.run("cluster", "status", "--json").stdout)
-    head = status["clusters"][0]["address"]
+    head = person.environment["HEAD"]
     assert person.run("import", "text", text, "--out", "corpus").returncode == 0
     ended = person.run(
         *("precompute", "corpus", "--out", "store", "--address", head), RAY_AUTH_TOKEN="wrong"

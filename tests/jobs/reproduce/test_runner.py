@@ -14,8 +14,8 @@ from intertitle.jobs.reproduce.config import load_table
 from intertitle.jobs.reproduce.runner import ReproductionRunner
 from intertitle.pipeline.corpus import write_corpus
 from intertitle.pipeline.errors import JobError
-from intertitle.training.experiment import read_job
-from intertitle.training.tracking.run import default_tracking_uri, resolve_run
+from intertitle.training.runs.job_artifact import read_job
+from intertitle.training.tracking.store.client import default_tracking_uri, resolve_run
 
 SMALL = """
 set = [
@@ -74,7 +74,7 @@ def write_pairs(folder: Path) -> None:
         (folder / f"{split}.en").write_text("".join(f"{line[::-1]}\n" for line in lines))
 
 
-def test_a_table_is_made_once_and_read_ever_after(
+def test_a_table_is_trained_once_and_read_from_mlflow_afterwards(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     ray_cluster: None,

@@ -21,6 +21,10 @@ def test_the_next_slot_and_the_newest() -> None:
     on_time = at("2026-11-23T03:00+01:00")
     assert BERLIN.last(on_time) == on_time
     assert BERLIN.next(on_time) == at("2026-11-24T03:00+01:00")
+    # A moment before a slot, the newest is that of the day before.
+    for moment in (timedelta(seconds=1), timedelta(seconds=0.5), timedelta(microseconds=1)):
+        assert BERLIN.last(on_time - moment) == on_time - timedelta(days=1)
+        assert BERLIN.last(on_time + moment) == on_time
 
 
 @pytest.mark.parametrize(
@@ -69,7 +73,8 @@ def test_a_long_absence_is_not_filled_in_without_end() -> None:
     clock = Clock("* * * * *", "UTC")
     now = datetime(2026, 11, 23, tzinfo=UTC)
     due = clock.due(now - timedelta(days=10), now, "backfill")
-    assert (len(due), due[-1]) == (MAX_BACKFILL, now)
+    assert due == [now - timedelta(minutes=n) for n in reversed(range(100))]
+    assert len(due) == MAX_BACKFILL
 
 
 @pytest.mark.parametrize(
@@ -78,8 +83,12 @@ def test_a_long_absence_is_not_filled_in_without_end() -> None:
         ("0 3 * *", "UTC", "4 fields"),
         ("0 0 3 * * *", "UTC", "6 fields"),
         ("61 3 * * *", "UTC", "minute"),
-        ("0 3 31 2 *", "UTC", "day"),
+        ("0 3 31 2 *", "UTC", "day-of-month"),
+        # The first or the 31st, if it is the fifth Monday of a February.
+        ("0 3 */30 2 MON#5", "UTC", "there is no such day"),
         ("0 3 * * *", "Mars/Base", "Mars/Base"),
+        ("0 3 * * *", "../Berlin", "not a time zone"),
+        ("0 3 * * *", "x" * 300, "not a time zone"),
     ],
 )
 def test_what_is_no_clock_is_refused_in_one_line(cron: str, zone: str, named: str) -> None:
@@ -93,3 +102,11 @@ def test_a_slot_keeps_its_name() -> None:
     assert name_of(slot) == "2026-06-01T03:00+02:00"
     assert time_of(name_of(slot)) == slot
     assert time_of("by hand") is None
+    # Without an offset it may be any of 26 hours.
+    assert time_of("2026-06-01T03:00") is None
+
+
+def test_the_fields_of_an_expression_are_sets_of_numbers() -> None:
+    fields = Clock("*/20 3 1 * MON", "Europe/Berlin").fields
+    assert (fields.minutes, fields.hours, fields.days) == ({0, 20, 40}, {3}, {1})
+    assert (fields.months, fields.weekdays) == (set(range(1, 13)), {1})

@@ -14,7 +14,7 @@ from intertitle.pipeline.errors import JobError
 from intertitle.pipeline.feature_store.snapshot import ItemRecord
 from intertitle.pipeline.precompute.options import PrecomputeReport
 from intertitle.pipeline.storage.paths import as_path
-from tests.pipeline.precompute.test_plan import all_rejected, make_corpus
+from tests.pipeline.precompute.planning import all_rejected, make_corpus
 
 QUARANTINED = ItemRecord("key", "key.mp4", "video", stage="decode", error="empty", message="empty")
 

@@ -1,5 +1,6 @@
 """The same schedule for other clocks."""
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -8,18 +9,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from intertitle.jobs.deploying.settings import Settings
 from intertitle.jobs.retraining.cron import Clock
-from intertitle.jobs.retraining.export import FORMATS, export
+from intertitle.jobs.retraining.export import FORMATS, MAX_NAME, export
 from intertitle.pipeline.errors import UserError
 
+ROOT = Path(__file__).parents[3]
 CLOCK = Clock("0 3 * * 1-5", "Europe/Berlin")
 
 
-def exported(format: str, clock: Clock = CLOCK) -> str:
-    return export(
-        format, Path("/etc/clips 5%.toml"), "Clips_2", clock, ["--if-new"], Settings("image:1")
-    )
+def exported(format: str, clock: Clock = CLOCK, model: str = "Clips_2") -> str:
+    return export(format, Path("/etc/clips 5%.toml"), model, clock, ["--if-new"], "image:1")
 
 
 def test_kubernetes_runs_one_at_a_time_at_the_same_times() -> None:
@@ -50,9 +49,29 @@ def test_kuberay_runs_the_same_command_at_the_same_times() -> None:
     assert exports[1]["metadata"]["name"] == exports[0]["metadata"]["name"]
     for field in ("schedule", "timeZone"):
         assert ray[field] == exports[0]["spec"][field]
-    cluster = ray["jobTemplate"]["rayClusterSpec"]
-    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
-        assert group["template"]["spec"]["containers"][0]["image"] == "image:1"
+    images = re.findall(r"\bimage: (.+)", exported("kuberay"))
+    # The head, two groups of workers, and the submitter.
+    assert images == ["image:1"] * 4
+
+
+@pytest.mark.parametrize("format", ["kubernetes", "kuberay"])
+@pytest.mark.parametrize("model", ["clips", "Clips_2", "a model with a very long name " * 3, "ß"])
+def test_a_name_is_one_that_kuberay_takes(model: str, format: str) -> None:
+    name = yaml.safe_load(exported(format, model=model))["metadata"]["name"]
+    assert name.startswith("retrain") and len(name) <= MAX_NAME
+    assert all(c.isascii() and (c.isalnum() or c == "-") for c in name) and name[-1].isalnum()
+
+
+@pytest.mark.parametrize("file", ["cron-job.yaml", "ray-cron-job.yaml"])
+def test_a_manifest_without_changes_is_the_file_of_infra(file: str) -> None:
+    format = {"cron-job.yaml": "kubernetes", "ray-cron-job.yaml": "kuberay"}[file]
+    clock = Clock("0 3 * * *", "UTC")
+    text = export(format, Path("/data/retrain.toml"), "clips", clock, ["--if-new"])
+    expected = yaml.safe_load((ROOT / "infra" / "kubernetes" / file).read_text("utf-8"))
+    expected["metadata"]["name"] = "retrain-clips"
+    assert yaml.safe_load(text) == expected
+    # Parts with a YAML anchor are written out.
+    assert "&" not in text and "*id" not in text
 
 
 @pytest.mark.parametrize(
@@ -65,7 +84,7 @@ def test_kuberay_runs_the_same_command_at_the_same_times() -> None:
         ("5 0 1,15 6 *", ["*-06-01,15 00:05:00 Europe/Berlin"]),
     ],
 )
-def test_systemd_is_told_the_same_times(cron: str, calendars: list[str]) -> None:
+def test_systemd_runs_at_the_same_times(cron: str, calendars: list[str]) -> None:
     text = exported("systemd", Clock(cron, "Europe/Berlin"))
     assert [line for line in text.splitlines() if line.startswith("OnCalendar=")] == [
         f"OnCalendar={calendar}" for calendar in calendars

@@ -113,7 +113,7 @@ def test_a_slot_called_again_does_nothing_twice(moods: Moods) -> None:
     assert training[1]
 
 
-def test_told_to_stop_it_says_how_to_go_on_and_has_not_failed(
+def test_a_stopped_slot_prints_how_to_continue_and_is_not_failed(
     moods: Moods, intertitle: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:

@@ -92,7 +92,7 @@ def test_a_frame_has_the_same_features_alone_and_with_any_number_of_threads(
 ON_A_CPU = """
 import sys
 import numpy as np
-import intertitle.pipeline.precompute.scheduler
+import intertitle.pipeline.precompute.scheduling.scheduler
 from intertitle.pipeline.backbones import BackboneSpec, PreparedModel, open_backbone
 spec = BackboneSpec("efficientnet_lite0", "pooled", 224, (1280,), "", "")
 model = PreparedModel("float32", open(sys.argv[1], "rb").read())

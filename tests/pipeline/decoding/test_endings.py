@@ -10,8 +10,9 @@ import pytest
 
 from intertitle.pipeline.corpus import Item
 from intertitle.pipeline.decoding import containers
+from intertitle.pipeline.decoding.containers import ProbeError
 from intertitle.pipeline.decoding.decode import decode
-from intertitle.pipeline.decoding.endings import VIDEO_ENDINGS
+from intertitle.pipeline.decoding.endings import VIDEO_ENDINGS, ending_for
 from intertitle.pipeline.decoding.sampling import Uniform
 from intertitle.pipeline.importers.kinds import kind_of
 
@@ -45,3 +46,18 @@ def test_usual_endings_of_containers_that_decode(
         container.mux(stream.encode(None))
     assert kind_of(tmp_path / name) == "video"
     assert len(decode(tmp_path / name, Item("a", "a", "video"), Uniform(4), 64).pixels) == 4
+
+
+@pytest.mark.parametrize(
+    ("head", "ending"),
+    [
+        (b"\xff\xd8\xff\xe0", ".jpg"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0avif", ".avif"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0mp42", ".mp4"),
+        (b"\x1a\x45\xdf\xa3", ".mkv"),
+    ],
+)
+def test_the_ending_that_fits_a_content(head: bytes, ending: str) -> None:
+    assert ending_for(head) == ending
+    with pytest.raises(ProbeError, match="playlist"):
+        ending_for(b"#EXTM3U\n")

@@ -65,6 +65,22 @@ def test_a_segment_outside_the_video_is_refused(segment: tuple[float | None, flo
         select_frames(np.array([0.0, 1.0]), 2.0, Uniform(2), segment)
 
 
+def test_a_refused_segment_is_told_with_the_times_of_the_video() -> None:
+    with pytest.raises(
+        ValueError, match=r"^segment \(9.0, None\) lies outside the video's 4.0..7.0 s"
+    ):
+        select_frames(np.array([4.0, 5.0, 6.0]), 7.0, Uniform(2), (9.0, None))
+
+
+@pytest.mark.parametrize("rule", [Uniform(3), Rate(1), Every(1)])
+def test_a_segment_that_goes_beyond_the_video_ends_where_it_ends(rule: Sampling) -> None:
+    starts_s = np.array([4.0, 5.0, 6.0])
+    for segment in ((None, None), (0.0, 99.0), (4.0, 7.0), (None, 99.0), (0.0, None)):
+        assert select_frames(starts_s, 7.0, rule, segment).tolist() == [0, 1, 2]
+    assert select_frames(starts_s, 7.0, rule, (5.0, 99.0)).tolist()[0] == 1
+    assert select_frames(starts_s, 7.0, rule, (0.0, 6.0)).tolist()[-1] == 1
+
+
 @given(st.builds(Uniform, st.integers(1)) | st.builds(Rate, st.floats(1e-300, 1e300)))
 def test_a_rule_is_its_text(rule: Sampling) -> None:
     assert parse_sampling(str(rule)) == rule
@@ -74,7 +90,13 @@ def test_rules_read_well() -> None:
     assert [str(r) for r in (Uniform(8), Rate(2), Rate(2.5))] == ["uniform:8", "fps:2", "fps:2.5"]
 
 
-@pytest.mark.parametrize("text", ["", "uniform", "uniform:2.5", "fps:fast", "every:x", "every:1.5"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "uniform", "uniform:2.5", "fps:fast", "every:x", "every:1.5"),
+        *("all:5", "frames:5", "gop:5", "zoom:5"),
+    ],
+)
 def test_text_that_is_no_rule_is_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"allowed: uniform:.* or fps:.* or every:"):
         parse_sampling(text)
@@ -102,3 +124,8 @@ def test_too_many_frames_are_refused() -> None:
     for rule in (Uniform(2_000_000), Rate(1e300)):
         with pytest.raises(OverflowError, match="allowed: 1000000"):
             select_frames(np.array([0.0]), 1.0, rule)
+    for rule in (Uniform(1_000_001), Rate(1_000_001)):
+        with pytest.raises(OverflowError, match="1000001 frames here"):
+            select_frames(np.array([0.0]), 1.0, rule)
+    for rule in (Uniform(1_000_000), Rate(1_000_000)):
+        assert len(select_frames(np.array([0.0]), 1.0, rule)) == 1_000_000

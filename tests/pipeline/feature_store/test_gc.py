@@ -288,7 +288,7 @@ def test_snapshots_are_gone_from_the_disk_before_their_shards_go(
 
     monkeypatch.setattr(store.fs, "rm_file", note)
     monkeypatch.setattr(
-        "intertitle.pipeline.feature_store.gc.sync_folder", lambda folder: done.append("sync")
+        "intertitle.pipeline.feature_store.gc.sync_path", lambda folder: done.append("sync")
     )
     collect(store)
     assert done[:4] == ["snapshots", "snapshots", "sync", "pending"]

@@ -17,15 +17,24 @@ import intertitle.pipeline.storage.paths
 from intertitle.pipeline.backbones import backbone_spec
 from intertitle.pipeline.decoding.sampling import Uniform
 from intertitle.pipeline.errors import JobError, UserError
-from intertitle.pipeline.feature_store.fingerprint import make_fingerprint
-from intertitle.pipeline.feature_store.shards import SUFFIXES, Format, ItemFeatures, write_shard
+from intertitle.pipeline.feature_store.fingerprint import Fingerprint, make_fingerprint
+from intertitle.pipeline.feature_store.shards import (
+    SUFFIXES,
+    Format,
+    ItemFeatures,
+    ShardFile,
+    write_shard,
+)
 from intertitle.pipeline.feature_store.snapshot import (
     ItemRecord,
     Snapshot,
     current_snapshot,
+    forget_stopped,
     publish,
+    read_stopped,
     table_of,
     write_snapshot,
+    write_stopped,
 )
 from intertitle.pipeline.feature_store.store import FeatureStore, KeyIndex
 from intertitle.pipeline.storage.paths import as_path
@@ -72,6 +81,41 @@ def test_a_snapshot_comes_back_as_it_was_published(tmp_path: Path) -> None:
     assert snapshot.quarantined() == [LOST]
 
 
+def test_items_are_counted_by_what_became_of_them(tmp_path: Path) -> None:
+    snapshot = make_snapshot(tmp_path, "abcde")
+    *stored, lost = snapshot.records()
+    stored[:2] = [replace(record, degraded="cut short") for record in stored[:2]]
+    stored[1:4] = [replace(record, file_missing=True) for record in stored[1:4]]
+    snapshot = replace(snapshot, table=table_of([*stored, lost]))
+    assert len(snapshot) == 6
+    assert snapshot.counts() == {"stored": 5, "degraded": 2, "quarantined": 1, "file_missing": 3}
+    assert set(replace(snapshot, table=table_of([])).counts().values()) == {0}
+
+
+def test_an_id_stays_the_same_in_every_version_of_the_program() -> None:
+    # Stores and runs have ids of snapshots: no change of the code may change the id of a content.
+    record = ItemRecord("a", "a.mp4", "video", "c0ffee", 9, 1, "shard-0.arrow", 0, 2)
+    shards = {"shard-0.arrow": ShardFile("shard-0.arrow", "beef", 100, 1)}
+    fingerprint = Fingerprint(
+        *("net", "pooled", "0", "none", "float32", "uniform:2", 8, (3,), "float32", "arrow")
+    )
+    small = Snapshot(fingerprint, shards, table_of([record, LOST]))
+    assert small.id() == "80bb837ee49ec8581cdee6960c0e21e8"
+    large = (replace(record, key=str(n), row=n) for n in range(20_001))
+    assert replace(small, table=table_of(large)).id() == "a4fe38870485f9633c8896675c995de1"
+
+
+def test_the_failures_of_a_call_that_stopped_are_kept_until_one_finishes(tmp_path: Path) -> None:
+    store, failures = as_path(tmp_path), make_snapshot(tmp_path, "ab")
+    assert read_stopped(store) is None
+    write_stopped(store, failures)
+    assert read_stopped(store) == failures
+    assert current_snapshot(store) is None
+    for _ in range(2):
+        forget_stopped(store)
+        assert read_stopped(store) is None
+
+
 @pytest.mark.parametrize("format", ["arrow", "webdataset"])
 def test_features_are_read_by_key(format: Format, tmp_path: Path) -> None:
     publish(as_path(tmp_path), make_snapshot(tmp_path, "ab", format))
@@ -98,7 +142,7 @@ def test_features_are_read_from_each_of_several_shards(tmp_path: Path) -> None:
         assert np.array_equal(store.features(key), values_of(key))
 
 
-def test_an_id_hangs_on_content_and_not_on_times_or_places(tmp_path: Path) -> None:
+def test_an_id_depends_on_content_and_not_on_times_or_paths(tmp_path: Path) -> None:
     snapshot = make_snapshot(tmp_path / "here", "ab")
     first, second, lost = snapshot.records()
     moved = replace(first, mtime_ns=77), second, replace(lost, message="/elsewhere: gone")
@@ -235,6 +279,12 @@ def test_an_index_finds_each_key_and_no_other(keys: list[str], other: str) -> No
     index = KeyIndex(pa.chunked_array([keys], pa.string()))
     assert [index.find(key) for key in keys] == list(range(len(keys)))
     assert other in keys or index.find(other) is None
+
+
+def test_an_index_finds_each_of_many_keys() -> None:
+    keys = [f"key {n}" for n in range(25_000)]
+    index = KeyIndex(pa.chunked_array([keys[:7], keys[7:]], pa.string()))
+    assert [index.find(key) for key in keys] == list(range(len(keys)))
 
 
 def test_an_index_tells_keys_of_one_hash_apart(monkeypatch: pytest.MonkeyPatch) -> None:

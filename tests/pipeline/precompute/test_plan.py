@@ -1,52 +1,37 @@
-"""What a store lacks: kept records, shards to be made, and shards that were accepted before."""
+"""What a store lacks: kept records, and shards to be made."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
-import intertitle.pipeline.precompute.plan
-from intertitle.pipeline.backbones import backbone_spec
 from intertitle.pipeline.corpus import Corpus, Item, write_corpus
 from intertitle.pipeline.decoding.decode import DecodeError
 from intertitle.pipeline.decoding.item_file import ItemFile, hash_item_file
 from intertitle.pipeline.decoding.limits import Limits
-from intertitle.pipeline.decoding.sampling import Rate, Uniform
+from intertitle.pipeline.decoding.sampling import Uniform
 from intertitle.pipeline.errors import UserError
-from intertitle.pipeline.feature_store.fingerprint import make_fingerprint
-from intertitle.pipeline.feature_store.snapshot import (
-    Snapshot,
-    load_snapshot,
-    table_of,
-    write_snapshot,
-)
-from intertitle.pipeline.precompute.plan import (
-    Plan,
-    accept,
-    accepted_before,
-    make_plan,
-    merge,
-    present_shards,
-)
-from intertitle.pipeline.precompute.versions import made_by
-from intertitle.pipeline.precompute.work import (
-    DecodedItem,
-    Rejection,
-    decode_chunk,
-    rejected,
-    write_features,
-)
+from intertitle.pipeline.feature_store.snapshot import load_snapshot, table_of
+from intertitle.pipeline.precompute import acceptance, item_records
+from intertitle.pipeline.precompute import plan as plan_module
+from intertitle.pipeline.precompute.acceptance import accept, accepted_before, merge
+from intertitle.pipeline.precompute.plan import Plan, make_plan, present_shards
+from intertitle.pipeline.precompute.work import Rejection, decode_chunk, rejected, write_features
 from intertitle.pipeline.storage.paths import as_path
-
-SPEC = backbone_spec("efficientnet_lite0")
-MAKE = make_fingerprint(SPEC, Uniform(1), "arrow", "float32")
+from tests.pipeline.precompute.planning import (
+    MAKE,
+    SPEC,
+    all_rejected,
+    finish,
+    make_corpus,
+    planned,
+    written,
+)
 
 
 @pytest.fixture
@@ -55,66 +40,15 @@ def store(tmp_path: Path) -> UPath:
     return as_path(tmp_path / "store")
 
 
-def make_corpus(folder: Path, keys: str) -> Corpus:
-    """Items named after letters; upper-case ones have no file."""
-    for key in filter(str.islower, keys):
-        (folder / f"{key}.png").write_text(f"content of {key}")
-    return write_corpus(folder, [Item(key, f"{key}.png", "image") for key in keys], [])
-
-
-def finish(plan: Plan, store: UPath, before: Snapshot | None = None) -> Snapshot:
-    """Do a plan's work with invented features: items without a file are rejected."""
-    made = [
-        (shard.rows, accept(shard, store, MAKE, *attempt(shard.sources, store)))
-        for shard in plan.shards()
-    ]
-    return merge(plan, before, made)
-
-
-def attempt(sources: Sequence[ItemFile], store: UPath):
-    gone = Rejection("decode", "missing", "gone")
-    ended = [
-        DecodedItem(source, state, np.zeros(1))
-        if (state := hash_item_file(source))
-        else rejected(source, gone)
-        for source in sources
-    ]
-    values = np.ones((sum(len(item.times_s) for item in ended), *SPEC.shape), np.float32)
-    return write_features(str(store / "shards" / "shard"), "arrow", SPEC.shape, ended, values)
-
-
 def keys(plan: Plan) -> set[str]:
     """Of the records that are kept."""
     return set(plan.valid_records["key"].to_pylist())
-
-
-def planned(plan: Plan) -> list[str]:
-    return ["".join(source.item.key for source in shard.sources) for shard in plan.shards()]
 
 
 def test_a_new_store_lacks_everything_in_the_corpus_order(tmp_path: Path, store: UPath) -> None:
     plan = make_plan(make_corpus(tmp_path, "bacD"), store, None, MAKE, 3, Limits())
     assert planned(plan) == ["bac", "D"] and not keys(plan)
     assert [shard.number for shard in plan.shards()] == [0, 1]
-
-
-def test_a_finished_shard_is_named_after_its_content(tmp_path: Path, store: UPath) -> None:
-    plan = make_plan(make_corpus(tmp_path, "aBc"), store, None, MAKE, 3, Limits())
-    snapshot = finish(plan, store)
-    ((name, shard),) = snapshot.shards.items()
-    assert name == f"shard-00000-{shard.sha256[:12]}.arrow"
-    assert [file.name for file in (store / "shards").iterdir()] == [name]
-    assert [(r.key, r.shard, r.row) for r in snapshot.records()] == [
-        ("a", name, 0),
-        ("B", None, None),
-        ("c", name, 1),
-    ]
-
-
-def test_a_shard_whose_items_were_all_rejected_leaves_no_file(tmp_path: Path, store: UPath) -> None:
-    snapshot = finish(make_plan(make_corpus(tmp_path, "AB"), store, None, MAKE, 3, Limits()), store)
-    assert not snapshot.shards and not list((store / "shards").iterdir())
-    assert snapshot.counts() == {"stored": 0, "degraded": 0, "quarantined": 2, "file_missing": 0}
 
 
 def test_only_what_is_new_or_changed_is_planned_in_shards_of_new_numbers(
@@ -171,15 +105,6 @@ def test_a_failure_that_was_not_the_items_is_tried_again_and_any_other_if_asked(
     )
 
 
-def all_rejected(corpus: Corpus, store: UPath, error: str) -> Snapshot:
-    """Return a snapshot in which all items failed before their files were read."""
-    (shard,) = make_plan(corpus, store, None, MAKE, 3, Limits()).shards()
-    died = [rejected(source, Rejection("decode", error, "died")) for source in shard.sources]
-    none = np.zeros((0, *SPEC.shape), np.float32)
-    ended = write_features(str(store / "shards" / "s"), "arrow", SPEC.shape, died, none)
-    return accept(shard, store, MAKE, *ended)
-
-
 def test_an_item_whose_file_appears_is_tried_again_and_one_whose_file_goes_too(
     tmp_path: Path, store: UPath
 ) -> None:
@@ -221,20 +146,20 @@ def test_features_stay_while_a_file_cannot_be_looked_at(
     before = finish(make_plan(corpus, store, None, MAKE, 3, Limits()), store)
     # Touched, so that it would be hashed again.
     os.utime(tmp_path / "b.png", ns=(1, 1))
-    real = getattr(intertitle.pipeline.precompute.plan, where)
+    real = getattr(item_records, where)
 
     def fail(source: ItemFile) -> object:
         if source.item.key == "b":
             raise DecodeError("unavailable", "Stale file handle")
         return real(source)
 
-    monkeypatch.setattr(intertitle.pipeline.precompute.plan, where, fail)
+    monkeypatch.setattr(item_records, where, fail)
     plan = make_plan(corpus, store, before, MAKE, 3, Limits())
     assert planned(plan) == []
     assert plan.valid_records["file_missing"].to_pylist() == [False, True, False]
 
 
-def test_an_error_that_nobody_foresaw_is_tried_again_by_other_code_alone(
+def test_an_unexpected_error_is_retried_only_by_changed_code(
     tmp_path: Path, store: UPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus = make_corpus(tmp_path, "ab")
@@ -248,41 +173,10 @@ def test_an_error_that_nobody_foresaw_is_tried_again_by_other_code_alone(
     assert planned(make_plan(corpus, store, before, MAKE, 3, Limits())) == []
     assert planned(make_plan(corpus, store, before, MAKE, 3, Limits(), True)) == ["ab"]
     assert accepted_before(shard, store, present_shards(store)) is not None
-    monkeypatch.setattr(intertitle.pipeline.precompute.plan, "made_by", lambda: {"code": "mended"})
+    for module in (plan_module, acceptance):
+        monkeypatch.setattr(module, "made_by", lambda: {"code": "mended"})
     assert planned(make_plan(corpus, store, before, MAKE, 3, Limits())) == ["ab"]
     assert accepted_before(shard, store, present_shards(store)) is None
-
-
-def test_a_snapshot_says_which_versions_made_it_and_equal_features_are_one_snapshot(
-    tmp_path: Path, store: UPath, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    corpus = make_corpus(tmp_path, "a")
-    before = finish(make_plan(corpus, store, None, MAKE, 3, Limits()), store)
-    assert before.versions == (made_by(),)
-    monkeypatch.setattr(intertitle.pipeline.precompute.plan, "made_by", lambda: {"pillow": "0.1"})
-    plan = make_plan(make_corpus(tmp_path, "ab"), store, before, MAKE, 3, Limits())
-    after = finish(plan, store, before)
-    assert after.versions == (made_by(), {"pillow": "0.1"})
-    assert load_snapshot(written(after, store)).versions == after.versions
-    assert replace(after, versions=()).id() == after.id()
-    # What is only looked at is made by nobody.
-    assert merge(make_plan(corpus, store, after, MAKE, 3, Limits()), after, []) == after
-
-
-def test_a_store_of_an_earlier_version_is_read(tmp_path: Path, store: UPath) -> None:
-    snapshot = finish(make_plan(make_corpus(tmp_path, "aB"), store, None, MAKE, 3, Limits()), store)
-    table = pq.read_table(written(snapshot, store))
-    metadata = {k: v for k, v in table.schema.metadata.items() if k != b"versions"}
-    old = table.drop_columns(["traceback", "file_missing"]).replace_schema_metadata(metadata)
-    pq.write_table(old, tmp_path / "old.parquet")
-    read = load_snapshot(as_path(tmp_path / "old.parquet"))
-    assert read == replace(snapshot, versions=()) and read.id() == snapshot.id()
-
-
-def written(snapshot: Snapshot, store: UPath) -> UPath:
-    file = store / "written.parquet"
-    write_snapshot(file, snapshot)
-    return file
 
 
 @pytest.mark.parametrize("loss", ["deleted", "cut"])
@@ -295,28 +189,6 @@ def test_the_items_of_a_lost_shard_are_made_again(loss: str, tmp_path: Path, sto
     assert lost.name not in finish(plan, store, before).shards
 
 
-def test_an_accepted_shard_is_found_until_its_make_or_its_files_change(
-    tmp_path: Path, store: UPath
-) -> None:
-    corpus = make_corpus(tmp_path, "ab")
-    (shard,) = make_plan(corpus, store, None, MAKE, 3, Limits()).shards()
-    assert accepted_before(shard, store, present_shards(store)) is None
-    accepted = accept(shard, store, MAKE, *attempt(shard.sources, store))
-    (same,) = make_plan(corpus, store, None, MAKE, 3, Limits()).shards()
-    assert accepted_before(same, store, present_shards(store)) == accepted
-
-    other_make = make_fingerprint(SPEC, Rate(1), "arrow", "float32")
-    (other,) = make_plan(corpus, store, None, other_make, 3, Limits()).shards()
-    assert accepted_before(other, store, present_shards(store)) is None
-    (tmp_path / "a.png").write_text("another content")
-    (changed,) = make_plan(corpus, store, None, MAKE, 3, Limits()).shards()
-    assert accepted_before(changed, store, present_shards(store)) is None
-    (tmp_path / "a.png").write_text("content of a")
-    assert accepted_before(changed, store, present_shards(store)) is not None
-    (store / "shards" / next(iter(accepted.shards))).unlink()
-    assert accepted_before(changed, store, present_shards(store)) is None
-
-
 def test_a_name_too_long_for_a_disk_is_planned_and_rejected(tmp_path: Path, store: UPath) -> None:
     corpus = write_corpus(tmp_path, [Item("long", "x" * 300 + ".png", "image")], [])
     plan = make_plan(corpus, store, None, MAKE, 3, Limits())
@@ -324,17 +196,6 @@ def test_a_name_too_long_for_a_disk_is_planned_and_rejected(tmp_path: Path, stor
     (shard,) = plan.shards()
     (decoded,), _ = decode_chunk(shard.sources, Uniform(1), 8, Limits())
     assert decoded.rejection is not None and decoded.rejection.error == "missing"
-
-
-def test_limits_of_another_call_make_other_shards(tmp_path: Path, store: UPath) -> None:
-    corpus = make_corpus(tmp_path, "aB")
-    (shard,) = make_plan(corpus, store, None, MAKE, 3, Limits()).shards()
-    accept(shard, store, MAKE, *attempt(shard.sources, store))
-    (longer,) = make_plan(corpus, store, None, MAKE, 3, Limits(seconds=999)).shards()
-    assert accepted_before(longer, store, present_shards(store)) is None
-    # One whose items failed is made again, if that is what is asked for.
-    assert accepted_before(shard, store, present_shards(store), retry_failed=True) is None
-    assert accepted_before(shard, store, present_shards(store)) is not None
 
 
 def test_degraded_items_are_kept_as_long_as_they_are_wanted(tmp_path: Path, store: UPath) -> None:

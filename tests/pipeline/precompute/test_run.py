@@ -26,14 +26,14 @@ from intertitle.pipeline.decoding.sampling import Rate, Uniform
 from intertitle.pipeline.errors import JobError, UserError
 from intertitle.pipeline.feature_store.snapshot import Snapshot, read_stopped
 from intertitle.pipeline.feature_store.store import FeatureStore
-from intertitle.pipeline.precompute import tasks
-from intertitle.pipeline.precompute.actors import BackbonePool
 from intertitle.pipeline.precompute.options import (
     PrecomputeOptions,
     PrecomputeProgress,
     PrecomputeReport,
 )
 from intertitle.pipeline.precompute.run import precompute
+from intertitle.pipeline.precompute.scheduling import file_access, tasks
+from intertitle.pipeline.precompute.scheduling.actors import BackbonePool
 from intertitle.pipeline.precompute.versions import versions
 from intertitle.pipeline.storage.lock import single_writer_lock
 from intertitle.pipeline.storage.paths import as_path
@@ -293,7 +293,7 @@ def test_a_network_that_always_fails_ends_the_call_and_is_named(
         precompute(Corpus(clips), tmp_path / "store", OPTIONS)
 
 
-def test_an_error_that_nobody_foresaw_costs_its_item_and_has_a_cap_of_its_own(
+def test_an_unexpected_error_quarantines_its_item_up_to_a_limit(
     clips: Path, clip_features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     odd = Corpus(clips).items()[5]
@@ -328,7 +328,7 @@ def test_an_item_that_a_worker_misses_and_the_driver_sees_is_tried_by_the_next_c
     """On the only node there is: with others, see the test of nodes without a mount."""
     items = [Item("late", "late.png", "image")]
     corpus = write_corpus(tmp_path, items, [])
-    monkeypatch.setattr("intertitle.pipeline.precompute.scheduler.is_there", lambda source: True)
+    monkeypatch.setattr(file_access, "is_there", lambda source: True)
     report = precompute(corpus, tmp_path / "store", OPTIONS)
     assert [record.error for record in report.quarantined] == ["unavailable"]
     assert "is there, but node 127.0.0.1" in str(report.quarantined[0].message)
@@ -340,7 +340,7 @@ def test_nodes_with_other_versions_are_refused_in_one_line(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planted = {**versions(), "pillow": "0.1"}
-    monkeypatch.setattr("intertitle.pipeline.precompute.nodes.versions", lambda: planted)
+    monkeypatch.setattr("intertitle.pipeline.precompute.scheduling.nodes.versions", lambda: planted)
     line = rf"node 127\.0\.0\.1 \(\w+\) has pillow {versions()['pillow']}, not 0\.1 as here"
     with pytest.raises(UserError, match=line):
         precompute(Corpus(clips), tmp_path, OPTIONS)

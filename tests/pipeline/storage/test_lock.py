@@ -8,14 +8,18 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
+from types import SimpleNamespace
 
 import pytest
 from upath import UPath
 
 import intertitle.pipeline.storage.lock
 from intertitle.pipeline.errors import JobError, UserError
+from intertitle.pipeline.storage import object_store
 from intertitle.pipeline.storage.lock import single_writer_lock
 from intertitle.pipeline.storage.paths import as_path
+from tests.pipeline.storage.conftest import Server
 
 HOLD = """
 import sys, time
@@ -58,11 +62,21 @@ def test_a_lock_ends_with_its_process(holder: subprocess.Popen[str], tmp_path: P
 # On an object store
 
 
-@pytest.fixture
-def store(object_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UPath:
+@pytest.fixture(params=["rclone", "conditional", "refusing"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UPath:
+    """On a server that ignores conditions, on one that honours and on one that refuses them."""
     monkeypatch.setattr(intertitle.pipeline.storage.lock, "LEASE_S", 1.5)
     monkeypatch.setattr(intertitle.pipeline.storage.lock, "_SETTLE_S", 0.1)
-    return as_path(f"s3://bucket/{tmp_path.name}")
+    if request.param == "rclone":
+        request.getfixturevalue("object_store")
+        store = as_path(f"s3://bucket/{tmp_path.name}")
+        ignored = f"{store.path}/ignored"
+        assert store.fs.create_file(ignored, b"") and store.fs.create_file(ignored, b"")
+        return store
+    server = request.getfixturevalue("server")
+    server.stored["/bucket"] = b""
+    server.conditions = "honoured" if request.param == "conditional" else "refused"
+    return as_path("s3://bucket/store")
 
 
 def test_a_lease_keeps_a_second_writer_away_until_it_ends(
@@ -118,3 +132,54 @@ def test_of_two_who_come_at_once_one_writes(store: UPath, monkeypatch: pytest.Mo
     for thread in threads:
         thread.join()
     assert sorted(ended) == ["refused", "wrote"]
+
+
+@pytest.fixture
+def conditional(server: Server, monkeypatch: pytest.MonkeyPatch) -> UPath:
+    """A store whose server honours conditions; no one waits."""
+
+    def wait(_: float) -> None:
+        raise AssertionError("waited")
+
+    monkeypatch.setattr(
+        intertitle.pipeline.storage.lock, "time", SimpleNamespace(sleep=wait, monotonic=monotonic)
+    )
+    server.stored["/bucket"] = b""
+    server.conditions = "honoured"
+    return as_path("s3://bucket/store")
+
+
+def test_where_a_file_is_created_once_no_one_waits(server: Server, conditional: UPath) -> None:
+    with single_writer_lock(conditional) as check_held:
+        check_held()
+        assert "/bucket/store/LOCK" in server.stored
+    assert "/bucket/store/LOCK" not in server.stored
+
+
+def test_who_created_the_file_but_did_not_hear_of_it_holds_the_lease(
+    server: Server, conditional: UPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_store, "_pause", lambda _: 0.001)
+    server.lost = 1
+    with single_writer_lock(conditional) as check_held:
+        check_held()
+    assert server.lost == 0
+
+
+def test_who_is_replaced_while_it_replaces_the_dead_is_refused(
+    store: UPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two find that the last writer is dead; the second one removes what the first one wrote."""
+    file = store / "LOCK"
+    file.write_text(json.dumps({"host": "there", "pid": 7, "owner": "dead"}))
+
+    def sleep(_: float) -> None:
+        if json.loads(file.read_text())["owner"] != "dead":
+            file.write_text(json.dumps({"host": "here", "pid": 8, "owner": "second"}))
+
+    monkeypatch.setattr(
+        intertitle.pipeline.storage.lock, "time", SimpleNamespace(sleep=sleep, monotonic=monotonic)
+    )
+    with pytest.raises(UserError, match="process 8 on here is writing"), single_writer_lock(store):
+        pass
+    assert json.loads(file.read_text())["owner"] == "second"

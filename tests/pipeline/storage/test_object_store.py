@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from upath import UPath
@@ -18,82 +14,7 @@ from intertitle.pipeline.feature_store.snapshot import current_id
 from intertitle.pipeline.storage import object_store
 from intertitle.pipeline.storage.faults import CredentialsError, UnavailableError
 from intertitle.pipeline.storage.paths import as_path, atomic_write
-
-BODY = "<Error><Code>{}</Code><Message>of the test</Message></Error>"
-
-
-@dataclass
-class Server:
-    """What a server is to answer, and what it was asked.
-
-    Attributes:
-        answers: to the next requests, each (status, code of the error, headers); then it obeys.
-        always: the answer to each request whose credentials are not `accepted`, or None.
-        accepted: the access key that it accepts, or None for any.
-        asked: "METHOD path" of each request.
-        stored: what was put, by path.
-    """
-
-    url: str = ""
-    answers: list[tuple[int, str, dict[str, str]]] = field(default_factory=list)
-    always: tuple[int, str] | None = None
-    accepted: str | None = None
-    asked: list[str] = field(default_factory=list)
-    stored: dict[str, bytes] = field(default_factory=dict)
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
-    told = Server()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None: ...
-
-        def say(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        def answer(self) -> None:
-            path = self.path.partition("?")[0]
-            sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            told.asked.append(f"{self.command} {path}")
-            known = told.accepted is None or told.accepted in self.headers["Authorization"]
-            if told.answers:
-                status, code, headers = told.answers.pop(0)
-                self.say(status, BODY.format(code).encode(), headers)
-            elif told.always and not (told.accepted and known):
-                self.say(told.always[0], BODY.format(told.always[1]).encode())
-            elif self.command == "PUT":
-                told.stored[path] = sent
-                self.say(200, b"")
-            elif path in told.stored:
-                when = {"Last-Modified": "Wed, 01 Jan 2025 00:00:00 GMT", "ETag": '"1"'}
-                self.say(200, told.stored[path], when)
-            else:
-                self.say(404, BODY.format("NoSuchKey").encode())
-
-        do_GET = do_HEAD = do_PUT = answer  # noqa: N815
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        told.url = f"http://127.0.0.1:{http.server_address[1]}"
-        Thread(target=http.serve_forever, daemon=True).start()
-        credentials = tmp_path / "credentials"
-        credentials.write_text("[default]\naws_access_key_id=OLD\naws_secret_access_key=secret\n")
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
-        monkeypatch.setenv("AWS_ENDPOINT_URL", told.url)
-        monkeypatch.setenv("AWS_REGION", "us-east-1")
-        object_store.PatientS3.clear_instance_cache()
-        yield told
-        object_store.PatientS3.clear_instance_cache()
-        http.shutdown()
+from tests.pipeline.storage.conftest import Server
 
 
 @pytest.fixture
@@ -207,3 +128,16 @@ def test_an_object_that_may_not_be_read_is_not_a_matter_of_credentials(
     ):
         pass
     assert refused.value.error == "unavailable"
+
+
+def test_an_object_is_created_once(server: Server) -> None:
+    server.conditions = "honoured"
+    fs = as_path("s3://bucket/a").fs
+    assert fs.create_file("bucket/a", b"first") and not fs.create_file("bucket/a", b"second")
+    assert server.stored == {"/bucket/a": b"first"}
+    server.conditions = "refused"
+    with pytest.raises(NotImplementedError, match="bucket/b"):
+        fs.create_file("bucket/b", b"first")
+    server.always = (403, "AccessDenied")
+    with pytest.raises(PermissionError):
+        fs.create_file("bucket/b", b"first")

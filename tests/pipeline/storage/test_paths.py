@@ -16,6 +16,7 @@ from upath import UPath
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.storage.paths import (
     as_path,
+    atomic_folder,
     atomic_write,
     cached,
     downloaded,
@@ -91,6 +92,43 @@ def test_a_folder_is_synced_after_a_file_in_it_took_its_name(
         rename(as_path(tmp_path / "a"), as_path(tmp_path / "b"))
         assert done == ["rename", "sync the folder"]
     assert (tmp_path / "b").read_bytes() == b"text"
+
+
+def test_a_folder_is_synced_with_all_that_is_in_it_before_it_takes_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    replace = Path.replace
+
+    def sync(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        done.append(str(path.relative_to(tmp_path)))
+
+    def note(path: Path, target: Path) -> Path:
+        done.append("rename")
+        return replace(path, target)
+
+    monkeypatch.setattr("intertitle.pipeline.storage.paths.os.fsync", sync)
+    monkeypatch.setattr(Path, "replace", note)
+    with atomic_folder(tmp_path / "new") as folder:
+        (folder / "a").write_bytes(b"text")
+        (folder / "sub").mkdir()
+        (folder / "sub" / "b").write_bytes(b"text")
+    *synced, renamed, last = done
+    assert sorted(synced) == [".new.writing", *(f".new.writing/{n}" for n in ("a", "sub", "sub/b"))]
+    assert (renamed, last) == ("rename", ".")
+    assert (tmp_path / "new" / "sub" / "b").read_bytes() == b"text"
+
+
+def test_a_folder_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
+    # A process that was killed has left this.
+    (tmp_path / ".new.writing").mkdir()
+    (tmp_path / ".new.writing" / "old").write_bytes(b"text")
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "new") as folder:
+        assert not list(folder.iterdir())
+        (folder / "a").write_bytes(b"text")
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_remote_file_is_cached_once_and_a_local_one_is_itself(

@@ -6,7 +6,13 @@ import pytest
 from pydantic import ValidationError
 
 from intertitle.pipeline.errors import UserError
-from intertitle.training.config.recipe import change_search, flatten, load_recipe, recipe_names
+from intertitle.training.config.recipe import (
+    change_search,
+    flatten,
+    load_recipe,
+    recipe_names,
+    scale_to_workers,
+)
 from intertitle.training.models.build import task_of
 
 
@@ -102,7 +108,7 @@ def test_a_recipe_file_of_ones_own_is_named_after_the_file(tmp_path: Path) -> No
     assert (recipe.name, recipe.model.hidden_size) == ("tiny film", 3)
 
 
-def test_a_search_is_changed_where_something_is_said_of_it() -> None:
+def test_only_given_search_settings_are_changed() -> None:
     recipe = load_recipe("attend_and_tell")
     changed = change_search(recipe, {"beam_size": 2, "length_penalty": None, "top_k": 4})
     expected = {"beam_size": 2, "length_penalty": 0.6, "top_k": 4}
@@ -124,3 +130,15 @@ def test_flatten_names_every_field_by_section() -> None:
     assert flat.pop("name") == tree.pop("name")
     assert flat == {f"{s}.{f}": value for s, fields in tree.items() for f, value in fields.items()}
     assert flat["optimizer.average_decay"] == 0.998
+
+
+def test_a_batch_per_worker_grows_with_the_workers_and_the_rate_with_its_root() -> None:
+    recipe = load_recipe(
+        "show_and_tell", ["training.batch_tokens_per_worker=4096", "training.batch_tokens=1024"]
+    )
+    scaled = scale_to_workers(recipe, 4)
+    assert scaled.training.batch_tokens == 16384
+    assert scaled.optimizer.learning_rate == pytest.approx(4 * recipe.optimizer.learning_rate)
+    assert scale_to_workers(scaled, 4) == scaled
+    unscaled = load_recipe("show_and_tell")
+    assert scale_to_workers(unscaled, 4) == unscaled

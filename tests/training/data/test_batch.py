@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intertitle.training.data.batch import Row, make_batch
+from intertitle.training.data.batch import Row, make_batch, make_stream_batch
 from intertitle.training.data.tokenizer import BOS_ID, EOS_ID, PAD_ID
 
 words = st.lists(st.integers(4, 99), max_size=6)
@@ -21,6 +21,19 @@ def test_each_target_is_the_word_after_its_input() -> None:
     assert batch.target_lengths.tolist() == [3, 2]
     assert batch.frame_lengths.tolist() == [2, 1]
     assert batch.features.tolist() == [[[1, 1, 1], [1, 1, 1]], [[2, 2, 2], [0, 0, 0]]]
+    assert batch.target_mask.tolist() == [[True, True, True], [True, True, False]]
+    assert batch.source.shape == (2, 0) and batch.source_lengths.tolist() == [0, 0]
+
+
+def test_windows_of_running_text_have_neither_frames_nor_a_source() -> None:
+    inputs, targets = np.array([[1, 7, 8], [1, 9, PAD_ID]]), np.array([[7, 8, 2], [9, 2, PAD_ID]])
+    batch = make_stream_batch(inputs, targets)
+    assert batch.inputs.tolist() == inputs.tolist()
+    assert batch.targets.tolist() == targets.tolist()
+    assert batch.target_lengths.tolist() == [3, 2]
+    assert batch.weights.tolist() == [1, 1]
+    assert batch.features.shape == (2, 0, 0) and batch.source.shape == (2, 0)
+    assert batch.frame_lengths.tolist() == batch.source_lengths.tolist() == [0, 0]
 
 
 @given(rows, st.integers(0, 2**32 - 1))

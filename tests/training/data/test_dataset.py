@@ -1,27 +1,44 @@
 """A corpus joined with its features."""
 
+import copy
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from intertitle.pipeline.corpus import Corpus, Example, Item, write_corpus
 from intertitle.pipeline.errors import UserError
-from intertitle.pipeline.feature_store.snapshot import ItemRecord, publish, table_of
+from intertitle.pipeline.feature_store import store as store_module
+from intertitle.pipeline.feature_store.snapshot import (
+    ItemRecord,
+    Snapshot,
+    publish,
+    read_snapshot,
+    table_of,
+)
 from intertitle.pipeline.feature_store.store import FeatureStore
-from intertitle.training.data.data_ref import DataRef, lines_of, open_data_ref, texts_of
+from intertitle.training.data.arrays import flat_features
+from intertitle.training.data.arrays.ragged import Examples
+from intertitle.training.data.batch import Batch
+from intertitle.training.data.data_ref import Data, DataRef
 from intertitle.training.data.dataset import Dataset, open_dataset
 from intertitle.training.data.lm_dataset import LanguageModelDataset
 from intertitle.training.data.pinning import check_unchanged
 from intertitle.training.data.task import Task, VisualInput
+from intertitle.training.data.texts import lines_of, texts_of
 from intertitle.training.data.tokenizer import EOS_ID, UNK_ID, Tokenizer
 from intertitle.training.data.vocab import Vocabs
 from tests.training.conftest import (
     DIM,
     SEEN,
+    Shown,
     coloured_things,
     features_of,
+    open_data_ref,
     small_recipe,
     split_of,
     write_data,
@@ -78,7 +95,7 @@ def test_texts_that_are_cut_are_counted(things: DataRef, words: Vocabs, tmp_path
     write_corpus(tmp_path, [], [Example(s, "val", None, s, ("a",)) for s in sources])
     known = Vocabs(Tokenizer.captions(["a"], min_count=1), Tokenizer.captions(sources, min_count=1))
     data = open_data_ref(tmp_path, None, "nothing")
-    (warning,) = Dataset(data, "val", READS, known, 2, 2).warnings
+    (warning,) = Dataset(Data(data), "val", READS, known, 2, 2).warnings
     assert warning.startswith("1 of 3 sources of 'val' are longer than 2 tokens")
     assert "source_tokenizer.max_tokens, or --max-source-tokens" in warning
 
@@ -89,6 +106,29 @@ def test_quarantined_items_are_left_out_and_counted(tmp_path: Path, words: Vocab
     assert (train.left_out, val.left_out) == (("about-item 1", "about-item 3"), ("about-item 5",))
     assert len(train.examples) == 16 - 2
     assert not {e.item_key for e in train.examples} & {"item 1", "item 3"}
+
+
+def test_a_pickled_split_has_its_texts_and_opens_one_store_when_features_are_read(
+    tmp_path: Path, words: Vocabs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Data(write_data(tmp_path, coloured_things(20)))
+    first = [Dataset(data, split, SEEN, words, 30, 30) for split in ("train", "val")]
+    shutil.rmtree(data.ref.corpus)
+    opened = []
+
+    def read(*arguments: Any) -> Snapshot:
+        opened.append(arguments)
+        return read_snapshot(*arguments)
+
+    monkeypatch.setattr(store_module, "read_snapshot", read)
+    # As a pickled copy is made.
+    second = copy.deepcopy(first)
+    assert [split.examples for split in second] == [split.examples for split in first]
+    assert not opened
+    for one, other in zip(first, second, strict=True):
+        assert np.array_equal(one.features(0), other.features(0))
+        assert np.array_equal(one.batch([0]).targets, other.batch([0]).targets)
+    assert len(opened) == 1
 
 
 def test_a_split_that_is_all_in_quarantine_is_refused(tmp_path: Path, words: Vocabs) -> None:
@@ -158,7 +198,7 @@ def test_the_vocabulary_knows_the_training_split_alone(tmp_path: Path) -> None:
     shown = coloured_things(20)
     shown[0] = replace(shown[0], targets=("a violet ball",))
     data = write_data(tmp_path, shown)
-    sentences, sources = texts_of(data.corpus, "train", SEEN)
+    sentences, sources = texts_of(Corpus(data.corpus), "train", SEEN)
     assert sources is None
     assert len(sentences) == sum(len(s.targets) for s in shown if s.split == "train")
     val = split_of(data, "val", Vocabs(Tokenizer.captions(sentences, min_count=1)))
@@ -201,13 +241,13 @@ def test_a_label_is_one_row_and_the_commonest_answer(tmp_path: Path) -> None:
     data = write_texts(
         tmp_path, ("1", "what is it", ("cat", "dog", "dog")), ("2", "is it", ("yes",))
     )
-    texts, sources = texts_of(data.corpus, "train", NAMED)
+    texts, sources = texts_of(Corpus(data.corpus), "train", NAMED)
     assert (texts, sources) == (["dog", "yes"], ["what is it", "is it"])
     vocabularies = Vocabs(
         Tokenizer.labels(["dog", "dog"], size=1),
         Tokenizer.words(sources, min_count=1, lowercase=True),
     )
-    dataset = Dataset(data, "train", NAMED, vocabularies, 2, 30)
+    dataset = Dataset(Data(data), "train", NAMED, vocabularies, 2, 30)
     # "yes" is no label that is known: there is nothing to learn from it, but it is measured.
     assert (len(dataset), len(dataset.examples)) == (1, 2)
     batch = dataset.batch([0])
@@ -220,7 +260,7 @@ def test_a_label_is_one_row_and_the_commonest_answer(tmp_path: Path) -> None:
 def test_an_example_without_a_source_is_refused_by_name(tmp_path: Path) -> None:
     data = write_texts(tmp_path, ("mute", None, ("yes",)))
     with pytest.raises(UserError, match="example 'mute' has no source"):
-        texts_of(data.corpus, "train", NAMED)
+        texts_of(Corpus(data.corpus), "train", NAMED)
 
 
 TAGGED = Task("pooled", has_source=False, output="label_per_frame")
@@ -252,11 +292,86 @@ def test_running_text_has_the_blank_lines_of_its_file(tmp_path: Path) -> None:
         ("a.txt:000000005", None, ("two",)),
         ("b.txt:000000009", None, ("three",)),
     )
-    assert list(lines_of(data.corpus, "train")) == ["one", "", "", "two", "three"]
+    assert list(lines_of(Corpus(data.corpus), "train")) == ["one", "", "", "two", "three"]
     recipe = small_recipe("char_lm")
     spelled = Vocabs(Tokenizer.characters(["one two three"], min_count=1))
     dataset = open_dataset(
-        data, "train", recipe, Task("nothing", has_source=False, output="stream"), spelled
+        Data(data), "train", recipe, Task("nothing", has_source=False, output="stream"), spelled
     )
     assert isinstance(dataset, LanguageModelDataset)
     assert int(dataset.lengths.sum()) == len("one\n\n\ntwo\nthree\n")
+
+
+@pytest.mark.parametrize("kind", ["captions", "grids", "translation", "questions", "tags"])
+def test_a_gathered_batch_is_that_of_its_rows_one_by_one(kind: str, tmp_path: Path) -> None:
+    rng, known = np.random.default_rng(0), [f"w{n}" for n in range(30)]
+
+    def text() -> str:
+        return " ".join(known[n] for n in rng.integers(30, size=rng.integers(1, 9)))
+
+    shown, examples = [], []
+    for n in range(30):
+        num_frames = int(rng.integers(1, 4)) if kind != "questions" else 1
+        shape = (num_frames, 4, DIM) if kind == "grids" else (num_frames, DIM)
+        targets = {
+            "captions": tuple(text() for _ in range(n % 4 + 1)),
+            "tags": tuple(known[n] for n in rng.integers(4, size=num_frames)),
+        }.get(kind, (text(),))
+        shown.append(Shown(f"item {n}", "train", rng.random(shape, np.float32), targets))
+        # Several questions about an item.
+        key = None if kind == "translation" else f"item {n % 7 if kind == 'questions' else n}"
+        source = text() if kind in ("translation", "questions") else None
+        examples.append(Example(f"{n}", "train", key, source, targets))
+    data = write_data(tmp_path, shown)
+    write_corpus(tmp_path / "corpus", [Item(s.key, "1.mp4", "video") for s in shown], examples)
+    data = open_data_ref(
+        tmp_path / "corpus",
+        None if kind == "translation" else features_of(data).path,
+        {"translation": "nothing", "grids": "grid"}.get(kind, "pooled"),  # type: ignore[arg-type]
+    )
+    words, labels = Tokenizer.captions(known, min_count=1), Tokenizer.labels(known[:4], size=4)
+    task, vocabularies = {
+        "captions": (SEEN, Vocabs(words)),
+        "grids": (Task("grid", has_source=False, output="sentence"), Vocabs(words)),
+        "translation": (READS, Vocabs(words, words)),
+        "questions": (
+            Task("pooled", has_source=True, output="sentence"),
+            Vocabs(words, words),
+        ),
+        "tags": (TAGGED, Vocabs(labels)),
+    }[kind]
+    dataset = Dataset(data, "train", task, vocabularies, 5, 6)
+    dataset.weights = rng.random(len(dataset), np.float32)
+    for num in (1, 2, 7, len(dataset)):
+        rows = rng.permutation(len(dataset))[:num]
+        pairs = zip(dataset.example_index(rows), dataset.targets(rows), strict=True)
+        expected = dataset.with_targets(list(pairs))
+        expected = replace(expected, weights=torch.from_numpy(dataset.weights[rows]))
+        batch = dataset.batch(rows)
+        assert batch.source_padded == expected.source_padded
+        for name in set(Batch.__slots__) - {"source_padded"}:
+            got, wanted = getattr(batch, name), getattr(expected, name)
+            assert got.dtype == wanted.dtype, name
+            assert torch.equal(got, wanted), name
+
+
+def test_features_too_large_to_copy_are_gathered_from_their_files(
+    things: DataRef, words: Vocabs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied, mapped = (split_of(things, "train", words) for _ in range(2))
+    rows = np.arange(len(copied))[::-1]
+    expected = copied.batch(rows).features
+    monkeypatch.setattr(flat_features, "MAX_COPIED_BYTES", 0)
+    assert torch.equal(mapped.batch(rows).features, expected)
+
+
+def test_examples_of_a_table_are_those_of_the_corpus(things: DataRef) -> None:
+    corpus = Corpus(things.corpus)
+    expected, examples = corpus.examples("train"), Examples(corpus.example_table("train"))
+    assert list(examples) == expected
+    assert [examples[n] for n in range(len(examples))] == expected
+    assert (examples[-1], examples[2:5]) == (expected[-1], tuple(expected[2:5]))
+    is_odd = np.arange(len(expected)) % 2 == 1
+    assert list(examples.where(is_odd)) == expected[1::2]
+    with pytest.raises(IndexError):
+        examples[len(expected)]

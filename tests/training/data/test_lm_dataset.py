@@ -23,7 +23,7 @@ def test_a_line_follows_the_one_before_as_a_sentence_of_its_own() -> None:
 
 
 @given(lines, st.integers(1, 5), st.integers(1, 7))
-def test_every_token_is_told_once_and_in_order(
+def test_every_token_is_predicted_once_and_in_order(
     text: list[list[int]], num_lanes: int, window: int
 ) -> None:
     stream = LanguageModelDataset(text, num_lanes, window)

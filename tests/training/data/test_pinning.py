@@ -12,14 +12,16 @@ from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.feature_store import pins
 from intertitle.pipeline.feature_store.gc import collect
 from intertitle.pipeline.storage.paths import as_path
-from intertitle.training.data.data_ref import DataRef, features_profile, open_data_ref, texts_of
+from intertitle.training.data.data_ref import Data, DataRef, features_profile
 from intertitle.training.data.dataset import Dataset
 from intertitle.training.data.pinning import check_there, pinned, unpin_data
+from intertitle.training.data.texts import texts_of
 from intertitle.training.data.vocab import Vocabs
 from tests.training.conftest import (
     SEEN,
     coloured_things,
     features_of,
+    open_data_ref,
     split_of,
     write_data,
     write_features,
@@ -37,6 +39,11 @@ def arrive(data: DataRef, tmp_path: Path) -> None:
     collect(as_path(store))
 
 
+def _items(data: DataRef) -> object:
+    store = Data(data).store
+    return store and features_profile(store).facts["items"]
+
+
 def ids(dataset: Dataset) -> list[str]:
     return [example.id for example in dataset.examples]
 
@@ -47,27 +54,27 @@ def test_what_is_pinned_is_read_as_it_was_whatever_arrives(tmp_path: Path, words
     with pytest.raises(RuntimeError), pinned(began.corpus, features, "a run: 1/2") as held:
         data = open_data_ref(began.corpus, features, "pooled", held.name)
         before = ids(split_of(data, "train", words))
-        texts = texts_of(data.corpus, "train", SEEN, data.pin)
+        texts = texts_of(Data(data).corpus, "train", SEEN)
         (tmp_path / "checkpoint_1").touch()
         held.checkpoints = tmp_path
         raise RuntimeError
     assert data.corpus_fingerprint == began.corpus_fingerprint
     arrive(data, tmp_path)
 
-    check_there(data)
+    check_there(Data(data))
     assert ids(split_of(data, "train", words)) == before
-    assert texts_of(data.corpus, "train", SEEN, data.pin) == texts
-    assert features_profile(features_of(data)).facts["items"] == 20
+    assert texts_of(Data(data).corpus, "train", SEEN) == texts
+    assert _items(data) == 20
     now = open_data_ref(data.corpus, features, "pooled")
     assert now.corpus_fingerprint != data.corpus_fingerprint
     assert len(ids(split_of(now, "train", words))) == 32
     with pytest.raises(UserError, match="corpus_fingerprint was"):
-        check_there(began)
+        check_there(Data(began))
 
     unpin_data(data)
     collect(as_path(features))
     with pytest.raises(UserError, match="corpus_fingerprint was"):
-        check_there(data)
+        check_there(Data(data))
     assert not [*Path(data.corpus).glob("pins/*"), *Path(features).glob("pins/*")]
 
 
@@ -98,7 +105,7 @@ def test_where_nothing_can_be_written_a_training_runs_without_pins(
     monkeypatch.setattr(pins, "_copy", refuse)
     with pinned(data.corpus, features_of(data).path, "a run") as held:
         found = open_data_ref(data.corpus, features_of(data).path, "pooled", held.name)
-        check_there(found)
+        check_there(Data(found))
         assert found.facts() == data.facts()
     assert caplog.text.count("can't be pinned (Permission denied)") == 2
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intertitle.training.data.sampler import BatchSampler, share
+from intertitle.training.data.sampler import BatchSampler, Cursor, share, shares
 
 lengths = st.lists(st.integers(2, 40), min_size=1, max_size=80).map(np.array)
 samplers = st.builds(
@@ -36,6 +36,16 @@ def test_workers_share_a_batch_whole_and_evenly(rows: list[int], world_size: int
     shares = [share(np.array(rows), rank, world_size) for rank in range(world_size)]
     assert sorted(np.concatenate(shares).tolist()) == sorted(rows)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_a_worker_takes_no_step_for_a_batch_that_has_no_row_for_it() -> None:
+    batches = [np.array([5, 3, 8]), np.array([1]), np.array([2, 4])]
+    parts = [[rows.tolist() for rows in shares(batches, rank, 2)] for rank in range(2)]
+    assert parts == [[[5, 8], [1], [2]], [[3], [4]]]
+
+
+def test_a_training_begins_with_the_first_batch_of_the_first_epoch() -> None:
+    assert Cursor() == Cursor(epoch=0, batch=0)
 
 
 def test_the_order_is_fixed_by_the_seed_and_the_epoch() -> None:

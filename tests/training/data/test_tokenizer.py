@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intertitle.training.config.recipe import TokenizerKind
+from intertitle.pipeline.errors import UserError
+from intertitle.training.config.sections import TokenizerKind
 from intertitle.training.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, SPECIAL, UNK_ID, Tokenizer
 
 SENTENCES = ["A man rides a horse.", "A MAN, a plan: a canal!", "two dogs don't fight"]
@@ -202,9 +203,27 @@ def test_subwords_stay_within_a_word_and_know_no_other_character() -> None:
     assert tokenizer.decode(tokenizer.encode("a z dog")) == "a <unk> dog"
 
 
+def test_what_occurs_once_is_no_pattern() -> None:
+    assert Tokenizer.subwords(["abc"], size=100).tokens()[4:] == ["a", "b", "c", "\u2581"]
+    assert "\u2581ab" in Tokenizer.subwords(["ab ab"], size=100).tokens()
+
+
 def test_only_the_commonest_characters_fit_a_small_vocabulary() -> None:
     tokenizer = Tokenizer.subwords(["z y x z", "w v u z"], size=4 + 3)
     assert set(tokenizer.tokens()[4:]) == {"\u2581", "z", "u"}
+
+
+def test_its_json_is_text_that_can_be_read() -> None:
+    assert (
+        '"\u5267\u7167"'
+        in Tokenizer.words(["\u5267\u7167"], min_count=1, lowercase=False).to_json()
+    )
+
+
+def test_a_text_that_is_none_is_refused_by_what_it_is() -> None:
+    tokenizer = Tokenizer.captions(SENTENCES, min_count=1)
+    with pytest.raises(UserError, match=r"^half .*: not UTF-8"):
+        tokenizer.encode_all(["a man", "half \ud800", "two dogs"])
 
 
 def test_a_label_is_one_token_whatever_is_in_it() -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from intertitle.training.evaluation.caption_metrics import Scores
 from intertitle.training.evaluation.evaluate import Evaluation
+from intertitle.training.evaluation.metrics.scores import Scores
 from intertitle.training.evaluation.record import read_record, write_record
 from intertitle.training.evaluation.sample import Sample
 

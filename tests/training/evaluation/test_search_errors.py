@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from intertitle.training.config.recipe import SearchConfig
+from intertitle.training.config.sections import SearchConfig
 from intertitle.training.data.data_ref import DataRef
 from intertitle.training.data.tokenizer import UNK_ID
 from intertitle.training.data.vocab import Vocabs

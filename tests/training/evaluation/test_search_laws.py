@@ -52,7 +52,7 @@ def rules_for(model: Generator[Any], name: str) -> Constraints:
 
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("beam_size", [1, 3])
-def test_a_batch_is_told_what_each_of_it_is_told_alone(
+def test_a_batch_gives_the_sentences_of_its_rows_alone(
     model: Generator[Any], beam_size: int, name: str
 ) -> None:
     rows, rules = rows_for(model), rules_for(model, name)
@@ -63,7 +63,7 @@ def test_a_batch_is_told_what_each_of_it_is_told_alone(
         assert [h.score for h in alone] == pytest.approx([h.score for h in among], abs=1e-4)
 
 
-def test_draws_of_a_row_hang_on_its_number_alone(model: Generator[Any]) -> None:
+def test_samples_of_a_row_depend_only_on_its_number(model: Generator[Any]) -> None:
     rows = rows_for(model)
     how, rules = SamplingParams(temperature=1.5, top_k=6, top_p=0.95), rules_for(model, "ruled")
 
@@ -121,7 +121,7 @@ def test_a_beam_of_one_is_greedy(model: Generator[Any], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_n_best_are_sorted_and_worth_what_the_model_says(model: Generator[Any], name: str) -> None:
+def test_n_best_are_sorted_and_scored_as_by_the_model(model: Generator[Any], name: str) -> None:
     rules, rows = rules_for(model, name), rows_for(model)
     beamed = beam(model, batch_of(rows), 4, MAX_TOKENS, 0.7, rules=rules)
     chances = uniforms(0, range(len(rows)), 4, MAX_TOKENS + 1)
@@ -225,7 +225,7 @@ def test_a_beam_wide_enough_ranks_all_sentences_that_there_may_be(
 
 
 @pytest.mark.parametrize("recipe", ATTENDING)
-def test_places_looked_at_are_those_that_a_row_has(recipe: str) -> None:
+def test_attention_weights_cover_only_valid_positions(recipe: str) -> None:
     model = make_generator(recipe)
     rows = rows_for(model)
     with torch.no_grad():
@@ -242,7 +242,7 @@ def test_places_looked_at_are_those_that_a_row_has(recipe: str) -> None:
 
 
 @pytest.mark.parametrize("recipe", ATTENDING)
-def test_an_ensemble_looks_where_its_members_look(recipe: str) -> None:
+def test_an_ensemble_applies_the_coverage_penalty_as_its_members(recipe: str) -> None:
     model = make_generator(recipe)
     together = Ensemble([model, model]).eval()
     batch = batch_of(rows_for(model))
@@ -255,7 +255,7 @@ def test_an_ensemble_looks_where_its_members_look(recipe: str) -> None:
     )
 
 
-def test_a_source_read_from_its_end_is_looked_at_in_its_order() -> None:
+def test_attention_to_a_reversed_source_is_in_source_order() -> None:
     model, backwards = (make_generator("seq2seq_attention") for _ in range(2))
     backwards.reversed = True
     row = rows_for(model)[0]

@@ -27,6 +27,15 @@ def test_a_resample_is_as_large_as_the_set() -> None:
     assert (resampled_sums(np.eye(7)) == counts).all()
 
 
+def test_resamples_do_not_hang_on_the_memory_that_they_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = resampled_sums(np.eye(7))
+    for max_weights in (1, 7 * 100, 7 * 100 + 6, 7 * NUM_RESAMPLES):
+        monkeypatch.setattr(significance, "_MAX_WEIGHTS", max_weights)
+        assert np.array_equal(resampled_sums(np.eye(7)), expected)
+
+
 def test_the_interval_is_that_of_a_normal_distribution() -> None:
     rng = np.random.default_rng(0)
     first, change = rng.normal(size=(2, 400))
@@ -97,7 +106,7 @@ def test_a_resample_without_a_difference_is_on_neither_side(
     assert one.verdict("cider") == "no significant difference"
 
 
-def test_less_is_better_of_some() -> None:
+def test_for_some_metrics_smaller_is_better() -> None:
     higher, lower = Difference(2.0, 0.1, 3.0, 0.01), Difference(-2.0, -3.0, -0.1, 0.01)
     assert [one.verdict("cider") for one in (higher, lower)] == ["better", "worse"]
     assert [one.verdict("perplexity") for one in (higher, lower)] == ["worse", "better"]

@@ -19,7 +19,7 @@ from intertitle.pipeline.backbones import backbone_spec
 from intertitle.pipeline.decoding.sampling import Uniform
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.feature_store.fingerprint import make_fingerprint
-from intertitle.training.data.data_ref import DataRef, FeatureRef
+from intertitle.training.data.data_ref import Data, DataRef, FeatureRef
 from intertitle.training.data.tokenizer import Tokenizer
 from intertitle.training.data.vocab import Vocabs
 from intertitle.training.evaluation.sample import Sample
@@ -68,7 +68,7 @@ def titles(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.axes[0].texts]
 
 
-def test_where_a_model_looked_is_told_for_each_word_and_the_end() -> None:
+def test_attention_weights_are_returned_for_each_token_and_the_end() -> None:
     for recipe in ("attend_and_tell", "seq2seq_attention"):
         model = make_generator(recipe)
         batch = batch_of(rows_for(model)[:1])
@@ -125,7 +125,7 @@ def random_weights(*shape: int) -> Any:
     return weights / weights.reshape(shape[0], -1).sum(1).reshape(-1, *[1] * (len(shape) - 1))
 
 
-def test_a_film_has_a_row_a_word_and_the_frames_that_were_looked_at_most() -> None:
+def test_a_video_has_a_panel_for_each_word_and_most_attended_frame() -> None:
     frames = np.zeros((12, 8, 8, 3), np.uint8)
     weights = random_weights(3, 12, 4)
     weights[:, 5] += 10
@@ -136,7 +136,15 @@ def test_a_film_has_a_row_a_word_and_the_frames_that_were_looked_at_most() -> No
     assert max(int(title.split()[-2]) for title in titles(figure)) > 80
 
 
-def test_what_was_looked_at_is_not_darkened() -> None:
+@pytest.mark.parametrize(("num_frames", "num_rows"), [(1, 2), (2, 2), (3, 3), (8, 6), (12, 6)])
+def test_a_row_holds_as_many_words_as_fit(num_frames: int, num_rows: int) -> None:
+    frames = np.zeros((num_frames, 8, 8, 3), np.uint8)
+    figure = attention_over_frames(frames, list("abcdef"), random_weights(6, num_frames, 4))
+    assert len(titles(figure)) == 6 * min(num_frames, 8)
+    assert len(figure.axes[0].images) == num_rows
+
+
+def test_attended_cells_are_not_darkened() -> None:
     grid = np.zeros((3, 3), np.float32)
     grid[1, 1] = 1
     shown = highlight(np.full((7, 7, 3), 200, np.uint8), grid)
@@ -168,7 +176,7 @@ def sample(id: str, item_key: str | None = None, source: str | None = None) -> S
 
 def draw(trained: TrainedModel, samples: dict[int, Sample], folder: Path) -> list[str]:
     """The names of the files that `explain_samples` wrote."""
-    explain_samples(trained, trained.data, trained.recipe.search, samples, folder)
+    explain_samples(trained, Data(trained.data), trained.recipe.search, samples, folder)
     return sorted(file.name for file in folder.glob("*"))
 
 

@@ -82,7 +82,7 @@ def test_an_lstm_reaches_further_than_plain_units() -> None:
 
 
 @pytest.mark.parametrize("num_layers", [1, 2])
-def test_fresh_cells_stand_beside_the_trained_ones(num_layers: int) -> None:
+def test_untrained_cells_are_plotted_next_to_the_trained_model(num_layers: int) -> None:
     torch.manual_seed(0)
     inputs, direction = torch.randn(2, 21, 5), torch.randn(16)
     stack = RNNStack("gru", 5, 16, num_layers)

@@ -8,12 +8,12 @@ import pytest
 from safetensors.torch import load_file
 
 from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.storage.manifest_folder import MANIFEST
 from intertitle.training.data.data_ref import DataRef
 from intertitle.training.data.tokenizer import Tokenizer
 from intertitle.training.data.vocab import Vocabs
-from intertitle.training.evaluation.evaluate import answer_examples
+from intertitle.training.evaluation.answers import answer_examples
 from intertitle.training.inference.model_bundle import TrainedModel, make_ensemble
-from intertitle.training.trainer.checkpoint import MANIFEST
 from tests.training.conftest import make_loop, small_recipe, split_of
 
 MODEL_FILES = ("model.safetensors", "vocabularies.json", "recipe.json", "training.json")

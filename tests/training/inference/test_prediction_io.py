@@ -27,7 +27,13 @@ def test_lines_of_json_are_read_as_they_were_written(tmp_path: Path) -> None:
     write_predictions(tmp_path / "out.jsonl", TOLD)
     assert read_predictions(tmp_path / "out.jsonl", scored=True) == TOLD
     first = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
-    assert first == {"id": "a.mp4", "rank": 1, "score": -0.25, "text": "ein Hund, „brav“"}
+    assert first == {
+        "id": "a.mp4",
+        "rank": 1,
+        "score": -0.25,
+        "text": "ein Hund, „brav“",
+        "format_version": 1,
+    }
     assert [file.name for file in tmp_path.iterdir()] == ["out.jsonl"]
 
 
@@ -35,8 +41,9 @@ def test_text_has_a_line_each_and_parquet_all_columns(tmp_path: Path) -> None:
     write_predictions(tmp_path / "out.txt", TOLD)
     assert (tmp_path / "out.txt").read_text() == "ein Hund, „brav“\n\na cat\n"
     write_predictions(tmp_path / "out.parquet", TOLD)
-    rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
-    assert [Prediction(**row) for row in rows] == TOLD
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert [Prediction(**row) for row in table.to_pylist()] == TOLD
+    assert table.schema.metadata == {b"format_version": b"1"}
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,16 @@ from PIL import Image
 
 from intertitle.pipeline.corpus import Corpus
 from intertitle.pipeline.errors import FileError, UserError
-from intertitle.training.data.data_ref import DataRef, open_data_ref, texts_of
+from intertitle.training.data.data_ref import DataRef
+from intertitle.training.data.texts import texts_of
 from intertitle.training.data.vocab import build_vocabs
-from intertitle.training.evaluation.evaluate import answer_examples
+from intertitle.training.evaluation.answers import answer_examples
 from intertitle.training.inference import predictor
 from intertitle.training.inference.model_bundle import TrainedModel
 from intertitle.training.inference.prediction_io import Failure, Prediction
 from intertitle.training.inference.predictor import iter_predictions, predict
 from intertitle.training.models.build import task_of
-from tests.training.conftest import make_loop, small_recipe, split_of
+from tests.training.conftest import make_loop, open_data_ref, small_recipe, split_of
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def captioner(clips: Path, clip_features: Path) -> TrainedModel:
     """Two steps old."""
     data = open_data_ref(clips, clip_features, "pooled")
     recipe = small_recipe("s2vt", "training.max_steps=2")
-    words = build_vocabs(recipe, *texts_of(clips, "train", task_of(recipe.model)))
+    words = build_vocabs(recipe, *texts_of(Corpus(clips), "train", task_of(recipe.model)))
     loop = make_loop(data, words, recipe)
     loop.run()
     return TrainedModel(loop.model.eval(), words, recipe, data, step=1)
@@ -36,7 +37,7 @@ def photo(tmp_path: Path) -> Path:
     return tmp_path / "photo.png"
 
 
-def test_a_file_is_told_what_its_item_of_the_corpus_is_told(
+def test_a_file_gets_the_prediction_of_its_corpus_item(
     captioner: TrainedModel, clips: Path
 ) -> None:
     dataset = split_of(captioner.data, "val", captioner.vocabularies)
@@ -48,7 +49,7 @@ def test_a_file_is_told_what_its_item_of_the_corpus_is_told(
     assert caption.score == pytest.approx(expected.score, abs=1e-3)
 
 
-def test_videos_and_photographs_are_told_in_the_order_given(
+def test_predictions_come_in_the_order_of_the_files(
     captioner: TrainedModel, clips: Path, photo: Path
 ) -> None:
     corpus = Corpus(clips)
@@ -74,7 +75,7 @@ def test_videos_and_photographs_are_told_in_the_order_given(
         ("gone.mp4", None, "missing", "gone.mp4: No such file"),
     ],
 )
-def test_a_file_that_cannot_be_seen_is_refused_by_name(
+def test_a_file_that_cannot_be_decoded_is_refused_by_name(
     captioner: TrainedModel,
     tmp_path: Path,
     name: str,
@@ -89,7 +90,7 @@ def test_a_file_that_cannot_be_seen_is_refused_by_name(
     assert refused.value.error == error
 
 
-def test_what_is_told_of_a_file_hangs_on_none_that_cannot_be_read(
+def test_an_unreadable_file_does_not_change_other_predictions(
     captioner: TrainedModel,
     clips: Path,
     photo: Path,

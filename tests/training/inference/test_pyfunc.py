@@ -15,16 +15,17 @@ from typing import Any
 
 import pytest
 
-from intertitle.pipeline.corpus import Example, write_corpus
-from intertitle.training.data.data_ref import open_data_ref, texts_of
+from intertitle.pipeline.corpus import Corpus, Example, write_corpus
+from intertitle.training.data.texts import texts_of
 from intertitle.training.data.vocab import build_vocabs
 from intertitle.training.inference import pyfunc
 from intertitle.training.inference.model_bundle import TrainedModel, load_trained
 from intertitle.training.inference.predictor import predict
 from intertitle.training.inference.pyfunc import signature_of, write_mlflow_model
 from intertitle.training.models.build import build_model, sizes_of, task_of
-from intertitle.training.tracking.run import RunRef, TrackedRun, download, resolve_run
-from tests.training.conftest import small_recipe
+from intertitle.training.tracking.run import TrackedRun
+from intertitle.training.tracking.store.client import RunRef, download, resolve_run
+from tests.training.conftest import open_data_ref, small_recipe
 
 SENTENCES = ["a dull film", "a fine film", "so dull", "so fine"]
 
@@ -41,7 +42,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     write_corpus(corpus, [], examples)
     recipe = small_recipe("sentiment", "source_tokenizer.min_count=1")
     data = open_data_ref(corpus, None, "nothing")
-    vocabularies = build_vocabs(recipe, *texts_of(corpus, "train", task_of(recipe.model)))
+    vocabularies = build_vocabs(recipe, *texts_of(Corpus(corpus), "train", task_of(recipe.model)))
     model = build_model(recipe.model, sizes_of(vocabularies, data))
     return TrainedModel(model.eval(), vocabularies, recipe, data, step=7)
 

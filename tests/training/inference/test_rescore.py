@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from intertitle.pipeline.errors import UserError
-from intertitle.training.config.recipe import SearchConfig
+from intertitle.training.config.sections import SearchConfig
 from intertitle.training.data.data_ref import DataRef
 from intertitle.training.data.vocab import Vocabs
-from intertitle.training.evaluation.evaluate import rank_answers
+from intertitle.training.evaluation.answers import rank_answers
 from intertitle.training.inference.prediction_io import Prediction
 from intertitle.training.inference.rescore import rescore_nbest
 from intertitle.training.models.base import Generator
@@ -80,7 +80,7 @@ def test_scores_are_mixed_by_the_weight(
         assert mixed.score == pytest.approx(0.75 * own + 0.25 * their, abs=1e-4)
 
 
-def test_a_candidate_is_worth_the_same_whatever_stands_beside_it(
+def test_the_score_of_a_candidate_does_not_depend_on_the_others(
     model: Generator[Any], things: DataRef, words: Vocabs
 ) -> None:
     dataset = split_of(things, "val", words)
@@ -93,7 +93,7 @@ def test_a_candidate_is_worth_the_same_whatever_stands_beside_it(
         assert scores[one.id, one.text] == pytest.approx(one.score, abs=1e-4)
 
 
-def test_what_nobody_asked_about_is_refused(
+def test_candidates_of_unknown_inputs_are_refused(
     model: Generator[Any], things: DataRef, words: Vocabs
 ) -> None:
     with pytest.raises(UserError, match=r"id 'thing 99', allowed"):

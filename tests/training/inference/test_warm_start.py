@@ -14,12 +14,12 @@ from intertitle.training.config.recipe import Recipe
 from intertitle.training.data.data_ref import DataRef, FeatureRef
 from intertitle.training.data.tokenizer import SPECIAL, Tokenizer
 from intertitle.training.data.vocab import Vocabs
-from intertitle.training.experiment import train
 from intertitle.training.inference.model_bundle import TrainedModel
 from intertitle.training.inference.warm_start import Transfer, transfer
 from intertitle.training.models.base import Model
 from intertitle.training.models.build import build_model, sizes_of
-from intertitle.training.tracking.run import download
+from intertitle.training.runs.train import train
+from intertitle.training.tracking.store.client import download
 from tests.training.conftest import (
     Trained,
     coloured_things,

@@ -7,6 +7,7 @@ from intertitle.training.models.attention import (
     AdditiveAttention,
     Attention,
     MultiplicativeAttention,
+    select_weights,
 )
 
 QUERY, MEMORY, SIZE = 3, 4, 5
@@ -75,6 +76,37 @@ def test_rows_that_share_a_memory_change_places_without_a_copy(attention: Attent
     assert beams.select(torch.tensor([1, 1, 0, 5, 3, 4])) is beams
     # As many rows, but not the same: one of the first beam's is done.
     assert beams.select(torch.tensor([1, 0, 3, 4, 5, 5])) is not beams
+
+
+def test_keys_that_are_the_values_are_not_copied() -> None:
+    for attention, is_shared in ((multiplicative(), True), (additive(), False)):
+        memory = attention.build_memory(places(), LENGTHS)
+        for one in (memory, memory.select(torch.tensor([2, 0, 1]))):
+            assert (one.keys is one.values) == is_shared
+
+
+def test_no_parameter_is_without_an_effect() -> None:
+    # A bias of the scores would change no weight, and one of the keys is that of the queries.
+    assert {name for name, _ in multiplicative().named_parameters()} == {"to_memory.weight"}
+    assert {name for name, _ in additive().named_parameters()} == {
+        "of_query.weight",
+        "of_query.bias",
+        "of_memory.weight",
+        "to_score.weight",
+    }
+
+
+@torch.no_grad()
+def test_weights_of_rows_come_with_the_padding_of_their_memory(attention: Attention) -> None:
+    memory = attention.build_memory(places(), LENGTHS).select(torch.tensor([2, 2, 0, 0]))
+    chosen, weights = torch.tensor([3, 0]), torch.rand(4, 6)
+    selected = select_weights(weights, chosen)
+    assert selected is not None and torch.equal(selected, weights[[3, 0]])
+    told = memory.select(chosen).attention_weights(selected)
+    assert told is not None and torch.equal(told.weights, selected)
+    assert (~told.padding_mask).sum(1).tolist() == [3, 6]
+    assert memory.attention_weights(None) is None
+    assert select_weights(None, chosen) is None
 
 
 @torch.no_grad()

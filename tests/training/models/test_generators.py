@@ -118,7 +118,7 @@ def counts(batch: Batch) -> torch.Tensor:
     return torch.arange(batch.targets.shape[1]) < batch.target_lengths[:, None]
 
 
-def test_training_and_search_see_the_same_model(model: Generator[Any], batch: Batch) -> None:
+def test_forward_and_step_compute_the_same(model: Generator[Any], batch: Batch) -> None:
     at = counts(batch)
     one, other = forced(model, batch)[at], stepped(model, batch)[at]
     assert torch.allclose(one, other, atol=1e-5)
@@ -126,7 +126,7 @@ def test_training_and_search_see_the_same_model(model: Generator[Any], batch: Ba
 
 
 @pytest.mark.parametrize("how", [forced, stepped])
-def test_a_row_is_told_the_same_alone_and_among_others(
+def test_a_row_gives_the_same_alone_and_in_a_batch(
     model: Generator[Any], batch: Batch, how: Any
 ) -> None:
     together = how(model, batch)
@@ -169,7 +169,7 @@ def test_every_parameter_learns(model: Generator[Any], batch: Batch) -> None:
 
 
 @pytest.mark.parametrize("name", SEEING)
-def test_features_of_another_scale_are_the_same_to_it_once_measured(name: str) -> None:
+def test_normalization_removes_the_scale_of_features(name: str) -> None:
     model = make_model(name)
     rows = rows_of(model.task)
     expected = forced(model, batch_of(rows))
@@ -180,7 +180,7 @@ def test_features_of_another_scale_are_the_same_to_it_once_measured(name: str) -
 
 
 @pytest.mark.parametrize("name", SEEING)
-def test_a_feature_that_never_changes_is_not_blown_up(name: str) -> None:
+def test_a_constant_feature_is_not_scaled_up(name: str) -> None:
     model = make_model(name)
     same = shown(rows_of(model.task), 0, 1)
     model.fit_normalizer(seen(same))
@@ -203,6 +203,6 @@ def test_only_s2vt_sees_in_which_order_frames_come(name: str) -> None:
     assert torch.allclose(one, other, atol=1e-5) == (name != "s2vt")
 
 
-def test_what_it_is_about_is_seen_or_read_at_all(model: Generator[Any]) -> None:
+def test_the_output_depends_on_the_input(model: Generator[Any]) -> None:
     one, other = (forced(model, batch_of(rows_of(model.task, seed)[:1])) for seed in (0, 3))
     assert not torch.allclose(one, other, atol=1e-2)

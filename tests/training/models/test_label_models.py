@@ -90,7 +90,7 @@ def counts(batch: Batch) -> torch.Tensor:
     return torch.arange(batch.targets.shape[1]) < batch.target_lengths[:, None]
 
 
-def test_a_row_is_told_the_same_alone_and_among_others(fields: dict[str, Any]) -> None:
+def test_a_row_gives_the_same_alone_and_in_a_batch(fields: dict[str, Any]) -> None:
     model, rows = make_model(**fields), rows_of(config_of(**fields))
     together = told(model, batch_of(rows))
     assert together.shape == (4, 4 if fields["kind"] == "tagger" else 1, SIZES.vocabulary)

@@ -1,5 +1,6 @@
 """Recurrent stacks over padded sequences."""
 
+import warnings
 from collections.abc import Sequence
 from typing import TypeVar, get_args
 
@@ -71,12 +72,29 @@ def test_a_row_is_read_to_its_own_end_as_if_alone(cell: CellKind, num_layers: in
 @every_cell
 @one_layer_or_two
 @torch.no_grad()
-def test_reading_rows_of_one_length_is_running_over_them(cell: CellKind, num_layers: int) -> None:
+@pytest.mark.parametrize("length", [3, 5, 7])
+def test_reading_rows_of_one_length_is_running_over_them(
+    cell: CellKind, num_layers: int, length: int
+) -> None:
     stack, inputs = make(cell, num_layers), padded()
-    outputs, state = stack.read(inputs, torch.full((5,), 7))
-    ran, end = stack(inputs)
-    assert close(outputs, ran)
+    outputs, state = stack.read(inputs, torch.full((5,), length))
+    ran, end = stack(inputs[:, :length])
+    assert close(outputs[:, :length], ran)
+    assert not outputs[:, length:].any()
+    if length == inputs.shape[1]:
+        also, last = stack.read(inputs, torch.full((5,), length), padded=False)
+        assert close(outputs, also) and same(state, last)
     assert same(state, end)
+
+
+def test_an_lstm_on_a_cpu_is_read_by_the_fused_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*_: object, **__: object) -> None:
+        raise AssertionError("packed sequences have no fused kernel on a CPU")
+
+    monkeypatch.setattr(nn.utils.rnn, "pack_padded_sequence", slow)
+    make("lstm", 1).read(padded(), LENGTHS)
+    with pytest.raises(AssertionError):
+        make("gru", 1).read(padded(), LENGTHS)
 
 
 @every_cell
@@ -102,11 +120,38 @@ def test_a_sequence_in_two_parts_is_the_sequence(cell: CellKind, num_layers: int
     assert (end.c is None) == (cell != "lstm")
 
 
+@every_cell
+@one_layer_or_two
+@torch.no_grad()
+def test_a_stack_in_one_call_is_the_stack_layer_by_layer(cell: CellKind, num_layers: int) -> None:
+    stack, inputs = make(cell, num_layers), padded()
+    _, state = stack(inputs[:, :3])
+    outputs, end = stack(inputs, state)
+    by_layer, last = stack._run_layers(inputs, state)
+    assert close(outputs, by_layer)
+    assert same(end, last)
+
+
+def test_a_state_is_kept_or_replaced_as_the_device_decides() -> None:
+    state, other = (RNNState(torch.randn(2, 3, 4), torch.randn(2, 3, 4)) for _ in range(2))
+    for condition, expected in ((torch.tensor(True), state), (torch.tensor(False), other)):
+        assert same(state.where(condition, other), expected)
+    assert not state.where(torch.tensor(False), None).h.any()
+
+
 def test_select_takes_rows_in_any_order_and_more_than_once() -> None:
     state = RNNState(torch.randn(2, 3, 4), torch.randn(2, 3, 4))
     chosen = state.select(torch.tensor([2, 0, 2, 1]))
     for got, had in ((chosen.h, state.h), (chosen.c, state.c)):
         assert torch.equal(got, torch.stack([had[:, n] for n in (2, 0, 2, 1)], 1))
+
+
+def test_a_state_goes_to_a_device_whole() -> None:
+    h, c = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    device = torch.device("meta")
+    there, without = RNNState(h, c).to(device), RNNState(h, None).to(device)
+    assert there.c is not None and there.h.device == there.c.device == device
+    assert without.h.device == device and without.c is None
 
 
 @every_cell
@@ -148,6 +193,35 @@ def test_dropout_acts_between_layers_in_training_alone(module: type[nn.Module]) 
         assert torch.equal(one, other)
 
 
+@every_cell
+@torch.no_grad()
+def test_dropout_acts_between_layers_that_read_rows_of_several_lengths(cell: CellKind) -> None:
+    torch.manual_seed(0)
+    stack, inputs = RNNStack(cell, 3, 4, 2, dropout=0.5), padded()
+    lowest, highest = (
+        torch.stack([stack.read(inputs, LENGTHS)[1].h[n] for _ in range(2)]) for n in (0, 1)
+    )
+    assert torch.equal(*lowest)
+    assert not torch.equal(*highest)
+    stack.eval()
+    assert torch.equal(*(stack.read(inputs, LENGTHS)[0] for _ in range(2)))
+
+
+@pytest.mark.parametrize("module", [RNNStack, BidirectionalRNN])
+def test_there_is_one_layer_and_no_dropout_unless_they_are_asked_for(
+    module: type[nn.Module],
+) -> None:
+    lengths = () if module is RNNStack else (LENGTHS,)
+    with warnings.catch_warnings():
+        # PyTorch warns of a dropout that has no two layers to act between.
+        warnings.simplefilter("error")
+        module("gru", 3, 4, dropout=0.5)
+    names = [set(dict(m.named_parameters())) for m in (module("gru", 3, 4), module("gru", 3, 4, 1))]
+    assert names[0] == names[1]
+    network = module("gru", 3, 4, 2)
+    assert torch.equal(*(network(padded(), *lengths)[0] for _ in range(2)))
+
+
 def test_rows_are_reversed_within_their_lengths() -> None:
     rows = torch.tensor([[1, 2, 3, 4], [1, 2, 0, 0], [1, 0, 0, 0], [5, 6, 7, 8]])
     lengths = torch.tensor([4, 2, 1, 0])
@@ -160,7 +234,9 @@ def test_rows_are_reversed_within_their_lengths() -> None:
 @every_cell
 @one_layer_or_two
 @torch.no_grad()
-def test_a_row_read_both_ways_is_told_the_same_alone(cell: CellKind, num_layers: int) -> None:
+def test_a_bidirectional_row_gives_the_same_alone_and_in_a_batch(
+    cell: CellKind, num_layers: int
+) -> None:
     torch.manual_seed(0)
     both, inputs = shaken(BidirectionalRNN(cell, 3, 4, num_layers)), padded()
     outputs, ends = both(inputs, LENGTHS)

@@ -9,18 +9,12 @@ import numpy as np
 import pytest
 
 from intertitle.pipeline.errors import UserError
-from intertitle.training.config.recipe import SearchConfig
-from intertitle.training.evaluation.caption_metrics import TRANSLATION_METRICS
-from intertitle.training.evaluation.sufficient_stats import combine
-from intertitle.training.reports.compare import (
-    Comparison,
-    EvaluatedRun,
-    compare,
-    find_newest,
-    read_newest,
-)
-from intertitle.training.tracking.run import RunRef, reopen
-from tests.training.evaluations import captions, log_evaluation, log_run, spoiled
+from intertitle.training.evaluation.metrics.caption_metrics import TRANSLATION_METRICS
+from intertitle.training.evaluation.metrics.sufficient_stats import combine
+from intertitle.training.reports.compare import Comparison, compare
+from intertitle.training.reports.evaluations import EvaluatedRun, read_newest
+from intertitle.training.tracking.store.client import RunRef
+from tests.training.evaluations import captions, log_run, spoiled
 
 SAMPLES = captions(60)
 BETTER, WORSE = spoiled(SAMPLES, 0.3, seed=1), spoiled(SAMPLES, 0.7, seed=2)
@@ -59,7 +53,7 @@ def test_scores_are_those_that_were_logged(
         assert scores == pytest.approx([one[name] for one in logged], abs=1e-9)
 
 
-def test_a_real_difference_is_told(comparison: Comparison) -> None:
+def test_a_real_difference_is_significant(comparison: Comparison) -> None:
     (against,) = comparison.against_baseline
     for name, one in against.differences.items():
         mine, others = comparison.scores[name]
@@ -78,7 +72,7 @@ def test_a_run_does_not_differ_from_itself(first: RunRef) -> None:
     assert against.better == against.worse == ()
 
 
-def test_settings_that_differ_are_told(comparison: Comparison) -> None:
+def test_settings_that_differ_are_listed(comparison: Comparison) -> None:
     assert comparison.settings == {
         "cell": (None, "gru"),
         "dropout": ("0.5", "0.1"),
@@ -127,35 +121,6 @@ def test_rows_of_two_runs_are_aligned_by_id(first: RunRef, second: RunRef) -> No
     (against,) = comparison.against_baseline
     for one in (*against.better, *against.worse):
         assert one.scores[1] == pytest.approx(own[one.id])
-
-
-def test_the_newest_evaluation_of_the_split_counts(uri: str) -> None:
-    run = log_run(uri, "several", WORSE)
-    with reopen(run) as open_run:
-        for samples, split, folder in (
-            (BETTER, "val", "eval/val/beam_1/20260202T000000.000000"),
-            (WORSE, "val", "eval/corpus_12345678/val/beam_9/20260101T235959.999999"),
-            (SAMPLES[:5], "test", "eval/test/beam_1/20270101T000000.000000"),
-        ):
-            log_evaluation(open_run, samples, split, folder)
-        # Not the run's own.
-        folder = "eval/val/ensemble_of_2/20280101T000000.000000"
-        log_evaluation(open_run, SAMPLES, "val", folder, other_run_ids=["another"])
-    assert find_newest(run, "val", search=SearchConfig(beam_size=9)) is None
-    # The name of a folder above all of them, and of no split.
-    assert find_newest(run, "eval") is None
-    assert read_newest(run, "val").record.hypotheses == tuple(s.hypothesis for s in BETTER)
-    assert len(read_newest(run, "test").record.ids) == 5
-    assert read_newest(run, "val", "f").record.hypotheses == tuple(s.hypothesis for s in BETTER)
-    with pytest.raises(UserError, match="several: keeps no examples of 'val'"):
-        read_newest(run, "val", "another corpus")
-
-
-def test_a_run_that_was_not_measured_is_told_how_to(first: RunRef) -> None:
-    with pytest.raises(
-        UserError, match="first: keeps no examples of 'test'; `intertitle evaluate first"
-    ):
-        read_newest(first, "test")
 
 
 def test_two_runs_of_one_name_are_told_apart(uri: str, first: RunRef) -> None:

@@ -15,14 +15,18 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
 from intertitle.pipeline.corpus import Corpus
-from intertitle.training.data.data_ref import thumbnails_of
-from intertitle.training.evaluation.caption_metrics import TRANSLATION_METRICS, CaptionScorer
+from intertitle.training.data.item_views import thumbnails_of
+from intertitle.training.evaluation.metrics.caption_metrics import (
+    TRANSLATION_METRICS,
+    CaptionScorer,
+)
+from intertitle.training.evaluation.metrics.sufficient_stats import combine
 from intertitle.training.evaluation.record import EvaluationRecord
 from intertitle.training.evaluation.sample import Sample
-from intertitle.training.evaluation.sufficient_stats import combine
-from intertitle.training.reports.compare import EvaluatedRun, compare
+from intertitle.training.reports.compare import compare
 from intertitle.training.reports.comparison_page import render
-from intertitle.training.tracking.run import RunRef
+from intertitle.training.reports.evaluations import EvaluatedRun
+from intertitle.training.tracking.store.client import RunRef
 from tests.training.evaluations import captions, spoiled
 
 HOSTILE = """<script>document.title = "taken"</script> & "quoted" <b>"""
@@ -82,7 +86,7 @@ def page(clips: Path, browser: webdriver.Chrome, tmp_path_factory: pytest.TempPa
     comparison = compare([measured("<first>", worse, clips), measured("second", better, clips)])
     file = tmp_path_factory.mktemp("page") / "compare.html"
     # One item can't be read.
-    file.write_text(render(comparison, thumbnails_of(clips, keys[1:])), "utf-8")
+    file.write_text(render(comparison, thumbnails_of(Corpus(clips), keys[1:])), "utf-8")
     browser.get_log("browser")
     browser.get_log("performance")
     browser.get(file.as_uri())
@@ -96,7 +100,7 @@ def shown(browser: webdriver.Chrome) -> list[str]:
     return [one.find_element(By.CLASS_NAME, "id").text for one in seen]
 
 
-def test_it_needs_nothing_else(page: Path, browser: webdriver.Chrome) -> None:
+def test_the_page_loads_no_other_file(page: Path, browser: webdriver.Chrome) -> None:
     asked = [
         entry["message"]
         for entry in browser.get_log("performance")
@@ -111,13 +115,13 @@ def test_it_needs_nothing_else(page: Path, browser: webdriver.Chrome) -> None:
         assert int(picture.get_property("naturalWidth") or 0) > 0
 
 
-def test_what_a_model_says_stays_text(page: Path, browser: webdriver.Chrome) -> None:
+def test_predictions_are_escaped(page: Path, browser: webdriver.Chrome) -> None:
     assert browser.title == "<first>, second on val"
     says = [one.get_property("textContent") for one in browser.find_elements(By.TAG_NAME, "dd")]
     assert HOSTILE in says
 
 
-def test_better_and_worse_are_told_apart_and_filtered(
+def test_better_and_worse_examples_are_in_tabs_and_filtered(
     page: Path, browser: webdriver.Chrome
 ) -> None:
     better, worse = browser.find_elements(By.CSS_SELECTOR, "[role=tab]")
@@ -158,7 +162,7 @@ def test_examples_are_sorted(page: Path, browser: webdriver.Chrome) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_is_read_on_a_phone_and_in_the_dark(
+def test_the_page_fits_a_phone_and_follows_the_colour_scheme(
     page: Path, browser: webdriver.Chrome, scheme: str
 ) -> None:
     features = [{"name": "prefers-color-scheme", "value": scheme}]

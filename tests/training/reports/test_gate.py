@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from intertitle.pipeline.errors import UserError
 from intertitle.training.evaluation.record import EvaluationRecord
-from intertitle.training.reports.compare import EvaluatedRun
+from intertitle.training.reports.compare import compare
+from intertitle.training.reports.evaluations import EvaluatedRun
 from intertitle.training.reports.gate import GateConfig, decide
 from intertitle.training.tracking.store.client import RunRef
 
@@ -61,7 +62,9 @@ CHAMPION = measured("champion", 0.5)
         (0.4, 0.0, False),
     ],
 )
-def test_better_by_the_margin_for_certain(share: float, margin: float, promoted: bool) -> None:
+def test_the_interval_must_lie_above_the_margin(
+    share: float, margin: float, promoted: bool
+) -> None:
     gate = GateConfig(metric="accuracy", margin=margin)
     decision = decide(measured("challenger", share), CHAMPION, gate)
     assert decision.promote == promoted
@@ -70,7 +73,40 @@ def test_better_by_the_margin_for_certain(share: float, margin: float, promoted:
     assert all("accuracy" in reason for reason in against)
 
 
-def test_a_metric_of_which_less_is_better() -> None:
+def test_a_margin_has_to_be_passed_and_not_only_met() -> None:
+    # Of every resample, the difference is 100 exactly.
+    for margin, promoted in ((99.9, True), (100.0, False)):
+        gate = GateConfig(metric="accuracy", margin=margin)
+        assert decide(measured("other", 1.0), measured("first", 0.0), gate).promote == promoted
+
+
+def test_a_decision_reads_as_a_list_of_reasons() -> None:
+    challenger = measured("challenger", 0.7, nats=0.8)
+    difference = compare([CHAMPION, challenger]).against_baseline[0].differences
+    accuracy, nats = difference["accuracy"], difference["nats_per_token"]
+    gate = GateConfig(metric="accuracy", margin=0.5, guards={"nats_per_token": 0.01})
+    decision = decide(challenger, CHAMPION, gate)
+    assert decision.reasons == (
+        "yes: 0 of 200 answers are empty",
+        "yes: 200 different answers, people have 200",
+        "yes: 4.0 words an answer, people 3.0 (allowed 1.5 to 6.0)",
+        "yes: accuracy 70, the champion's 50: +20 better (95 % interval "
+        f"{accuracy.low:+.3g} to {accuracy.high:+.3g}); has to be above 0.5 for certain",
+        # Of negative log-likelihoods, less is better.
+        "yes: nats_per_token 1.596, the champion's 1.995: +0.399 better (95 % interval "
+        f"{-nats.high:+.3g} to {-nats.low:+.3g}); may fall by 0.01",
+    )
+    lines = decision.to_markdown().splitlines()
+    assert lines == ["## Promoted", "", *(f"- {reason}" for reason in decision.reasons)]
+    refused = decide(CHAMPION, challenger, gate)
+    assert refused.to_markdown().startswith("## Refused\n")
+    assert [reason[:3] for reason in refused.reasons[3:]] == ["no:", "no:"]
+    assert "-0.399 better (95 % interval " in refused.reasons[4]
+    first = decide(CHAMPION, None, gate)
+    assert (first.promote, first.reasons[3:]) == (True, ("yes: there is no champion yet",))
+
+
+def test_a_metric_for_which_smaller_is_better() -> None:
     gate = GateConfig(metric="nats_per_token", margin=0.1)
     assert decide(measured("challenger", 0.5, nats=0.9), CHAMPION, gate).promote
     assert not decide(measured("challenger", 0.5, nats=0.99), CHAMPION, gate).promote
@@ -90,21 +126,49 @@ def test_a_guarded_metric_may_fall_within_its_tolerance_alone() -> None:
 @pytest.mark.parametrize(
     ("answers", "why"),
     [
-        (("", *ANSWERS[1:]), "1 of 200 answers are empty"),
-        (("a dog runs",) * B, "1 different answers"),
-        (tuple(f"dog{n}" for n in range(B)), "1.0 words an answer"),
-        (tuple(f"{answer} " * 4 for answer in ANSWERS), "16.0 words an answer"),
+        (("", *ANSWERS[1:]), "1 of 200 predictions are empty"),
+        (("a dog runs",) * B, "1 distinct predictions"),
+        (tuple(f"dog{n}" for n in range(B)), "1.0 words per prediction"),
+        (tuple(f"{answer} " * 4 for answer in ANSWERS), "16.0 words per prediction"),
     ],
 )
-def test_a_model_that_scores_well_but_talks_nonsense_is_refused(
-    answers: tuple[str, ...], why: str
-) -> None:
+def test_a_model_with_degenerate_predictions_is_refused(answers: tuple[str, ...], why: str) -> None:
     gate = GateConfig(metric="accuracy")
     decision = decide(measured("challenger", 0.9, answers), CHAMPION, gate)
     assert not decision.promote
     (against,) = [reason for reason in decision.reasons if reason.startswith("no:")]
     assert why in against
     assert why in decision.to_markdown()
+
+
+@pytest.mark.parametrize(
+    ("num_words", "promoted"), [(1, False), (2, True), (4, True), (8, True), (9, False)]
+)
+def test_answers_may_be_half_as_long_as_those_of_people_and_twice(
+    num_words: int, promoted: bool
+) -> None:
+    challenger = measured("challenger", 0.9)
+    answers = tuple("a " * (num_words - 1) + str(n) for n in range(B))
+    references = tuple((f"the dog runs {n}", f"the dog runs {n + 1}") for n in range(B))
+    record = replace(challenger.record, hypotheses=answers, references=references)
+    gate = GateConfig(metric="accuracy")
+    assert decide(replace(challenger, record=record), None, gate).promote == promoted
+
+
+@pytest.mark.parametrize(("num_empty", "promoted"), [(2, True), (3, False)])
+def test_a_share_of_the_answers_may_be_empty(num_empty: int, promoted: bool) -> None:
+    answers = (*("", " ", "\t")[:num_empty], *ANSWERS[num_empty:])
+    gate = GateConfig(metric="accuracy", max_empty=0.01)
+    assert decide(measured("challenger", 0.9, answers), None, gate).promote == promoted
+
+
+def test_running_text_has_no_answers_to_look_at() -> None:
+    challenger = measured("challenger", 0.5, ("",) * B, nats=0.9)
+    record = replace(challenger.record, references=((),) * B)
+    champion = replace(CHAMPION, record=replace(CHAMPION.record, references=((),) * B))
+    gate = GateConfig(metric="nats_per_token")
+    decision = decide(replace(challenger, record=record), champion, gate)
+    assert decision.promote and len(decision.reasons) == 1
 
 
 @pytest.mark.parametrize(
@@ -117,7 +181,7 @@ def test_a_model_that_scores_well_but_talks_nonsense_is_refused(
         (("yes",), ("yes",), True),
     ],
 )
-def test_two_answers_at_least_have_to_differ_however_small_the_share_asked_for(
+def test_at_least_two_distinct_predictions_are_required(
     said: tuple[str, ...], people: tuple[str, ...], promoted: bool
 ) -> None:
     def labels(of: tuple[str, ...]) -> tuple[str, ...]:

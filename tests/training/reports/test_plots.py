@@ -47,7 +47,7 @@ def test_the_caller_may_say_which_epoch_was_best() -> None:
 
 
 @pytest.mark.parametrize("separator", ["/", "_", "."])
-def test_epochs_are_counted_where_they_are_not_told(separator: str) -> None:
+def test_epochs_are_counted_if_they_are_not_given(separator: str) -> None:
     history = [{f"val{separator}nats_per_token": value} for value in (2.0, 1.0)]
     assert legend(learning_curves(history)) == ["validation", "best epoch: 2"]
 

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from intertitle.training.evaluation.caption_metrics import TRANSLATION_METRICS, CaptionScorer
 from intertitle.training.evaluation.evaluate import Evaluation
+from intertitle.training.evaluation.metrics.caption_metrics import (
+    TRANSLATION_METRICS,
+    CaptionScorer,
+)
 from intertitle.training.evaluation.record import read_record, write_record
 from intertitle.training.evaluation.sample import Sample
-from intertitle.training.reports.compare import EvaluatedRun
+from intertitle.training.reports.evaluations import EvaluatedRun
 from intertitle.training.reports.results import ResultRow, ResultsTable
 from intertitle.training.reports.results_page import NUM_BEST, NUM_RANDOM, NUM_WORST, choose, render
-from intertitle.training.tracking.run import RunRef
+from intertitle.training.tracking.store.client import RunRef
 from tests.training.evaluations import captions, spoiled
 
 
@@ -31,7 +34,7 @@ def measured(folder: Path, samples: list[Sample]) -> EvaluatedRun:
     return EvaluatedRun(RunRef("id", folder.name, ""), {}, read_record(folder))
 
 
-def test_seeds_are_told_by_their_mean_and_range_beside_what_was_published(tmp_path: Path) -> None:
+def test_a_cell_has_the_mean_and_range_of_the_seeds(tmp_path: Path) -> None:
     one = measured(tmp_path / "one", captions(40))
     other = measured(tmp_path / "other", spoiled(captions(40), 0.3))
     low, high = sorted(m.record.description["scores"]["sacrebleu"] for m in (one, other))
@@ -99,7 +102,7 @@ def test_twenty_are_shown_and_whose_fault_they_are(tmp_path: Path) -> None:
             assert each.error_cause == ""
         else:
             missed = sample.reference_score == -0.5
-            assert each.error_cause == ("search error" if missed else "the model's own")
+            assert each.error_cause == ("search error" if missed else "model error")
 
     page = render(
         ResultsTable("A <b> table", ("sacrebleu",), (ResultRow("it & they", {}, (one,)),)),
@@ -117,7 +120,7 @@ def test_of_few_each_is_shown_once(tmp_path: Path) -> None:
     assert sorted(each.id for each in shown) == sorted(one.record.ids)
 
 
-def test_where_nothing_was_told_nothing_is_shown(tmp_path: Path) -> None:
+def test_without_predictions_no_examples_are_shown(tmp_path: Path) -> None:
     one = measured(tmp_path / "one", captions(3))
     silent = one.record.__class__(
         one.record.description,

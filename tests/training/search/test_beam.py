@@ -10,7 +10,7 @@ import torch
 from intertitle.training.config.models import CaptionerConfig
 from intertitle.training.data.batch import Batch, Row, make_batch
 from intertitle.training.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID
-from intertitle.training.models.base import Generator, Sizes
+from intertitle.training.models.base import AttentionWeights, Generator, Sizes
 from intertitle.training.models.build import build_model
 from intertitle.training.search.beam import Hypothesis, beam
 
@@ -75,7 +75,7 @@ def test_patience_ends_a_search_whose_hopes_are_seldom_kept() -> None:
     assert all(len(row) == 3 for row in beam(model, batch, 3, 20, 0.7, patience=1.0))
 
 
-def test_words_that_are_none_are_never_written_however_likely() -> None:
+def test_special_tokens_are_never_generated() -> None:
     model = make_model(9, pad=20.0, bos=20.0, unk=20.0)
     for found in beam(model, questions(6), 4, 6, 0.7):
         assert not {word for h in found for word in h.token_ids} & {*NEVER, EOS_ID}
@@ -118,13 +118,36 @@ class Fixed:
         return self._log_probs.repeat(len(tokens), 1), self
 
 
-@pytest.mark.parametrize(("max_tokens", "ends_at_once"), [(9, True), (10, False)])
+@pytest.mark.parametrize(
+    ("end", "max_tokens", "ends_at_once"),
+    [(-0.19, 9, True), (-0.19, 10, False), (-0.2, 9, True)],
+)
 def test_a_search_ends_when_no_longer_sentence_can_still_be_better(
-    max_tokens: int, ends_at_once: bool
+    end: float, max_tokens: int, ends_at_once: bool
 ) -> None:
     # The empty sentence has -0.19. The best that begins with a word has -2 for nine words and the
     # end together at best, so -0.2 a token; for ten words it would be -0.18.
-    model: Any = Fixed({EOS_ID: -0.19, 4: -2.0, 5: -9.0})
+    model: Any = Fixed({EOS_ID: end, 4: -2.0, 5: -9.0})
     ((found,),) = beam(model, questions(1), 2, max_tokens, 1.0, num=1)
     assert found.token_ids == ()
     assert (model.num_steps == 1) == ends_at_once
+
+
+class Staring(Fixed):
+    """It looks at the first of two places alone."""
+
+    def attention_weights(self, state: Any) -> AttentionWeights:
+        num = len(self.tokens)
+        weights = torch.tensor([[1.0, 0.0]]).repeat(num, 1)
+        return AttentionWeights(weights, torch.zeros(num, 2, dtype=torch.bool))
+
+    def step(self, state: Any, tokens: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        self.tokens = tokens
+        return super().step(state, tokens)
+
+
+def test_a_place_that_is_never_looked_at_costs_no_more_than_one_of_a_millionth() -> None:
+    model: Any = Staring({EOS_ID: -0.1, 4: -2.0})
+    ((found,),) = beam(model, questions(1), 2, 5, 0.0, coverage_penalty=0.5, num=1)
+    assert found.token_ids == ()
+    assert found.score == pytest.approx(-0.1 + 0.5 * math.log(1e-6))

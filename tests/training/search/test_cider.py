@@ -63,6 +63,13 @@ def test_several_hypotheses_of_one_example_are_scored_apart() -> None:
     assert reward.score([], []).shape == (0,)
 
 
+def test_many_hypotheses_are_scored_at_once() -> None:
+    reward = CiderReward([[[1, 2, 3, 4, 5]], [[6, 7, 8, 9]]])
+    one = reward.score([0, 1], [[1, 2, 3], [6, 7, 9]])
+    many = reward.score([0, 1] * 200, [[1, 2, 3], [6, 7, 9]] * 200)
+    np.testing.assert_allclose(many, [*one] * 200)
+
+
 def test_ids_need_not_be_dense() -> None:
     big = 2**31 - 1
     got = CiderReward([[[0, big, 0, big]], [[5]]]).score([0, 0], [[0, big, 0, big], [big, 0]])

@@ -19,6 +19,32 @@ def test_they_are_those_that_topk_finds(size: int, num: int) -> None:
     assert all(len(set(row)) == num for row in places.tolist())
 
 
+@pytest.mark.parametrize(
+    ("size", "num", "compared"),
+    [
+        # The maxima of the columns, and then two values each of the best columns.
+        (2 * COLUMNS, 10, [COLUMNS, 2 * 10]),
+        # Also the values that fill no column.
+        (3 * COLUMNS + 7, MAX_K, [COLUMNS, 3 * MAX_K + 7]),
+        # Too short, and too many.
+        (2 * COLUMNS - 1, 10, [2 * COLUMNS - 1]),
+        (3 * COLUMNS, MAX_K + 1, [3 * COLUMNS]),
+    ],
+)
+def test_only_the_best_columns_are_searched(
+    size: int, num: int, compared: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topk, widths = torch.Tensor.topk, []
+
+    def note(values: torch.Tensor, *arguments: int, **options: bool) -> object:
+        widths.append(values.shape[1])
+        return topk(values, *arguments, **options)
+
+    monkeypatch.setattr(torch.Tensor, "topk", note)
+    fast_topk(torch.randn(2, size), num)
+    assert widths == compared
+
+
 def test_a_row_finds_the_same_alone_even_among_equals() -> None:
     torch.manual_seed(0)
     values = torch.randint(0, 4, (6, 5 * COLUMNS + 3)).float()

@@ -13,9 +13,7 @@ from intertitle.training.search.mbr import mbr_rank, pairwise_cider
 SENTENCES = st.lists(st.lists(st.integers(4, 8), max_size=6).map(tuple), min_size=1, max_size=5)
 
 
-def test_likeness_is_the_mean_of_the_cosines_of_runs_of_words_less_the_difference_in_length() -> (
-    None
-):
+def test_pairwise_cider_is_the_mean_ngram_cosine_with_a_length_penalty() -> None:
     alike = pairwise_cider([(5, 6, 7, 8), (5, 6, 7, 9), (4, 4)])
     # Three of four words, two of three pairs, one of two triples, no quadruple.
     assert alike[0, 1] == pytest.approx((3 / 4 + 2 / 3 + 1 / 2 + 0) / 4)
@@ -27,7 +25,7 @@ def test_likeness_is_the_mean_of_the_cosines_of_runs_of_words_less_the_differenc
 
 
 @given(SENTENCES)
-def test_likeness_is_whole_with_itself(sentences: list[tuple[int, ...]]) -> None:
+def test_pairwise_cider_of_a_sentence_with_itself_is_one(sentences: list[tuple[int, ...]]) -> None:
     alike = pairwise_cider(sentences)
     assert np.allclose(np.diag(alike), 1)
     assert (alike >= 0).all() and (alike <= 1 + 1e-9).all()
@@ -35,7 +33,7 @@ def test_likeness_is_whole_with_itself(sentences: list[tuple[int, ...]]) -> None
 
 # exp of the far ones is 0, or infinite.
 @pytest.mark.parametrize("level", [0.0, -5000.0, 5000.0])
-def test_what_two_likely_sentences_share_beats_the_likeliest(level: float) -> None:
+def test_consensus_of_two_sentences_beats_the_most_probable_one(level: float) -> None:
     scores = (level - 1.0, level - 1.1, level - 1.2)
     sentences = ((4, 4, 9), (5, 6, 7), (5, 6, 8))
     odd, one, other = (
@@ -45,7 +43,7 @@ def test_what_two_likely_sentences_share_beats_the_likeliest(level: float) -> No
 
 
 @given(SENTENCES)
-def test_a_low_temperature_has_the_likeliest_first(sentences: list[tuple[int, ...]]) -> None:
+def test_a_low_temperature_ranks_the_most_probable_first(sentences: list[tuple[int, ...]]) -> None:
     found = [Hypothesis(ids, -float(n), -float(n)) for n, ids in enumerate(sentences)]
     ranked = mbr_rank(found, 1e-3)
     assert sorted(ranked, key=found.index) == found

@@ -1,5 +1,7 @@
 """Drawing, held to the distribution that is drawn from."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -66,9 +68,7 @@ def test_sentences_are_drawn_as_often_as_they_are_likely(recipe: str) -> None:
         (SamplingParams(top_k=1, temperature=100), {1}),
     ],
 )
-def test_nothing_is_drawn_from_outside_the_likeliest(
-    how: SamplingParams, allowed: set[int]
-) -> None:
+def test_nothing_is_sampled_outside_top_k_or_top_p(how: SamplingParams, allowed: set[int]) -> None:
     log_probs = torch.tensor([0.1, 0.5, 0.19, 0.2, 0.01]).log().repeat(NUM, 1)
     drawn = how.draw(log_probs, uniforms(0, [0], 1, NUM)[0, 0])
     assert set(drawn.tolist()) == allowed
@@ -85,7 +85,8 @@ def test_words_whose_probability_is_top_p_exactly_are_enough(top_p: float, num_w
     assert set(drawn.tolist()) == set(range(num_words))
 
 
-@pytest.mark.parametrize("chance", [0.0, 0.5, 1 - 2**-50])
+# The smallest and the largest number that is drawn.
+@pytest.mark.parametrize("chance", [0.0, 0.5, 1 - 2**-53])
 def test_what_is_impossible_is_never_drawn(chance: float) -> None:
     log_probs = torch.full((1, 8), -torch.inf)
     log_probs[0, [3, 5]] = torch.tensor([-200.0, -201.0])
@@ -104,6 +105,14 @@ def test_another_seed_and_another_number_draw_others() -> None:
 def test_running_text_goes_on_after_an_end() -> None:
     model = make_generator("char_lm", vocabulary=6)
     batch = batch_of(rows_for(model))
+    read: list[list[int]] = []
+    step = model.step
+
+    def note(state: Any, tokens: torch.Tensor) -> Any:
+        read.append(tokens.tolist())
+        return step(state, tokens)
+
+    model.step = note  # type: ignore[method-assign]
     texts = sample_continuation(
         model,
         batch,
@@ -114,4 +123,7 @@ def test_running_text_goes_on_after_an_end() -> None:
     assert {len(text) for text in texts} == {40}
     assert {tuple(text[:2]) for text in texts} == {(4, 5)}
     assert any(EOS_ID in text[:-1] for text in texts)
+    # A line is read as in training: <bos> where the one before it has ended.
+    for text, inputs in zip(texts, zip(*read, strict=True), strict=True):
+        assert inputs == (BOS_ID, *(BOS_ID if t == EOS_ID else t for t in text[:-1]))
     assert not {PAD_ID, BOS_ID, UNK_ID} & {token for text in texts for token in text}

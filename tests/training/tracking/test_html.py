@@ -10,15 +10,11 @@ import numpy as np
 from intertitle.training.evaluation.record import EvaluationRecord
 from intertitle.training.evaluation.significance import Difference
 from intertitle.training.reports import comparison_page, results_page
-from intertitle.training.reports.compare import (
-    BaselineComparison,
-    ChangedExample,
-    Comparison,
-    EvaluatedRun,
-)
+from intertitle.training.reports.compare import BaselineComparison, ChangedExample, Comparison
+from intertitle.training.reports.evaluations import EvaluatedRun
 from intertitle.training.reports.results import ResultRow, ResultsTable
 from intertitle.training.tracking.html import as_markdown
-from intertitle.training.tracking.run import RunRef
+from intertitle.training.tracking.store.client import RunRef
 
 HOSTILE = (
     """<script>alert("{}")</script><img src=x onerror='alert(1)'>" onclick="alert(2)" & <b>{}"""

@@ -9,7 +9,8 @@ import pytest
 
 from intertitle.training.tracking import order
 from intertitle.training.tracking.registry import retraining_runs
-from intertitle.training.tracking.run import TrackedRun, resolve_run
+from intertitle.training.tracking.run import TrackedRun
+from intertitle.training.tracking.store.client import resolve_run
 
 
 def test_what_a_host_whose_clock_is_ahead_began_before_is_not_the_newest(

@@ -12,9 +12,15 @@ from pathlib import Path
 import pytest
 
 from intertitle.pipeline.errors import UserError
-from intertitle.training.experiment import train
-from intertitle.training.tracking.run import TrackedRun, default_tracking_uri, download, resolve_run
-from intertitle.training.tracking.store.client import check_store, open_client
+from intertitle.training.runs.train import train
+from intertitle.training.tracking.run import TrackedRun
+from intertitle.training.tracking.store.client import (
+    check_store,
+    default_tracking_uri,
+    download,
+    open_client,
+    resolve_run,
+)
 from intertitle.training.tracking.store.sqlite import absolute, database, sqlite_uri
 from tests.training.conftest import small_recipe
 

@@ -13,15 +13,14 @@ from matplotlib.figure import Figure
 
 from intertitle.pipeline.errors import UserError
 from intertitle.training.tracking.environment import git_commit
-from intertitle.training.tracking.run import (
-    DataInput,
+from intertitle.training.tracking.inputs import DataInput
+from intertitle.training.tracking.run import TrackedRun, reopen
+from intertitle.training.tracking.store.client import (
     RunRef,
-    TrackedRun,
     default_tracking_uri,
     download,
     open_command,
     params,
-    reopen,
     resolve_run,
 )
 

@@ -1,7 +1,7 @@
 """Batches with words and sentences of the model's own."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,14 @@ from intertitle.training.models.base import Generator, Sizes
 from intertitle.training.models.build import build_model, sizes_of
 from intertitle.training.search.beam import beam
 from intertitle.training.search.cider import CiderReward
+from intertitle.training.trainer import batch_transforms
 from intertitle.training.trainer.batch_transforms import (
     MIN_CONSENSUS_WEIGHT,
     BatchTransform,
-    ConsensusWeights,
     ScheduledSampling,
     SelfCritical,
+    consensus_weights,
+    make_batch_transform,
 )
 from intertitle.training.trainer.losses import SequenceLoss
 from tests.training.conftest import make_loop, small_recipe, split_of
@@ -54,8 +56,7 @@ def batch_of(*sentences: Sequence[int]) -> Batch:
 def repeated(batch: Batch, row: int, times: int) -> Batch:
     """One row of a batch, many times."""
     rows = torch.full((times,), row)
-    names = (*Batch.__slots__,)
-    return Batch(**{name: getattr(batch, name)[rows] for name in names})
+    return Batch(**{f.name: getattr(batch, f.name)[rows] for f in fields(Batch) if f.init})
 
 
 def shares(drawn: Tensor) -> Tensor:
@@ -72,8 +73,9 @@ def test_replaced_words_are_drawn_from_what_the_model_told_there(model: Generato
     torch.manual_seed(0)
     batch = repeated(batch_of([4, 5, 6]), 0, 20_000)
     changed = ScheduledSampling(model, VOCABULARY, 0.8)(batch, range(len(batch)), 0.5)
-    assert {n: getattr(changed, n) is getattr(batch, n) for n in Batch.__slots__} == {
-        name: name != "inputs" for name in Batch.__slots__
+    names = [field.name for field in fields(Batch) if field.init]
+    assert {n: getattr(changed, n) is getattr(batch, n) for n in names} == {
+        name: name != "inputs" for name in names
     }
     with torch.no_grad():
         told = model.logits(model.forward(batch)[0]).softmax(-1)
@@ -94,6 +96,29 @@ def test_the_beginning_and_the_padding_are_never_replaced(model: Generator[Any])
     assert torch.equal(inputs[~is_word], batch.inputs[~is_word])
     assert (inputs[is_word] > UNK_ID).all()
     assert (inputs != batch.inputs)[is_word].float().mean() > 0.5
+
+
+def test_no_portion_of_replaced_words_has_more_logits_than_allowed(
+    model: Generator[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = batch_of(*[[4, 5, 6]] * 20)
+    sizes: list[int] = []
+    logits = model.logits
+
+    def note(hidden: Tensor) -> Tensor:
+        sizes.append(len(hidden))
+        return logits(hidden)
+
+    monkeypatch.setattr(model, "logits", note)
+    drawn = {}
+    for max_logits, most in ((1, 1), (5 * VOCABULARY, 5), (5 * VOCABULARY - 1, 4)):
+        monkeypatch.setattr(batch_transforms, "MAX_LOGITS", max_logits)
+        torch.manual_seed(0)
+        lesson = ScheduledSampling(model, VOCABULARY, 0.9)
+        drawn[most] = lesson(batch, range(20), 1.0).inputs != batch.inputs
+        assert max(sizes) == most
+        sizes.clear()
+    assert all(part.any() for part in drawn.values())
 
 
 REFERENCES = [[[4, 5, 6], [4, 5]], [[7, UNK_ID, 8]], [[5, 5, 4]]]
@@ -222,16 +247,41 @@ def test_a_captioner_earns_more_by_its_own_sentences(things: DataRef, words: Voc
 def test_the_loop_counts_the_words_that_were_drawn(things: DataRef, words: Vocabs) -> None:
     recipe = small_recipe("s2vt", *SELF_CRITICAL, "search.max_tokens=1")
     loop = make_loop(things, words, recipe)
-    _, tokens = loop.train_step(np.arange(7), 0.1)
+    _, tokens, _ = loop.train_step(np.arange(7), 0.1).tolist()
     assert tokens == 7
 
 
 def test_a_sentence_counts_as_much_as_the_others_agree_with_it() -> None:
     group = [[4, 5, 6, 7], [4, 5, 6, 8], [4, 5, 6, 7, 9], [10, 11, 12, 13]]
-    lesson = ConsensusWeights([group, [[14, 15, 16]], [[17, 18, 19], [20, 21, 22]]])
-    batch = batch_of(*group, [14, 15, 16], [17, 18, 19])
-    weights = lesson(batch, [0, 0, 0, 0, 1, 2], 0.5).weights.tolist()
+    weights = consensus_weights([group, [[14, 15, 16]], [[17, 18, 19], [20, 21, 22]]]).tolist()
     # What nobody else says counts least; what is alone, or where none agree, is as it was.
+    assert MIN_CONSENSUS_WEIGHT == 0.1
     assert weights[3] == pytest.approx(MIN_CONSENSUS_WEIGHT)
     assert weights[0] > weights[2] > weights[1] > 0.5
-    assert weights[4:] == [1, 1]
+    assert weights[4:] == [1, 1, 1]
+    # CIDEr-D against the others, beside its mean.
+    others = [[*group[:k], *group[k + 1 :]] for k in range(4)] + [[[20, 21, 22]], [[17, 18, 19]]]
+    scores = CiderReward(others).score(range(6), [*group, [17, 18, 19], [20, 21, 22]])[:4]
+    assert weights[:4] == pytest.approx(np.maximum(0.1, scores / scores.mean()))
+
+
+def test_without_a_second_reference_every_sentence_counts_alike() -> None:
+    assert consensus_weights([[[4, 5]], [[6]]]).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "transform"),
+    [
+        ("teacher_forcing", None),
+        ("consensus", None),
+        ("scheduled_sampling", ScheduledSampling),
+        ("self_critical", SelfCritical),
+    ],
+)
+def test_an_objective_has_its_transform(
+    kind: str, transform: type | None, things: DataRef, words: Vocabs
+) -> None:
+    recipe = small_recipe("show_and_tell", *NO_NOISE, f"objective.kind={kind}")
+    model = build_model(recipe.model, sizes_of(words, things))
+    made = make_batch_transform(recipe, model, split_of(things, "train", words))
+    assert made is None if transform is None else type(made) is transform

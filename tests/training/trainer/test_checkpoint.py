@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 
 from intertitle.pipeline import failpoints
 from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.storage.manifest_folder import MANIFEST
 from intertitle.training.data.data_ref import DataRef
 from intertitle.training.data.sampler import Cursor
 from intertitle.training.data.vocab import Vocabs
 from intertitle.training.trainer.checkpoint import (
-    MANIFEST,
     Checkpoint,
     Checkpoints,
     NoSpaceError,
@@ -32,6 +32,7 @@ FILES = (
     "best.safetensors",
     "optimizer.safetensors",
     "rnn_state.safetensors",
+    "loss_scale.safetensors",
 )
 
 
@@ -109,6 +110,25 @@ def test_a_write_that_stopped_leaves_nothing_that_could_be_taken_for_whole(
     for left in tmp_path.iterdir():
         with pytest.raises(UserError, match="incomplete"):
             Checkpoint.read(left)
+
+
+def test_every_file_is_synced_before_the_checkpoint_takes_its_name(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[str] = set()
+    replace = Path.replace
+
+    def sync(descriptor: int) -> None:
+        synced.add(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+
+    def note(path: Path, target: Path) -> Path:
+        assert synced == {*FILES, MANIFEST, ".checkpoint.writing"}
+        return replace(path, target)
+
+    monkeypatch.setattr("intertitle.pipeline.storage.paths.os.fsync", sync)
+    monkeypatch.setattr(Path, "replace", note)
+    checkpoint.write(tmp_path / "checkpoint")
+    assert tmp_path.name in synced
 
 
 # A full disk

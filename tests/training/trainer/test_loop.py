@@ -11,7 +11,7 @@ from intertitle.training.data.data_ref import DataRef
 from intertitle.training.data.sampler import BatchSampler
 from intertitle.training.data.vocab import Vocabs
 from intertitle.training.trainer import loop as loop_module
-from intertitle.training.trainer.checkpoint import Checkpoint
+from intertitle.training.trainer.checkpoint import TENSOR_GROUPS, Checkpoint
 from intertitle.training.trainer.events import EpochReport, Report, StepReport
 from intertitle.training.trainer.validator import NUM_SAMPLES
 from tests.training.conftest import (
@@ -41,7 +41,7 @@ def with_training(recipe: Recipe, **changes: object) -> Recipe:
 def tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     return {
         f"{part}.{name}": tensor
-        for part in ("weights", "average", "best", "optimizer", "rnn_state")
+        for part in TENSOR_GROUPS
         for name, tensor in getattr(checkpoint, part).items()
     }
 
@@ -245,7 +245,7 @@ def test_a_gradient_is_clipped_to_its_norm_and_no_further(
             gradients = [p.grad for p in loop.model.parameters() if p.grad is not None]
             norms.append(float(torch.cat([g.flatten() for g in gradients]).norm()))
 
-        monkeypatch.setattr(loop._optimizer, "step", step)
+        monkeypatch.setattr(loop.step._optimizer, "step", step)
         loop.train_step(loop._sampler.epoch(0)[0], 0.5)
         return norms[0]
 
@@ -313,7 +313,7 @@ def test_a_batch_in_parts_is_the_same_step(things: DataRef, words: Vocabs) -> No
     assert max(float((found[n] - expected[n]).abs().max()) for n in expected) < 1e-5
 
 
-def test_who_is_asked_to_stop_keeps_a_checkpoint_to_go_on_from(
+def test_a_stop_request_saves_a_checkpoint(
     whole: Uninterrupted, things: DataRef, words: Vocabs, tmp_path: Path
 ) -> None:
     loop, asked = make_loop(things, words, RECIPE), iter([False] * 9 + [True])

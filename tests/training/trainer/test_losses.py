@@ -6,13 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.autograd import gradcheck
 from torch.nn.functional import cross_entropy
 
 from intertitle.training.data.batch import Batch, Row, make_batch
+from intertitle.training.data.lm_dataset import LanguageModelDataset
 from intertitle.training.models.base import Generator, Sizes
 from intertitle.training.models.build import build_model
 from intertitle.training.trainer import losses
-from intertitle.training.trainer.losses import SequenceLoss
+from intertitle.training.trainer.losses import SequenceLoss, SmoothedCrossEntropy
 from tests.training.conftest import small_recipe
 
 VOCABULARY = 9
@@ -58,6 +60,49 @@ def test_the_loss_is_cross_entropy_over_the_words_that_count(
     assert torch.allclose(forcing.eval()(batch)[0], plain, rtol=1e-5)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_its_gradient_is_that_of_its_values(smoothing: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 7, dtype=torch.double, generator=generator, requires_grad=True)
+    targets, weights = torch.tensor([0, 6, 3, 3]), torch.tensor([1.0, -0.5, 2.0, 0.0]).double()
+
+    def loss(logits: torch.Tensor) -> torch.Tensor:
+        total: torch.Tensor = SmoothedCrossEntropy.apply(logits, targets, weights, smoothing)[0]
+        return total
+
+    assert gradcheck(lambda logits: 3 * loss(logits), (logits,))
+    rows = cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
+    assert torch.allclose(loss(logits), (weights * rows).sum())
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_the_auxiliary_loss_is_that_of_training_alone(
+    model: Generator[Any], batch: Batch, trains: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forcing = SequenceLoss(model, VOCABULARY).train(trains)
+    model.eval()
+    before, nats, _ = forcing(batch)
+    monkeypatch.setattr(model, "auxiliary_loss", lambda batch, hidden: hidden.sum() * 0 + 5.0)
+    after, same_nats, _ = forcing(batch)
+    assert (after - before).item() == pytest.approx(5.0 if trains else 0.0, abs=1e-5)
+    assert torch.equal(nats, same_nats)
+
+
+def test_the_state_after_a_window_comes_without_its_graph() -> None:
+    torch.manual_seed(0)
+    model = build_model(small_recipe("char_lm").model, Sizes(VOCABULARY, 0, 0))
+    windows = LanguageModelDataset([[4, 5, 6, 7] * 3], num_streams=1, bptt_len=4)
+    forcing, carried = SequenceLoss(model.eval(), VOCABULARY), None
+    losses = []
+    for rows in windows.windows():
+        loss, _, carried = forcing(windows.batch(rows), carried)
+        assert not carried.h.requires_grad and loss.requires_grad
+        losses.append(loss)
+    # A window goes on where the one before it ended.
+    alone, _, _ = forcing(windows.batch(windows.windows()[1]))
+    assert not torch.allclose(losses[1], alone)
+
+
 def test_a_row_that_does_not_count_adds_nothing_and_still_reaches_every_parameter(
     model: Generator[Any], batch: Batch
 ) -> None:
@@ -91,14 +136,42 @@ def test_a_loss_in_portions_is_the_loss_and_has_its_gradient(
     in_portions = SequenceLoss(model, VOCABULARY, 0.1)
     results = []
     for forcing in (whole, in_portions):
-        model.eval().zero_grad()
+        model.eval()
         loss, nats, _ = forcing(weighted)
-        loss.backward()
-        gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
         results.append((loss, nats, *gradients))
-    assert len(results[0]) == 2 + len(list(model.parameters()))
     for one, other in zip(*results, strict=True):
         assert torch.allclose(one, other, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("max_logits", "sizes"),
+    [
+        # Four words, an end each: six targets; each portion is computed again for its gradient.
+        (7 * VOCABULARY, [7]),
+        (6 * VOCABULARY, [6, 1, 6, 1]),
+        (3 * VOCABULARY + 1, [3, 3, 1, 3, 3, 1]),
+        (1, [1] * 14),
+    ],
+)
+def test_no_portion_has_more_logits_than_allowed(
+    model: Generator[Any],
+    batch: Batch,
+    max_logits: int,
+    sizes: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[int] = []
+    logits = model.logits
+
+    def note(hidden: torch.Tensor) -> torch.Tensor:
+        seen.append(len(hidden))
+        return logits(hidden)
+
+    monkeypatch.setattr(losses, "MAX_LOGITS", max_logits)
+    monkeypatch.setattr(model, "logits", note)
+    SequenceLoss(model, VOCABULARY)(batch)[0].backward()
+    assert sorted(seen) == sorted(sizes)
 
 
 def test_a_portion_computed_again_hides_the_same(

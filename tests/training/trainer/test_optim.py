@@ -7,11 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from intertitle.training.config.recipe import OptimizerConfig
+from intertitle.training.config.sections import OptimizerConfig
 from intertitle.training.data.batch import Batch, Row, make_batch
 from intertitle.training.models.base import Generator, Model, Sizes
 from intertitle.training.models.build import build_model
-from intertitle.training.trainer.optim import ParameterAverage, learning_rate, make_optimizer
+from intertitle.training.trainer.optim import (
+    ParameterAverage,
+    learning_rate,
+    make_optimizer,
+    step_if,
+)
 from tests.training.conftest import small_recipe
 
 
@@ -52,6 +57,8 @@ def test_the_learning_rate_may_stay_and_may_begin_at_once() -> None:
 def test_matrices_decay_and_biases_do_not(model: Generator[Any]) -> None:
     decayed, others = make_optimizer(model, OptimizerConfig(weight_decay=0.3)).param_groups
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
+    # One kernel for all parameters.
+    assert decayed["fused"] and others["fused"]
     assert {p.ndim for p in decayed["params"]} == {2}
     assert {p.ndim for p in others["params"]} == {1}
     assert len(decayed["params"]) + len(others["params"]) == len(list(model.parameters()))
@@ -71,16 +78,41 @@ def shift(model: Generator[Any], by: float) -> None:
 def test_the_average_of_weights_moves_as_its_decay_says(model: Generator[Any]) -> None:
     average, before = ParameterAverage(model, 0.9), bias_of(model).detach().clone()
     shift(model, 1.0)
-    average.update(model, 10_000)
+    average.update(model, 10_000, torch.tensor(True))
     assert torch.allclose(bias_of(average.model), before + 0.1, atol=1e-6)
-    average.update(model, 10_000)
+    average.update(model, 10_000, torch.tensor(True))
     assert torch.allclose(bias_of(average.model), before + 0.19, atol=1e-6)
+
+
+def test_a_step_without_effect_changes_neither_average_nor_optimizer(
+    model: Generator[Any],
+) -> None:
+    average, optimizer = ParameterAverage(model, 0.9), make_optimizer(model, OptimizerConfig())
+
+    def state() -> list[torch.Tensor]:
+        tensors = [*model.parameters(), *average.model.parameters()]
+        tensors += [t for s in optimizer.state.values() for t in s.values()]
+        return [tensor.detach().clone() for tensor in tensors]
+
+    def step(gradient: float) -> None:
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, gradient)
+        finite = torch.tensor(gradient).isfinite()
+        step_if(finite, optimizer)
+        average.update(model, 3, finite)
+
+    step(1.0)
+    before = state()
+    step(torch.nan)
+    assert all(map(torch.equal, before, state()))
+    step(1.0)
+    assert not any(map(torch.equal, before, state()))
 
 
 def test_the_average_is_short_in_the_beginning(model: Generator[Any]) -> None:
     average, before = ParameterAverage(model, 0.999), bias_of(model).detach().clone()
     shift(model, 1.0)
-    average.update(model, 2)
+    average.update(model, 2, torch.tensor(True))
     assert torch.allclose(bias_of(average.model), before + 1 - 3 / 12, atol=1e-6)
 
 

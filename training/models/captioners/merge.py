@@ -172,11 +172,11 @@ class RecurrentVisual(MergeCaptioner):
         return hidden, MergeState(state.image, (language, memory))
 
     def auxiliary_loss(self, batch: Batch, hidden: Tensor) -> Tensor:
-        steps = torch.arange(hidden.shape[1], device=hidden.device)
-        is_valid = steps < batch.target_lengths[:, None]
+        places = batch.target_places
+        memory = hidden[..., self.hidden_size :].flatten(0, 1).index_select(0, places)
         image = self.standardize(mean_over_frames(batch))
-        reconstructed = self.reconstruct(hidden[..., self.hidden_size :][is_valid])
-        errors: Tensor = reconstructed - image.repeat_interleave(batch.target_lengths, 0)
+        images = image.index_select(0, places // hidden.shape[1])
+        errors: Tensor = self.reconstruct(memory) - images
         return errors.square().mean(1).sum()
 
 

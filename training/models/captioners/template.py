@@ -107,21 +107,20 @@ class Template(Captioner[TemplateState]):
         """Return the negative log-likelihood of the neighbors of each word of the captions."""
         opened, closing, last, linking = self._cooccurrence()
         tokens = pad(batch.targets, (1, 0), value=BOS_ID)
-        positions = torch.arange(tokens.shape[1] - 2, device=tokens.device)
-        # Without <eos>, so that each word is followed by a word or by <eos>.
-        is_valid = positions < batch.target_lengths[:, None] - 1
-        previous, word, following = (
-            part[is_valid] for part in (tokens[:, :-2], tokens[:, 1:-1], tokens[:, 2:])
-        )
+        previous, word, following = tokens[:, :-2], tokens[:, 1:-1], tokens[:, 2:]
+        positions = torch.arange(word.shape[1], device=tokens.device)
+        # Without <eos>, so that each word is followed by a word or by <eos>. Other places have the
+        # weight 0: to select would need their number, which only the device knows.
+        is_valid = (positions < batch.target_lengths[:, None] - 1).to(opened.dtype)
         is_last = following == EOS_ID
         with torch.no_grad():
             is_closing = is_last | (opened[following].sigmoid() < RARE_OPENING)
-        links = previous[(word == ARTICLE) & (previous != BOS_ID)]
+        is_link = is_valid * ((word == ARTICLE) & (previous != BOS_ID))
         return (
-            _bernoulli_nll(opened[word], previous == ARTICLE)
-            + _bernoulli_nll(closing[word], is_closing)
-            + _bernoulli_nll(last[word], is_last)
-            - torch.log_softmax(linking, 0)[links].sum()
+            _bernoulli_nll(opened[word], previous == ARTICLE, is_valid)
+            + _bernoulli_nll(closing[word], is_closing, is_valid)
+            + _bernoulli_nll(last[word], is_last, is_valid)
+            - (torch.log_softmax(linking, 0)[previous] * is_link).sum()
         )
 
     def start(self, batch: Batch) -> TemplateState:
@@ -153,5 +152,7 @@ class Template(Captioner[TemplateState]):
         return probabilities.log(), new_state
 
 
-def _bernoulli_nll(log_odds: Tensor, is_so: Tensor) -> Tensor:
-    return binary_cross_entropy_with_logits(log_odds, is_so.to(log_odds.dtype), reduction="sum")
+def _bernoulli_nll(log_odds: Tensor, is_so: Tensor, weights: Tensor) -> Tensor:
+    return binary_cross_entropy_with_logits(
+        log_odds, is_so.to(log_odds.dtype), weights, reduction="sum"
+    )

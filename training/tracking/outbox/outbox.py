@@ -24,15 +24,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from intertitle.pipeline.storage.format_version import VERSION_FIELD, FormatVersion
+from intertitle.pipeline.storage.paths import atomic_folder
 from intertitle.training.tracking.outbox.delivery import Entry, deliver, is_away
 from intertitle.training.tracking.store.client import (
     RunRef,
     default_tracking_uri,
+    open_client,
+    resolve_run,
+)
+from intertitle.training.tracking.store.mlflow_errors import (
     mlflow_errors,
     one_line,
-    open_client,
     redact,
-    resolve_run,
     short_timeouts,
 )
 
@@ -43,6 +47,7 @@ _log = logging.getLogger(__name__)
 
 # File that names the run of a journal. The process that writes the journal holds a lock on it.
 HEADER = "journal.json"
+JOURNAL_FORMAT = FormatVersion("journal", 1)
 # Maximum time that a write waits for its delivery, so that a refusal is raised where it was caused.
 MAX_PAUSE_S = 5.0
 # Pause between attempts, doubled after each one.
@@ -207,6 +212,7 @@ def send_journals(client: MlflowClient, run: RunRef, home: Path) -> int:
         with _held(header) as is_free:
             if not is_free:
                 continue
+            _read_header(header)
             for path in sorted(header.parent.glob("[0-9]*")):
                 if (path / "entry.json").is_file():
                     _send_entry(client, run.run_id, path)
@@ -242,16 +248,26 @@ def send_kept(folder: Path, tracking_uri: str) -> dict[str, int]:
 
 def _find_journals(folder: Path) -> dict[Path, str]:
     """Find all folders of journals in a folder and below, each with the id of its run."""
-    return {
-        header.parent.parent: json.loads(header.read_text())["run_id"]
-        for header in sorted(folder.rglob(HEADER))
-    }
+    headers = sorted(folder.rglob(HEADER))
+    return {header.parent.parent: _read_header(header)["run_id"] for header in headers}
+
+
+def _read_header(header: Path) -> dict[str, str]:
+    """Read the header of a journal.
+
+    Raises:
+        UserError: the journal has another version of the format.
+    """
+    values: dict[str, str] = json.loads(header.read_text())
+    JOURNAL_FORMAT.check(header, values.get(VERSION_FIELD))
+    return values
 
 
 def _open_header(folder: Path, run: RunRef) -> IO[str]:
     header = (folder / HEADER).open("w")
     fcntl.flock(header, fcntl.LOCK_EX)
-    json.dump({"run_id": run.run_id, "name": run.name}, header)
+    version = {VERSION_FIELD: JOURNAL_FORMAT.version}
+    json.dump({**version, "run_id": run.run_id, "name": run.name}, header)
     header.flush()
     return header
 
@@ -269,14 +285,11 @@ def _held(header: Path) -> Iterator[bool]:
 
 
 def _write_entry(path: Path, entry: Entry, fill: Fill | None) -> None:
-    """Write an entry atomically: its folder gets its final name when it is complete."""
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.mkdir()
-    if fill is not None:
-        (unfinished / "files").mkdir()
-        fill(unfinished / "files")
-    (unfinished / "entry.json").write_text(json.dumps(asdict(entry)), "utf-8")
-    unfinished.rename(path)
+    with atomic_folder(path) as folder:
+        if fill is not None:
+            (folder / "files").mkdir()
+            fill(folder / "files")
+        (folder / "entry.json").write_text(json.dumps(asdict(entry)), "utf-8")
 
 
 def _send_entry(client: MlflowClient, run_id: str, path: Path) -> None:

@@ -19,31 +19,23 @@ later claim has a greater number.
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from intertitle.pipeline.errors import JobError, UserError
-from intertitle.training.tracking.store.client import (
-    absolute,
-    mlflow_errors,
-    open_client,
-    open_experiment,
-    redact,
-    short_timeouts,
+from intertitle.training.tracking.registry.claims import (
+    Claim,
+    ClaimBoard,
+    claims_in_use,
+    new_claim,
 )
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from intertitle.training.tracking.store.client import open_client, open_experiment
+from intertitle.training.tracking.store.mlflow_errors import mlflow_errors, short_timeouts
+from intertitle.training.tracking.store.sqlite import absolute
 
 _log = logging.getLogger(__name__)
 
@@ -53,47 +45,6 @@ BEAT_S = 5.0
 _LOOK_S = 0.5
 # Time to wait for the renewing thread when a block ends.
 _END_S = 15.0
-
-_KEY = "retrain.claim."
-# Ids of the claims that blocks of this process are using. Another claim of this process is one that
-# could not be removed.
-_in_use: set[str] = set()
-
-
-@dataclass(frozen=True)
-class _Claim:
-    """Claim of one process on one model.
-
-    Attributes:
-        owner: random id of the claim.
-        model: name of the model.
-        holds: whether the model is held, rather than requested.
-        number: number that is greater than those of all earlier claims.
-        beat: number of renewals.
-        host, pid, started: host name, process id and start time of the process, the latter in
-            kernel ticks since boot.
-        machine: boot id and process namespace in which `pid` is valid.
-    """
-
-    owner: str
-    model: str
-    holds: bool
-    number: int
-    beat: int
-    host: str
-    pid: int
-    started: int | None
-    machine: str
-
-    def is_of_here(self) -> bool:
-        """Return whether the process runs in the same process namespace as this process."""
-        return self.machine == _machine()
-
-    def is_running(self) -> bool:
-        """Return whether a process of this machine is alive and still uses its claim."""
-        if self.pid == os.getpid() and self.owner not in _in_use:
-            return False
-        return _started(self.pid) == self.started
 
 
 @dataclass(frozen=True)
@@ -106,11 +57,11 @@ class _Observation:
         moved: whether the claim has changed since it was first seen.
     """
 
-    claim: _Claim
+    claim: Claim
     since: float
     moved: bool = False
 
-    def look(self, claim: _Claim, now: float) -> _Observation:
+    def look(self, claim: Claim, now: float) -> _Observation:
         """Return the observation after the claim was read again."""
         return self if claim == self.claim else _Observation(claim, now, moved=True)
 
@@ -147,19 +98,19 @@ def only_one(
     uri = absolute(tracking_uri)
     with mlflow_errors(uri), short_timeouts():
         client = open_client(uri)
-        board = _Board(client, open_experiment(client, uri, experiment), uri, model)
-    new_claim = _new_claim(model)
-    _in_use.add(new_claim.owner)
+        board = ClaimBoard(client, open_experiment(client, uri, experiment), uri, model)
+    request = new_claim(model)
+    claims_in_use.add(request.owner)
     try:
-        claim = _take(board, new_claim, on_wait)
+        claim = _take(board, request, on_wait)
         with _renewed(board, claim) as check:
             yield check
     finally:
-        _in_use.discard(new_claim.owner)
+        claims_in_use.discard(request.owner)
 
 
 @contextmanager
-def _renewed(board: _Board, claim: _Claim) -> Iterator[Callable[[], None]]:
+def _renewed(board: ClaimBoard, claim: Claim) -> Iterator[Callable[[], None]]:
     """Renew a claim during a block, and then remove it; yield the function that checks it."""
     stop = threading.Event()
 
@@ -196,7 +147,7 @@ def _renewed(board: _Board, claim: _Claim) -> Iterator[Callable[[], None]]:
         board.remove(claim)
 
 
-def _take(board: _Board, claim: _Claim, on_wait: Callable[[str], None]) -> _Claim:
+def _take(board: ClaimBoard, claim: Claim, on_wait: Callable[[str], None]) -> Claim:
     """Request a model until it is held; raise `UserError` if another process holds it."""
     number = 1 + max((rival.number for rival in board.read().values()), default=0)
     claim = replace(claim, number=number)
@@ -232,75 +183,13 @@ def _take(board: _Board, claim: _Claim, on_wait: Callable[[str], None]) -> _Clai
         raise
 
 
-def _is_before(rival: _Claim, claim: _Claim) -> bool:
+def _is_before(rival: Claim, claim: Claim) -> bool:
     return rival.holds or rival.owner < claim.owner
 
 
-class _Board:
-    """Claims on a model in the tags of an experiment."""
-
-    def __init__(self, client: MlflowClient, experiment_id: str, uri: str, model: str) -> None:
-        self._client, self._experiment_id, self._uri = client, experiment_id, uri
-        self.model = model
-
-    def read(self, quick: bool = True) -> dict[str, _Claim]:
-        """Return all claims on the model by owner; `quick` sets short timeouts."""
-        with mlflow_errors(self._uri), short_timeouts() if quick else nullcontext():
-            tags = self._client.get_experiment(self._experiment_id).tags
-        claims = [_Claim(**json.loads(v)) for k, v in tags.items() if k.startswith(_KEY)]
-        return {claim.owner: claim for claim in claims if claim.model == self.model}
-
-    def write(self, claim: _Claim, quick: bool = True) -> None:
-        with mlflow_errors(self._uri), short_timeouts() if quick else nullcontext():
-            text = json.dumps(asdict(claim))
-            self._client.set_experiment_tag(self._experiment_id, _KEY + claim.owner, text)
-
-    def remove(self, claim: _Claim) -> None:
-        """Remove a claim; if MLflow is unreachable, the next process detects that it is dead."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            with short_timeouts():
-                self._client.delete_experiment_tag(self._experiment_id, _KEY + claim.owner)
-        except MlflowException as error:
-            _log.debug("%s: a claim stays: %s", redact(self._uri), error)
-
-
-def _new_claim(model: str) -> _Claim:
-    return _Claim(
-        owner=uuid.uuid4().hex,
-        model=model,
-        holds=False,
-        number=0,
-        beat=0,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        started=_started(os.getpid()),
-        machine=_machine(),
-    )
-
-
-def _machine() -> str:
-    """Return the boot id and process namespace, equal for processes that share process ids."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-
-
-def _started(pid: int) -> int | None:
-    """Return the start time of a process in kernel ticks since boot; None if it is dead.
-
-    Unlike a wall-clock time, the value never changes.
-    """
-    try:
-        state, *values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if state == "Z" else int(values[18])
-
-
-def _busy(claim: _Claim) -> UserError:
+def _busy(claim: Claim) -> UserError:
     return UserError(f"{claim.model}: {_who(claim)} is retraining it; one at a time")
 
 
-def _who(claim: _Claim) -> str:
+def _who(claim: Claim) -> str:
     return f"process {claim.pid} on {claim.host}"

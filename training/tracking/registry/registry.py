@@ -22,16 +22,9 @@ from intertitle.training.tracking.registry.alias_moves import (
     now,
     version_of,
 )
-from intertitle.training.tracking.store.client import (
-    RunRef,
-    absolute,
-    database,
-    mlflow_errors,
-    open_client,
-    redact,
-    resolve_run,
-    short_timeouts,
-)
+from intertitle.training.tracking.store.client import RunRef, open_client, resolve_run
+from intertitle.training.tracking.store.mlflow_errors import mlflow_errors, redact, short_timeouts
+from intertitle.training.tracking.store.sqlite import absolute, database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -6,14 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from intertitle.training.tracking.run import RunRef, TrackedRun
-from intertitle.training.tracking.store.client import (
-    absolute,
-    database,
-    mlflow_errors,
-    open_client,
-    short_timeouts,
-)
+from intertitle.training.tracking.run import TrackedRun
+from intertitle.training.tracking.store.client import RunRef, open_client
+from intertitle.training.tracking.store.mlflow_errors import mlflow_errors, short_timeouts
+from intertitle.training.tracking.store.sqlite import absolute, database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -3,9 +3,6 @@
 MLflow accepts any artifact location from a user who creates an experiment, such as `file:///etc` or
 another bucket, and then reads and writes there with the rights and keys of the server. This module
 checks every database row that names a location before it is written, independent of the endpoint.
-
-MLflow loads this module in each of its processes, because it is the `authorization_function` of the
-authentication settings.
 """
 
 from __future__ import annotations
@@ -17,7 +14,6 @@ from urllib.parse import unquote, urlsplit
 from mlflow.exceptions import MlflowException
 from mlflow.prompt.constants import _PROMPT_SOURCE_PLACEHOLDERS as PROMPT_SOURCES
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
-from mlflow.server.auth import authenticate_request_basic_auth
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
 from mlflow.store.tracking.dbmodels.models import (
     SqlExperiment,
@@ -46,8 +42,12 @@ _FIELDS = {
 _TAGS = (MLFLOW_ARTIFACT_LOCATION, MLFLOW_TRACE_ARCHIVE_LOCATION)
 _ALLOWED = f"allowed: none, or {_ROOT}:/FOLDER"
 
-# MLflow calls it for each request; it returns the authenticated user or a response that refuses.
-authenticate = authenticate_request_basic_auth
+
+def restrict_locations() -> None:
+    """Check the rows that this process writes from now on."""
+    for table in _FIELDS:
+        for moment in ("before_insert", "before_update"):
+            event.listen(table, moment, _check)
 
 
 def _check(_: Mapper[Any], __: object, row: Any) -> None:
@@ -94,8 +94,3 @@ def _folder(field: str, value: str) -> str:
 
 def _refused(field: str, value: str) -> MlflowException:
     return MlflowException(f"{field}: {value!r}, {_ALLOWED}", INVALID_PARAMETER_VALUE)
-
-
-for _table in _FIELDS:
-    for _moment in ("before_insert", "before_update"):
-        event.listen(_table, _moment, _check)

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 
 from intertitle.pipeline.errors import UserError
@@ -56,10 +57,10 @@ def _migration(error: Exception, uri: str) -> str:
         return ""
     from alembic.script import ScriptDirectory
     from mlflow import __version__
-    from mlflow.store.db.utils import _get_alembic_config
 
+    migrations = resources.files("mlflow.store") / "db_migrations"
     try:
-        ScriptDirectory.from_config(_get_alembic_config("")).get_revision(match[1])
+        ScriptDirectory(str(migrations)).get_revision(match[1])
     except Exception:  # Alembic raises several classes for an unknown revision
         return f"its database is of a newer MLflow than {__version__}, which is installed here"
     command = f"{mlflow_command()} db upgrade {shlex.quote(redact(uri))}"

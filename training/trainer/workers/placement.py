@@ -7,9 +7,21 @@ import ray
 from intertitle.pipeline.errors import UserError
 
 
-def trains_on_gpus(workers: int) -> bool:
-    """Return whether the workers train on GPUs: if the cluster has one for each."""
-    return bool(ray.cluster_resources().get("GPU", 0) >= workers)
+def trains_on_gpus(workers: int, *, required: bool = False) -> bool:
+    """Return whether the workers compute on GPUs: if the cluster has any.
+
+    Args:
+        workers: number of workers, each of which needs a GPU of its own.
+        required: whether a cluster without GPUs is an error too.
+
+    Raises:
+        UserError: there are fewer GPUs than workers. They would compute on CPUs instead, which is
+            so much slower that it must not happen unnoticed.
+    """
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    if gpus < workers and (gpus or required):
+        raise UserError(f"workers: {workers}, allowed: at most {gpus}, one per GPU of the cluster")
+    return gpus >= workers
 
 
 def cpus_per_worker(workers: int) -> int:

@@ -22,16 +22,16 @@ from intertitle.pipeline import failpoints
 from intertitle.pipeline.errors import SIGTERM_EXIT_CODE, JobError, Stopped, UserError
 from intertitle.training.config.recipe import Recipe
 from intertitle.training.data.data_ref import DataRef
-from intertitle.training.data.dataset import open_dataset
-from intertitle.training.data.pinning import check_there
+from intertitle.training.data.dataset import Splits
 from intertitle.training.data.vocab import Vocabs
-from intertitle.training.models.build import sizes_of, task_of
+from intertitle.training.models.build import sizes_of
 from intertitle.training.trainer.checkpoint import Checkpoint, Checkpoints, NoSpaceError
 from intertitle.training.trainer.distributed import Ranks
-from intertitle.training.trainer.events import CheckpointFallback, NotKept, Report
+from intertitle.training.trainer.events import CheckpointFallback, Report
 from intertitle.training.trainer.loop import TrainingLoop
+from intertitle.training.trainer.workers.checkpoint_writer import CheckpointWriter
 from intertitle.training.trainer.workers.failures import Budget, Failures, explain, find_user_error
-from intertitle.training.trainer.workers.placement import cpus_per_worker, trains_on_gpus
+from intertitle.training.trainer.workers.placement import cpus_per_worker
 from intertitle.training.trainer.workers.preemption import StopFlag, stop_on_signal, watch
 from intertitle.training.trainer.workers.versions import check_versions, versions_here
 from intertitle.training.trainer.workers.watchdog import Pulse, Watchdog, watched
@@ -60,6 +60,7 @@ class TrainingJob:
         initial: weights to initialize the model with, by name; missing ones are initialized at
             random.
         init_from: id of the run that the initial weights are from, or None.
+        gpus: whether each worker has a GPU; if the cluster has too few at the moment, Ray waits.
     """
 
     run_id: str
@@ -70,9 +71,10 @@ class TrainingJob:
     workers: int
     initial: Mapping[str, Tensor] = field(default_factory=dict)
     init_from: str | None = None
+    gpus: bool = False
 
 
-def fit(job: TrainingJob, on_report: Callable[[Report], None]) -> Checkpoint:
+def fit(job: TrainingJob, splits: Splits, on_report: Callable[[Report], None]) -> Checkpoint:
     """Train, or resume a training of the same run, until its recipe is done.
 
     Needs a running Ray (`ray.init`). Ray places the workers, and restarts them when they die.
@@ -80,6 +82,8 @@ def fit(job: TrainingJob, on_report: Callable[[Report], None]) -> Checkpoint:
 
     Args:
         job: training to run.
+        splits: data of the training. The workers get its texts from this process; the features
+            they read themselves.
         on_report: callback for reports, called on a thread of this process.
 
     Returns:
@@ -91,7 +95,6 @@ def fit(job: TrainingJob, on_report: Callable[[Report], None]) -> Checkpoint:
         JobError: the training failed.
         Stopped: by Ctrl-C; or by SIGTERM, in which case the workers write a checkpoint first.
     """
-    use_gpu = trains_on_gpus(job.workers)
     cpus = cpus_per_worker(job.workers)
     # The actors run on the node of this process: another node's failure would end the training.
     same_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -107,6 +110,7 @@ def fit(job: TrainingJob, on_report: Callable[[Report], None]) -> Checkpoint:
         _train_worker,
         train_loop_config={
             "job": job,
+            "splits": ray.put(splits),
             "reports": reports,
             "stop": stop,
             "watchdog": watchdog,
@@ -114,8 +118,8 @@ def fit(job: TrainingJob, on_report: Callable[[Report], None]) -> Checkpoint:
         },
         scaling_config=ray.train.ScalingConfig(
             num_workers=job.workers,
-            use_gpu=use_gpu,
-            resources_per_worker={"CPU": cpus} | ({"GPU": 1} if use_gpu else {}),
+            use_gpu=job.gpus,
+            resources_per_worker={"CPU": cpus} | ({"GPU": 1} if job.gpus else {}),
         ),
         run_config=ray.train.RunConfig(
             name=job.run_id,
@@ -213,20 +217,18 @@ def _train_worker(config: dict[str, Any]) -> None:
     ranks, pulse = Ranks(context.get_world_rank(), context.get_world_size()), Pulse()
     with watched(config["watchdog"], ranks.rank, pulse, job.recipe.training.step_timeout_s):
         check_versions(ranks.gather(versions_here()))
-        check_there(job.data)
-        _train(job, ranks, pulse, config["reports"], config["stop"])
+        _train(job, ray.get(config["splits"]), ranks, pulse, config["reports"], config["stop"])
 
 
-def _train(job: TrainingJob, ranks: Ranks, pulse: Pulse, reports: Queue, stop: Any) -> None:
+def _train(
+    job: TrainingJob, splits: Splits, ranks: Ranks, pulse: Pulse, reports: Queue, stop: Any
+) -> None:
     """Train as one of the workers."""
     vocabularies = Vocabs.from_json(job.vocabularies)
-    task = task_of(job.recipe.model)
-    train, val = (
-        open_dataset(job.data, split, job.recipe, task, vocabularies) for split in ("train", "val")
-    )
     sizes = sizes_of(vocabularies, job.data)
     loop = TrainingLoop(
-        job.recipe, vocabularies, train, val, sizes, get_device(), ranks, job.initial, pulse
+        *(job.recipe, vocabularies, splits.train, splits.val, sizes, get_device(), ranks),
+        *(job.initial, pulse),
     )
     checkpoints = Checkpoints(job.checkpoints / job.run_id)
     if not checkpoints.folder.is_dir():
@@ -234,18 +236,12 @@ def _train(job: TrainingJob, ranks: Ranks, pulse: Pulse, reports: Queue, stop: A
     if name := ranks.broadcast(_start(checkpoints, reports) if ranks.rank == 0 else None):
         loop.restore(checkpoints.read(name))
 
-    def keep_checkpoint() -> None:
-        if ranks.rank == 0:
-            try:
-                checkpoints.save(loop.checkpoint())
-            except NoSpaceError as error:
-                reports.put(NotKept(loop.progress.step, str(error)))
-
-    loop.run(
-        reports.put if ranks.rank == 0 else lambda _: None,
-        keep_checkpoint,
-        watch(stop) if ranks.rank == 0 else lambda: False,
-    )
+    with CheckpointWriter(checkpoints, reports.put) as writer:
+        loop.run(
+            reports.put if ranks.rank == 0 else lambda _: None,
+            (lambda: writer.save(loop.checkpoint())) if ranks.rank == 0 else lambda: None,
+            watch(stop) if ranks.rank == 0 else lambda: False,
+        )
     if ranks.rank == 0 and not loop.stopped:
         _keep_last(checkpoints, loop, pulse)
 

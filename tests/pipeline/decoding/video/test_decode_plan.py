@@ -44,6 +44,8 @@ def test_clips_that_begin_afresh_are_joined() -> None:
     (clip,) = plan([0, 4, 11])
     assert (clip.packets, clip.output_positions) == ([0, 4, 8, 9], [0, 1, 2, 3])
     assert (clip.places, clip.starts) == ([0, 1, 3], {0, 4, 8})
+    assert (clip.frames, clip.num_pictures, clip.num_bytes) == ([0, 4, 11], 4, 400)
+    assert clip.by_time
 
 
 @pytest.mark.parametrize("reason", ["colours", "open groups", "size"])
@@ -55,9 +57,61 @@ def test_clips_that_can_not_be_joined_are_not(reason: str, monkeypatch: pytest.M
     if reason == "size":
         monkeypatch.setattr("intertitle.pipeline.decoding.video.decode_plan.IN_MEMORY_BYTES", 399)
     clips = plan([0, 4, 11], video)
-    # Of one packet, one and two.
+    # Of one packet, one and two: 400 bytes.
     expected = [[0, 4], [8, 9]] if reason == "size" else [[0], [4], [8, 9]]
     assert [clip.packets for clip in clips] == expected
+
+
+def test_clips_are_joined_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("intertitle.pipeline.decoding.video.decode_plan.IN_MEMORY_BYTES", 400)
+    assert [clip.packets for clip in plan([0, 4, 11])] == [[0, 4, 8, 9]]
+
+
+def led_by(pts: int, key: PacketTraits) -> tuple[tuple[int, PacketTraits], ...]:
+    """A key, and then the two pictures that are shown just before it."""
+    return ((pts, key), (pts - 2, LEANED_ON), (pts - 1, LEANED_ON))
+
+
+def test_what_is_shown_before_its_key_is_decoded_from_the_key_before() -> None:
+    # A key, and twice a key and the two pictures before it, which lean on both keys.
+    key = PacketTraits()
+    packets = [
+        PacketInfo(pts, None, None, 100, traits is key, False, 1, traits)
+        for pts, traits in ((0, key), *led_by(3, key), *led_by(6, key))
+    ]
+    video = replace(VIDEO, codec="hevc", packets=packets)
+    assert arrange(video).starts.tolist() == [0, 1, 4]
+    for frame, needed, positions in (
+        (0, [0], [0]),
+        (3, [1], [0]),
+        (6, [4], [0]),
+        (1, [0, 1, 2], [0, 2, 1]),
+        # Nothing that is shown before the key.
+        (4, [1, 4, 5], [0, 2, 1]),
+    ):
+        (clip,) = plan([frame], video)
+        assert (clip.packets, clip.output_positions) == (needed, positions)
+        assert clip.places == positions[-1:]
+    (clip,) = plan([4, 5], video)
+    assert (clip.packets, clip.output_positions) == ([1, 4, 5, 6], [0, 3, 1, 2])
+    assert (clip.places, clip.num_pictures) == ([1, 2], 4)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_packets_without_a_picture_take_no_place_in_the_output(first: bool) -> None:
+    plain = [(KEY, LEANED_ON)]
+    hidden = [(KEY, PacketTraits(start=False, no_show=True), LEANED_ON)]
+    kinds = [traits for group in (hidden + plain if first else plain + hidden) for traits in group]
+    packets = [
+        PacketInfo(pts, None, None, 100, traits is KEY, False, 1, traits)
+        for pts, traits in enumerate(kinds)
+    ]
+    clips = plan([1, 3], replace(VIDEO, packets=packets))
+    # The pictures are counted, and the clip is not joined with another.
+    one, other = clips if first else clips[::-1]
+    assert (len(one.packets), one.places, one.num_pictures) == (3, [1], 2)
+    assert (one.by_time, one.output_positions) == (False, [0, 1, 2])
+    assert (len(other.packets), other.places, other.by_time) == (2, [1], True)
 
 
 def test_pictures_that_are_only_counted_come_with_all_before_them() -> None:
@@ -66,6 +120,9 @@ def test_pictures_that_are_only_counted_come_with_all_before_them() -> None:
     # And as many after them as a decoder may hold back.
     assert clip.packets == list(range(40 + 1 + 32))
     assert (clip.by_time, clip.places, clip.num_pictures) == (False, [5, 40], 41)
+    assert clip.output_positions == list(range(73))
+    (clip,) = plan([80], replace(VIDEO, packets=packets))
+    assert clip.packets == list(range(90))
 
 
 @given(st.sets(st.integers(0, 11), min_size=1).map(sorted), st.booleans())

@@ -128,9 +128,7 @@ def test_a_state_of_chosen_rows_goes_on_as_those_rows(
     assert torch.equal(chosen, log_probs[rows])
 
 
-def test_a_word_is_told_from_the_image_whatever_stands_before_it(
-    trained: Template, captions: Batch
-) -> None:
+def test_a_template_word_depends_only_on_the_image(trained: Template, captions: Batch) -> None:
     log_probs = torch.log_softmax(trained.logits(trained.forward(captions)), -1)
     assert torch.equal(log_probs, log_probs[:, :1].expand_as(log_probs))
     dog, cat = (TOKENIZER.encode(thing)[0] for thing in THINGS)

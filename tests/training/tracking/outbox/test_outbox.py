@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -18,15 +19,9 @@ from matplotlib.figure import Figure
 
 from intertitle.pipeline.errors import UserError
 from intertitle.training.tracking.outbox.delivery import Entry, deliver
-from intertitle.training.tracking.outbox.outbox import Outbox
-from intertitle.training.tracking.run import (
-    RunRef,
-    TrackedRun,
-    download,
-    reopen,
-    resolve_run,
-    send_kept,
-)
+from intertitle.training.tracking.outbox.outbox import Outbox, send_kept
+from intertitle.training.tracking.run import TrackedRun, reopen
+from intertitle.training.tracking.store.client import RunRef, download, resolve_run
 from tests.conftest import Ended
 from tests.training.tracking.servers import Server, proxied, write
 
@@ -191,26 +186,30 @@ def test_what_a_killed_process_left_is_sent_by_the_one_that_goes_on(
     assert not list((tmp_path / run.run_id).iterdir())
 
 
-def test_the_pauses_between_tries_grow_to_a_minute(
+def test_the_pauses_between_tries_grow_to_a_minute_and_begin_anew_once_one_succeeds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    tries = itertools.count()
+
     class Away:
         def log_batch(self, *_: object, **__: object) -> None:
-            raise ConnectionError("away")
+            if next(tries) != 3:
+                raise ConnectionError("away")
 
     pauses: list[float] = []
 
     def note(_: Outbox, __: Exception, pause: float) -> bool:
         pauses.append(pause)
-        return len(pauses) < 10
+        return len(pauses) < 13
 
     monkeypatch.setattr(Outbox, "_wait", note)
     outbox = Outbox(
         cast(Any, Away()), RunRef("0" * 32, "run", "http://mlflow"), tmp_path / "journal"
     )
-    outbox.put(Entry(tags={"a": "b"}), wait=False)
+    for _ in range(2):
+        outbox.put(Entry(tags={"a": "b"}), wait=False)
     outbox.close()
-    assert pauses == [0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert pauses == [0.5, 1, 2, *(0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60)]
 
 
 def test_what_mlflow_refuses_is_raised_where_it_was_written(

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from intertitle.pipeline.errors import JobError, UserError
-from intertitle.training.tracking.registry import arbiter
+from intertitle.training.tracking.registry import arbiter, claims
 from intertitle.training.tracking.registry.arbiter import only_one
+from intertitle.training.tracking.registry.claims import Claim, ClaimBoard, new_claim
 from intertitle.training.tracking.store.client import open_client, open_experiment
 
 EXPERIMENT = "retrainings"
@@ -36,10 +37,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def other_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes do not see whether others live."""
-    monkeypatch.setattr(arbiter, "_machine", lambda: str(threading.get_ident()))
+    monkeypatch.setattr(claims, "_machine", lambda: str(threading.get_ident()))
 
 
-def claims(uri: str) -> dict[str, str]:
+def claim_tags(uri: str) -> dict[str, str]:
     tags = open_client(uri).get_experiment_by_name(EXPERIMENT).tags
     return {key: value for key, value in tags.items() if key.startswith("retrain.claim.")}
 
@@ -59,7 +60,7 @@ def test_a_model_is_held_by_one_and_others_are_told_by_whom(uri: str) -> None:
         ):
             pass
         check()
-    assert claims(uri) == {}
+    assert claim_tags(uri) == {}
     with hold(uri):
         pass
 
@@ -100,10 +101,10 @@ def test_a_killed_process_of_this_machine_is_replaced_at_once(uri: str, tmp_path
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     subprocess.run([sys.executable, "-c", program])
-    assert len(claims(uri)) == 1
+    assert len(claim_tags(uri)) == 1
     waited: list[str] = []
     with only_one("moods", EXPERIMENT, uri, waited.append):
-        assert len(claims(uri)) == 1
+        assert len(claim_tags(uri)) == 1
     assert waited == []
 
 
@@ -113,8 +114,8 @@ def test_a_host_that_was_cut_off_is_replaced_after_its_lease_and_publishes_nothi
     other_host(monkeypatch)
     waited: list[str] = []
     with hold(uri) as check_first:
-        monkeypatch.setattr(arbiter._Board, "write", cut_off(arbiter._Board.write))
-        monkeypatch.setattr(arbiter, "_machine", lambda: "another")
+        monkeypatch.setattr(ClaimBoard, "write", cut_off(ClaimBoard.write))
+        monkeypatch.setattr(claims, "_machine", lambda: "another")
         with only_one("moods", EXPERIMENT, uri, waited.append) as check_second:
             check_second()
             with pytest.raises(JobError, match="another process took its retraining over"):
@@ -126,16 +127,16 @@ def test_a_host_that_was_cut_off_is_replaced_after_its_lease_and_publishes_nothi
 def cut_off(write):
     """The keeper threads of those that hold a model get nothing through."""
 
-    def lost(board: arbiter._Board, claim: arbiter._Claim, quick: bool = True) -> None:
+    def lost(board: ClaimBoard, claim: Claim, quick: bool = True) -> None:
         if threading.current_thread().name != "arbiter":
             write(board, claim)
 
     return lost
 
 
-def board_of(uri: str) -> arbiter._Board:
+def board_of(uri: str) -> ClaimBoard:
     client = open_client(uri)
-    return arbiter._Board(client, open_experiment(client, uri, EXPERIMENT), uri, "moods")
+    return ClaimBoard(client, open_experiment(client, uri, EXPERIMENT), uri, "moods")
 
 
 def test_a_competitor_on_another_host_that_dies_after_a_renewal_is_replaced(
@@ -143,7 +144,7 @@ def test_a_competitor_on_another_host_that_dies_after_a_renewal_is_replaced(
 ) -> None:
     board = board_of(uri)
     # Its id is greater than any other, so it would withdraw if it were alive.
-    dying = replace(arbiter._new_claim("moods"), owner="z", machine="another", number=7)
+    dying = replace(new_claim("moods"), owner="z", machine="another", number=7)
     board.write(dying)
     waited: list[str] = []
 
@@ -158,21 +159,21 @@ def test_a_competitor_on_another_host_that_dies_after_a_renewal_is_replaced(
 
 
 def test_a_claim_that_this_process_could_not_remove_is_no_obstacle(uri: str) -> None:
-    board_of(uri).write(replace(arbiter._new_claim("moods"), holds=True))
+    board_of(uri).write(replace(new_claim("moods"), holds=True))
     with hold(uri):
-        assert len(claims(uri)) == 1
+        assert len(claim_tags(uri)) == 1
 
 
 def test_renewals_leave_the_timeouts_of_other_threads_alone(
     uri: str, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short_timeouts, threads = arbiter.short_timeouts, set()
+    short_timeouts, threads = claims.short_timeouts, set()
 
     def record():
         threads.add(threading.current_thread().name)
         return short_timeouts()
 
-    monkeypatch.setattr(arbiter, "short_timeouts", record)
+    monkeypatch.setattr(claims, "short_timeouts", record)
     board = board_of(uri)
     with hold(uri):
         while not [claim for claim in board.read().values() if claim.beat > 1]:

@@ -18,7 +18,8 @@ from intertitle.training.tracking.registry.registry import (
     refuse,
     rollback,
 )
-from intertitle.training.tracking.run import RunRef, TrackedRun, resolve_run
+from intertitle.training.tracking.run import TrackedRun
+from intertitle.training.tracking.store.client import RunRef, resolve_run
 
 names = (f"model-{number}" for number in itertools.count())
 

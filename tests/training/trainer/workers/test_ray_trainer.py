@@ -1,5 +1,6 @@
 """The loop on Ray Train."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,12 @@ import pytest
 import torch
 
 from intertitle.pipeline.errors import JobError, UserError
-from intertitle.training.data.data_ref import DataRef
+from intertitle.training.data.data_ref import Data, DataRef
+from intertitle.training.data.dataset import open_splits
 from intertitle.training.data.vocab import Vocabs
-from intertitle.training.experiment import resume, train
-from intertitle.training.tracking.run import RunRef, download, resolve_run
+from intertitle.training.models.build import task_of
+from intertitle.training.runs.train import resume, train
+from intertitle.training.tracking.store.client import RunRef, download, resolve_run
 from intertitle.training.trainer.checkpoint import Checkpoint, Checkpoints, NoSpaceError
 from intertitle.training.trainer.events import EpochReport, Report
 from intertitle.training.trainer.workers import ray_trainer
@@ -20,6 +23,7 @@ from tests.training.conftest import (
     Trained,
     coloured_things,
     features_of,
+    fit_job,
     make_loop,
     small_recipe,
     write_data,
@@ -68,7 +72,7 @@ def test_two_workers_train_as_the_loop_does_alone(
     recipe = small_recipe("s2vt", "model.dropout=0", "model.feature_dropout=0", "training.epochs=1")
     reports: list[Report] = []
     job = TrainingJob("two", recipe, words.to_json(), things, tmp_path, 2)
-    checkpoint = fit(job, reports.append)
+    checkpoint = fit_job(job, reports.append)
 
     alone = make_loop(things, words, recipe)
     alone.run()
@@ -98,7 +102,7 @@ def test_more_workers_than_cores_are_refused_with_how_many_there_may_be(
         resolve_run("too many", trained.tracking_uri)
 
 
-def test_a_mistake_that_a_worker_finds_is_told_in_its_own_words(
+def test_a_user_error_of_a_worker_keeps_its_message(
     ray_cluster: None, words: Vocabs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_trainer, "MAX_FAILURES", 0)
@@ -107,7 +111,19 @@ def test_a_mistake_that_a_worker_finds_is_told_in_its_own_words(
     shard.write_bytes(shard.read_bytes()[:-1])
     job = TrainingJob("damaged", small_recipe(), words.to_json(), data, tmp_path / "kept", 1)
     with pytest.raises(UserError, match=rf"{shard.name}: checksum differs"):
-        fit(job, lambda _: None)
+        fit_job(job, lambda _: None)
+
+
+def test_workers_have_the_texts_from_the_driver_and_read_the_features_alone(
+    ray_cluster: None, words: Vocabs, tmp_path: Path
+) -> None:
+    """They neither open the corpus nor hash it, so it may be gone by then."""
+    data = write_data(tmp_path, coloured_things(20))
+    recipe = small_recipe("s2vt", "training.max_steps=1")
+    splits = open_splits(Data(data), recipe, task_of(recipe.model), words)
+    shutil.rmtree(data.corpus)
+    job = TrainingJob("texts", recipe, words.to_json(), data, tmp_path / "kept", 2)
+    assert fit(job, splits, lambda _: None).progress.step == 1
 
 
 def test_the_last_checkpoint_waits_for_room_but_not_for_ever(

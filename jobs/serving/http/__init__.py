@@ -1,0 +1,1 @@
+"""HTTP interface: routes, checks of requests, and their bodies."""

@@ -1,0 +1,158 @@
+"""Fetch files by URL from allowed hosts, and never from the private network."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from intertitle.jobs.serving.errors import ApiError
+from intertitle.pipeline.errors import one_line
+from intertitle.pipeline.storage.allowed_hosts import host_of
+
+_MAX_REDIRECTS = 3
+_CHUNK_BYTES = 1 << 16
+
+
+def is_public(address: str) -> bool:
+    """Return whether an IP address is on the public internet."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    mapped = getattr(ip, "ipv4_mapped", None) or getattr(ip, "sixtofour", None)
+    return ip.is_global and not ip.is_multicast and (mapped is None or is_public(str(mapped)))
+
+
+class _PrivateAddressError(OSError):
+    """A name stands for an address that is not fetched from."""
+
+
+class _CheckedResolver(AbstractResolver):
+    """Resolver whose addresses are the ones that are connected to, all of them checked."""
+
+    def __init__(self, accepts: Callable[[str], bool]) -> None:
+        self._accepts = accepts
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        loop = asyncio.get_running_loop()
+        addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family)
+        if not all(self._accepts(str(address[0])) for *_, address in addresses):
+            raise _PrivateAddressError(host)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=port,
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for kind, _, protocol, _, address in addresses
+        ]
+
+    async def close(self) -> None:
+        pass
+
+
+class Fetcher:
+    """Fetches files from a list of hosts.
+
+    Args:
+        allowed_hosts: hosts, SCHEME://HOST.
+        max_bytes: maximum size of a file.
+        seconds: time limit for one file, with its redirects.
+        accepts: function that decides whether an IP address may be connected to.
+    """
+
+    def __init__(
+        self,
+        allowed_hosts: Sequence[str],
+        max_bytes: int,
+        seconds: float,
+        accepts: Callable[[str], bool] = is_public,
+    ) -> None:
+        self._hosts, self._max_bytes, self._seconds = tuple(allowed_hosts), max_bytes, seconds
+        self._accepts = accepts
+
+    async def fetch(self, url: str, field: str) -> bytes:
+        """Fetch a file.
+
+        Args:
+            url: http or https URL.
+            field: name of the URL's field in the request.
+
+        Raises:
+            ApiError: the URL or a redirect names a host that is not allowed or a private address,
+                or the file cannot be fetched within the limits.
+        """
+        connector = aiohttp.TCPConnector(resolver=_CheckedResolver(self._accepts))
+        timeout = aiohttp.ClientTimeout(total=self._seconds)
+        # No proxy, cookies or credentials of this process are used.
+        try:
+            async with (
+                asyncio.timeout(self._seconds),
+                aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+            ):
+                for _ in range(_MAX_REDIRECTS + 1):
+                    self._check(url, field)
+                    async with session.get(url, allow_redirects=False) as response:
+                        if response.status not in (301, 302, 303, 307, 308):
+                            return await self._read(response, url, field)
+                        url = urljoin(url, response.headers.get("Location", ""))
+                allowed = f"a URL with at most {_MAX_REDIRECTS} redirects"
+                raise ApiError(422, field, one_line(url), allowed)
+        except TimeoutError as error:
+            allowed = f"a file that comes within {self._seconds:g} s"
+            raise ApiError(422, field, one_line(url), allowed) from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            if isinstance(error.__cause__, _PrivateAddressError):
+                raise self._refusal(url, field) from error
+            raise ApiError(
+                422, field, one_line(url), f"a file that can be fetched: {error}"
+            ) from error
+
+    def _check(self, url: str, field: str) -> None:
+        try:
+            parts = urlsplit(url)
+            host, _ = parts.hostname, parts.port
+        except ValueError as error:
+            raise ApiError(422, field, one_line(url), "a URL") from error
+        if parts.scheme not in ("http", "https") or not host or parts.username is not None:
+            raise ApiError(422, field, one_line(url), "http:// or https:// without credentials")
+        if host_of(url) not in self._hosts:
+            allowed = ", ".join(self._hosts) or "none; the server was started without --allow-host"
+            raise ApiError(422, field, one_line(url), f"a URL on: {allowed}")
+        # An address is not resolved, so the resolver does not check it.
+        if _is_address(host) and not self._accepts(host):
+            raise self._refusal(url, field)
+
+    def _refusal(self, url: str, field: str) -> ApiError:
+        return ApiError(422, field, one_line(url), "a host with public addresses alone")
+
+    async def _read(self, response: aiohttp.ClientResponse, url: str, field: str) -> bytes:
+        if response.status != 200:
+            allowed = f"a file that can be fetched: status {response.status}"
+            raise ApiError(422, field, one_line(url), allowed)
+        content: Any = bytearray()
+        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+            content += chunk
+            if len(content) > self._max_bytes:
+                allowed = f"a file of at most {self._max_bytes:,} bytes"
+                raise ApiError(413, field, one_line(url), allowed)
+        return bytes(content)
+
+
+def _is_address(host: str) -> bool:
+    """Return whether a host is an IP address in any notation that the system understands."""
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        # Such as 0x7f.1, which getaddrinfo reads as an address and aiohttp as a name.
+        return False
+    return True

@@ -1,0 +1,165 @@
+"""Checks of every request before its body is read: caller, token, size and capacity."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse, RedirectResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from intertitle.jobs.serving.config import ServerConfig
+from intertitle.jobs.serving.errors import ApiError, full
+
+COOKIE = "intertitle_token"
+# Answered without a token, for load balancers.
+_OPEN_PATHS = ("/healthz", "/readyz")
+# Scripts and styles come from this server alone; inline ones are Gradio's.
+_POLICY = (
+    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'; "
+    "base-uri 'self'; form-action 'self'"
+)
+_HEADERS = (
+    (b"content-security-policy", _POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+
+
+class Guard:
+    """ASGI middleware that refuses requests before the application reads them.
+
+    Args:
+        app: application.
+        config: settings of the server.
+    """
+
+    def __init__(self, app: ASGIApp, config: ServerConfig) -> None:
+        self._app, self._config, self._limits = app, config, config.limits
+        self._requests = self._pending_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check a request and pass it on."""
+        if scope["type"] != "http":
+            if scope["type"] != "lifespan":
+                return
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        try:
+            self._check_caller(scope, headers)
+            if (cookie := self._login(scope)) is not None:
+                await cookie(scope, receive, send)
+                return
+            self._check_token(scope, headers)
+            if scope["method"] == "GET":
+                await self._app(scope, receive, _with_headers(send))
+                return
+            size = self._claimed_bytes(headers)
+        except ApiError as error:
+            await error_response(error)(scope, receive, send)
+            return
+        if (
+            self._requests >= self._limits.requests
+            or self._pending_bytes + size > self._limits.pending_bytes
+        ):
+            busy = full(f"{self._limits.requests} requests at a time: try again")
+            await error_response(busy)(scope, receive, send)
+            return
+        self._requests += 1
+        self._pending_bytes += size
+        try:
+            await self._app(scope, self._counted(receive), _with_headers(send))
+        finally:
+            self._requests -= 1
+            self._pending_bytes -= size
+
+    def _check_caller(self, scope: Scope, headers: Headers) -> None:
+        """Refuse a page of another site that a browser shows."""
+        host = headers.get("host", "")
+        # An IPv6 address has colons of its own.
+        name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+        if self._config.host_names and name not in self._config.host_names:
+            raise ApiError(421, "Host", host, ", ".join(self._config.host_names))
+        origin = headers.get("origin")
+        own = (f"http://{host}", f"https://{host}")
+        if origin and scope["method"] != "GET" and origin not in own:
+            raise ApiError(403, "Origin", origin, f"a page of {host}")
+
+    def _login(self, scope: Scope) -> RedirectResponse | None:
+        """Return the response to a link to the page that has the token, which becomes a cookie."""
+        if scope["path"] != "/" or self._config.token_sha256 is None:
+            return None
+        (token, *_) = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])
+        if not token:
+            return None
+        if not self._is_token(token):
+            raise ApiError(401, "token", "", "the token of this server")
+        response = RedirectResponse("/", 303)
+        response.set_cookie(COOKIE, token, httponly=True, samesite="strict")
+        return response
+
+    def _check_token(self, scope: Scope, headers: Headers) -> None:
+        if self._config.token_sha256 is None or scope["path"] in _OPEN_PATHS:
+            return
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer":
+            token = _cookie(headers)
+        if not self._is_token(token.strip()):
+            allowed = "Bearer and the token of this server"
+            raise ApiError(401, "Authorization", "missing" if not token else "wrong", allowed)
+
+    def _is_token(self, token: str) -> bool:
+        digest = hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+        return hmac.compare_digest(digest, str(self._config.token_sha256))
+
+    def _claimed_bytes(self, headers: Headers) -> int:
+        claimed = headers.get("content-length")
+        if claimed is None:
+            return self._limits.body_bytes
+        if not claimed.isdecimal():
+            raise ApiError(400, "Content-Length", claimed, "a whole number")
+        if int(claimed) > self._limits.body_bytes:
+            raise self._too_large(claimed)
+        return int(claimed)
+
+    def _too_large(self, size: str) -> ApiError:
+        return ApiError(413, "body", f"{size} bytes", f"at most {self._limits.body_bytes:,} bytes")
+
+    def _counted(self, receive: Receive) -> Receive:
+        num_bytes = 0
+
+        async def counted() -> Message:
+            nonlocal num_bytes
+            message = await receive()
+            num_bytes += len(message.get("body", b""))
+            if num_bytes > self._limits.body_bytes:
+                raise self._too_large(f"{num_bytes:,}")
+            return message
+
+        return counted
+
+
+def error_response(error: ApiError) -> JSONResponse:
+    """Return the response to an error."""
+    return JSONResponse(error.body(), error.status, error.headers())
+
+
+def _with_headers(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *_HEADERS]
+        await send(message)
+
+    return sending
+
+
+def _cookie(headers: Headers) -> str:
+    try:
+        morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return ""
+    return morsel.value if morsel else ""

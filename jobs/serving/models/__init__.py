@@ -1,0 +1,1 @@
+"""Models in memory: loading, answers, replicas, and the choice of the one that answers."""

@@ -1,0 +1,159 @@
+"""Models of the store: which version an alias names, and everything that a replica needs of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from intertitle.jobs.serving.config import LimitConfig, ModelConfig, followed_model
+from intertitle.jobs.serving.models.predictor import Predictor
+from intertitle.jobs.serving.schemas import ModelDetails, Score
+from intertitle.pipeline.errors import UserError
+from intertitle.training.evaluation.metrics.sufficient_stats import combine, score_of
+from intertitle.training.evaluation.significance import resampled_sums
+from intertitle.training.inference.model_bundle import load_trained
+from intertitle.training.inference.pyfunc import signature_of
+from intertitle.training.reports.evaluations import find_newest
+from intertitle.training.tracking.registry.alias_moves import version_of
+from intertitle.training.tracking.store.client import RunRef, open_client, resolve_run
+from intertitle.training.tracking.store.mlflow_errors import mlflow_errors, short_timeouts
+
+# Splits whose scores a model is described by, the first one that it was evaluated on.
+_SPLITS = ("test", "val", "dev")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """A run that a reference names at a time.
+
+    Attributes:
+        spec: reference, such as `models:/NAME@champion`.
+        version: version in the registry; None for a run that was named otherwise.
+        run: the run.
+    """
+
+    spec: str
+    version: str | None
+    run: RunRef
+
+    def __str__(self) -> str:
+        version = f"version {self.version}, " if self.version else ""
+        return f"{version}run {self.run.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model in memory.
+
+    Attributes:
+        version: version that it is.
+        predictor: the model with what its answers need.
+    """
+
+    version: ModelVersion
+    predictor: Predictor
+
+
+def resolve_version(spec: str, tracking_uri: str) -> ModelVersion:
+    """Find the run that a reference names now.
+
+    Raises:
+        UserError: there is none, or the store does not answer.
+    """
+    run = resolve_run(spec, tracking_uri)
+    model = followed_model(spec)
+    if model is None:
+        version = spec.rpartition("/")[2] if spec.startswith("models:/") else None
+        return ModelVersion(spec, version, run)
+    with mlflow_errors(run.tracking_uri), short_timeouts():
+        number = version_of(open_client(run.tracking_uri), model, spec.rpartition("@")[2])
+    if number is not None:
+        # The alias may have moved since its run was looked up; a version never does.
+        run = resolve_run(f"models:/{model}/{number}", tracking_uri)
+    return ModelVersion(spec, number, run)
+
+
+def has_alias(spec: str, tracking_uri: str) -> bool:
+    """Return whether the registered model of `models:/NAME@ALIAS` has the alias.
+
+    Raises:
+        UserError: the model does not exist, or the store does not answer.
+    """
+    uri = resolve_version(f"models:/{followed_model(spec)}@champion", tracking_uri).run.tracking_uri
+    with mlflow_errors(uri), short_timeouts():
+        alias = spec.rpartition("@")[2]
+        return version_of(open_client(uri), str(followed_model(spec)), alias) is not None
+
+
+def load(version: ModelVersion, limits: LimitConfig) -> LoadedModel:
+    """Load a model, and its backbone if it reads files.
+
+    Raises:
+        UserError: the run has no model, or this machine cannot compute its features.
+    """
+    trained = load_trained(version.run).to_default_device()
+    return LoadedModel(version, Predictor(trained, limits))
+
+
+def describe(model: ModelConfig, loaded: LoadedModel) -> ModelDetails:
+    """Describe a model; scores are missing if the store does not answer."""
+    trained, version = loaded.predictor.trained, loaded.version
+    vocabularies = trained.vocabularies
+    return ModelDetails(
+        name=model.name,
+        spec=model.spec,
+        version=version.version,
+        run_id=version.run.run_id,
+        run=version.run.name,
+        task=_task_name(loaded),
+        vocabulary=len(vocabularies.target),
+        source_vocabulary=len(vocabularies.source) if vocabularies.source else 0,
+        visual_input=trained.task.visual_input,
+        has_source=trained.task.has_source,
+        output=trained.task.output,
+        parameters=sum(parameter.numel() for parameter in trained.model.parameters()),
+        step=trained.step,
+        recipe=trained.recipe.name,
+        search=trained.recipe.search.model_dump(),
+        scores=_scores(version.run),
+        signature=dict(signature_of(trained).to_dict()),
+        corpus=trained.data.corpus.rstrip("/").rpartition("/")[2],
+        attention=loaded.predictor.attention,
+    )
+
+
+def _task_name(loaded: LoadedModel) -> str:
+    task = loaded.predictor.trained.task
+    visual = task.visual_input != "nothing"
+    names: dict[Any, str] = {
+        ("sentence", True, False): "captioning",
+        ("sentence", False, True): "translation",
+        ("label", True, True): "question answering",
+        ("label", False, True): "text classification",
+        ("label", True, False): "classification",
+        ("label_per_frame", True, False): "tagging",
+        ("stream", False, False): "language modelling",
+    }
+    return names.get((task.output, visual, task.has_source), "generation")
+
+
+def _scores(run: RunRef) -> list[Score]:
+    """Return the scores of the newest evaluation, each with its 95 % interval."""
+    try:
+        evaluations = [record for split in _SPLITS if (record := find_newest(run, split))]
+    except UserError:
+        return []
+    if not evaluations:
+        return []
+    evaluation, scores = evaluations[0].record, []
+    for metric, statistics in evaluation.statistics.items():
+        resampled = np.sort(combine(metric, resampled_sums(statistics)))
+        tail = (len(resampled) + 1) // 40
+        low, high = float(resampled[tail - 1]), float(resampled[-tail])
+        value = score_of(metric, statistics)
+        if np.isfinite([value, low, high]).all():
+            split = str(evaluation.description["split"])
+            scores.append(Score(metric=metric, split=split, value=value, low=low, high=high))
+    return scores

@@ -1,0 +1,189 @@
+"""Choice of the model that answers a request: the model itself, its canary, and its shadow."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any, Protocol
+
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.handle import DeploymentHandle
+
+from intertitle.jobs.serving.config import ModelConfig
+from intertitle.jobs.serving.errors import ApiError, full
+from intertitle.jobs.serving.models.predictor import Query
+from intertitle.jobs.serving.models.replica import Answers
+from intertitle.jobs.serving.schemas import ModelDetails
+
+# A replica that dies is restarted; the router learns of its death within a second.
+_TRIES = 6
+_FIRST_WAIT_S = 0.1
+# Requests that the shadow has not answered yet; further ones are not sent to it.
+_MAX_SHADOWED = 32
+
+Compare = Callable[[list[Query], Answers, Answers], None]
+
+
+class Backend(Protocol):
+    """A model that answers requests."""
+
+    async def predict(self, queries: list[Query]) -> Answers | None:
+        """Answer the inputs of a request; None if there is no model."""
+        ...
+
+    def stream(self, query: Query) -> AsyncIterator[dict[str, Any]]:
+        """Generate the output of one input; yield events."""
+        ...
+
+    async def details(self) -> ModelDetails | None:
+        """Describe the model; None if there is none."""
+        ...
+
+    async def events(self, since: float) -> list[tuple[float, str]]:
+        """Return what happened to the model after a time."""
+        ...
+
+
+class ServeBackend:
+    """Replicas of a model on Ray Serve.
+
+    Args:
+        handle: handle of their deployment.
+    """
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self._handle = handle
+
+    async def predict(self, queries: list[Query]) -> Answers | None:
+        """Answer the inputs of a request; a request whose replica dies is sent to another one.
+
+        Raises:
+            ApiError: the queue is full, or replicas keep dying.
+        """
+        answers: Answers | None = await self._call("predict", queries)
+        return answers
+
+    async def details(self) -> ModelDetails | None:
+        """Describe the model; None if there is none."""
+        details: ModelDetails | None = await self._call("details")
+        return details
+
+    async def events(self, since: float) -> list[tuple[float, str]]:
+        """Return what happened to the model after a time."""
+        events: list[tuple[float, str]] = await self._call("events", since)
+        return events
+
+    async def stream(self, query: Query) -> AsyncIterator[dict[str, Any]]:
+        """Yield the events of one input; another replica repeats those of one that dies.
+
+        A repeated generation has the same tokens, so those that the caller has are left out.
+        """
+        num_sent = 0
+        for trial in range(_TRIES):
+            response = self._handle.options(stream=True).stream.remote(query)
+            try:
+                number = 0
+                async for event in response:
+                    number += 1
+                    if number > num_sent:
+                        num_sent = number
+                        yield event
+                return
+            except BackPressureError as error:
+                raise full("try again") from error
+            except (RayActorError, DeploymentUnavailableError) as error:
+                await _wait(trial, error)
+            finally:
+                # If the caller has gone, the replica stops generating.
+                with suppress(Exception):
+                    response.cancel()
+
+    async def _call(self, method: str, *arguments: object) -> Any:
+        for trial in range(_TRIES):
+            try:
+                return await getattr(self._handle, method).remote(*arguments)
+            except BackPressureError as error:
+                raise full("try again") from error
+            except (RayActorError, DeploymentUnavailableError) as error:
+                await _wait(trial, error)
+        raise AssertionError("unreachable")
+
+
+async def _wait(trial: int, error: Exception) -> None:
+    """Wait before the next trial.
+
+    Raises:
+        ApiError: there is none.
+    """
+    if trial + 1 == _TRIES:
+        raise full("the replicas of the model keep dying: try again") from error
+    await asyncio.sleep(_FIRST_WAIT_S * 2**trial)
+
+
+class Route:
+    """A model in URLs, with its canary and its shadow.
+
+    Args:
+        config: settings of the model.
+        main: the model.
+        canary: model that answers a share of the requests instead; None if there is none.
+        shadow: model that answers a share of them too; None if there is none.
+        compare: callback for the answers of both, called with the inputs.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        main: Backend,
+        canary: Backend | None = None,
+        shadow: Backend | None = None,
+        compare: Compare | None = None,
+    ) -> None:
+        self.config, self.main, self.canary, self.shadow = config, main, canary, shadow
+        self._compare = compare
+        self._shadowing: set[asyncio.Task[None]] = set()
+
+    async def predict(self, queries: list[Query]) -> Answers:
+        """Answer the inputs of a request."""
+        answers = await self._choose().predict(queries) or await self.main.predict(queries)
+        assert answers is not None, "the model itself is never missing"
+        if (
+            self.shadow is not None
+            and random.random() < self.config.shadow_share
+            and len(self._shadowing) < _MAX_SHADOWED
+        ):
+            task = asyncio.create_task(self._answer_in_background(queries, answers))
+            self._shadowing.add(task)
+            task.add_done_callback(self._shadowing.discard)
+        return answers
+
+    async def stream(self, query: Query) -> AsyncIterator[dict[str, Any]]:
+        """Yield the events of one input."""
+        chosen = self._choose()
+        is_empty = True
+        async for event in chosen.stream(query):
+            is_empty = False
+            yield event
+        if is_empty and chosen is not self.main:
+            async for event in self.main.stream(query):
+                yield event
+
+    def backends(self) -> list[Backend]:
+        """Return the model, its canary and its shadow, as far as there are any."""
+        return [backend for backend in (self.main, self.canary, self.shadow) if backend]
+
+    def _choose(self) -> Backend:
+        if self.canary is not None and random.random() < self.config.canary_share:
+            return self.canary
+        return self.main
+
+    async def _answer_in_background(self, queries: list[Query], answers: Answers) -> None:
+        assert self.shadow is not None
+        # A shadow that is busy or broken must not disturb anything.
+        with suppress(ApiError):
+            shadowed = await self.shadow.predict(queries)
+            if shadowed is not None and self._compare is not None:
+                self._compare(queries, answers, shadowed)

@@ -1,0 +1,1 @@
+"""Records of what the server answered: shadows and feedback."""

@@ -1,0 +1,84 @@
+"""Items and examples, and the tables that contain them on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+from intertitle.pipeline.storage.format_version import FormatVersion
+
+Kind = Literal["video", "image"]
+
+CORPUS_FORMAT = FormatVersion("corpus", 1)
+TABLES = ("items.parquet", "examples.parquet")
+# Name of the folder of pins in a corpus or a store; `feature_store.pins` describes them.
+PINS = "pins"
+
+# Metadata field of the examples for the language code of their targets.
+LANGUAGE_FIELD = b"target_language"
+
+ITEM_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("start_s", pa.float64()),
+        pa.field("end_s", pa.float64()),
+    ],
+    CORPUS_FORMAT.metadata(),
+)
+EXAMPLE_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("item_key", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("targets", pa.list_(pa.string()), nullable=False),
+    ],
+    CORPUS_FORMAT.metadata(),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One video, image, or segment of a video.
+
+    Attributes:
+        key: unique name in the corpus; any text.
+        uri: path, absolute or relative to the corpus folder, or any URL that fsspec supports.
+        kind: kind of the item, "video" or "image".
+        start_s: start of the segment in seconds; None is the start of the video.
+        end_s: end of the segment in seconds; None is the end of the video.
+    """
+
+    key: str
+    uri: str
+    kind: Kind
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One example for training or evaluating a model.
+
+    Attributes:
+        id: unique id in the corpus.
+        split: name of the split: "train", "val", "test" or any other.
+        item_key: key of the example's item, or None for a task without items.
+        source: input text besides the item, such as a question or a sentence, or None.
+        targets: reference output texts; captioning has several.
+    """
+
+    id: str
+    split: str
+    item_key: str | None
+    source: str | None
+    targets: tuple[str, ...]
+
+
+def items_of(table: pa.Table) -> list[Item]:
+    """Convert the rows of an item table to items."""
+    return [Item(**row) for row in table.to_pylist()]

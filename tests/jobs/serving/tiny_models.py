@@ -1,0 +1,123 @@
+"""A store with an untrained model of each task, and applications that answer with them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from intertitle.jobs.serving.config import ModelConfig, ServerConfig
+from intertitle.jobs.serving.http.app import create_app
+from intertitle.jobs.serving.models.replica import Replica
+from intertitle.jobs.serving.models.routing import Route
+from intertitle.jobs.serving.records.records import open_records
+from intertitle.pipeline.backbones import backbone_spec
+from intertitle.pipeline.decoding.sampling import Uniform
+from intertitle.pipeline.feature_store.fingerprint import make_fingerprint
+from intertitle.training.data.data_ref import DataRef, FeatureRef
+from intertitle.training.data.tokenizer import Tokenizer
+from intertitle.training.data.vocab import Vocabs
+from intertitle.training.inference.model_bundle import TrainedModel
+from intertitle.training.inference.pyfunc import write_mlflow_model
+from intertitle.training.models.build import build_model, sizes_of
+from intertitle.training.tracking.run import TrackedRun
+from intertitle.training.tracking.store.client import RunRef
+from tests.training.conftest import coloured_things, small_recipe, words_of
+
+GERMAN = ["ein roter Ball", "eine blaue Katze", "ein Hund rennt weit", "nichts"]
+ENGLISH = ["a red ball", "a blue cat", "a dog runs far", "nothing"]
+NAMES = ("translator", "classifier", "writer", "captioner", "answerer")
+
+
+def make(recipe: Any, data: DataRef, words: Vocabs, seed: int = 0) -> TrainedModel:
+    """Make a model that has learned nothing, and yet generates different words."""
+    torch.manual_seed(seed)
+    model = build_model(recipe.model, sizes_of(words, data))
+    for parameter in model.parameters():
+        parameter.data.mul_(3)
+    return TrainedModel(model.eval(), words, recipe, data, step=1)
+
+
+def visual_data(features: str, frames: int = 2) -> DataRef:
+    spec = backbone_spec("efficientnet_lite0", features)
+    made = make_fingerprint(spec, Uniform(frames), "arrow", "float32").features_json()
+    return DataRef("corpus", "0", FeatureRef("features", "0", made, spec.shape[-1]))
+
+
+def make_models() -> dict[str, TrainedModel]:
+    """A translator with attention, a classifier, a language model, a captioner, an answerer."""
+    text = DataRef("corpus", "0")
+    source = Tokenizer.words(GERMAN, min_count=1, lowercase=True)
+    english = Tokenizer.words(ENGLISH, min_count=1, lowercase=True)
+    words = ("tokenizer.kind=words", "source_tokenizer.kind=words", "search.min_tokens=2")
+    sentiment = Vocabs(
+        Tokenizer.labels(["good", "bad"], size=None), Tokenizer.captions(GERMAN, min_count=1)
+    )
+    answers = Vocabs(
+        Tokenizer.labels(["red", "blue", "green", "grey", "black", "white"], size=None),
+        Tokenizer.words(["what colour is this"], min_count=1, lowercase=True),
+    )
+    captions = words_of(coloured_things(20))
+    # Untrained models would like to stop at once.
+    grid = ("model.attention_size=8", "search.min_tokens=3")
+    return {
+        "translator": make(
+            small_recipe("seq2seq_attention", *words), text, Vocabs(english, source)
+        ),
+        "classifier": make(small_recipe("sentiment"), text, sentiment),
+        "writer": make(
+            small_recipe("char_lm"), text, Vocabs(Tokenizer.characters(ENGLISH, min_count=1))
+        ),
+        "captioner": make(small_recipe("attend_and_tell", *grid), visual_data("grid"), captions),
+        "answerer": make(small_recipe("vqa_lstm"), visual_data("pooled"), answers),
+    }
+
+
+def log_run(folder: Path, name: str, trained: TrainedModel) -> RunRef:
+    """Log a model as a run of the store in a folder."""
+    write_mlflow_model(trained, folder / name)
+    with TrackedRun.start(f"sqlite:///{folder}/mlflow.db", "serving", name) as run:
+        run.model(folder / name, "model")
+    return run.ref
+
+
+@contextmanager
+def client(config: ServerConfig, **headers: str) -> Iterator[TestClient]:
+    """An application whose models are in this process, without Ray."""
+    routes = {model.name: route_of(config, model) for model in config.models}
+    app = create_app(config, routes, open_records(config))
+    with TestClient(
+        app, "http://127.0.0.1", headers=headers, raise_server_exceptions=False
+    ) as opened:
+        yield opened
+
+
+def route_of(config: ServerConfig, model: ModelConfig) -> Route:
+    backends = [
+        Replica(config, model, spec, is_optional=spec is not model.spec) if spec else None
+        for spec in (model.spec, model.canary, model.shadow)
+    ]
+    main, canary, shadow = backends
+    assert main is not None
+    return Route(model, main, canary, shadow)
+
+
+def png(colour: str = "red", size: tuple[int, int] = (40, 30)) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def noise_png(seed: int, size: tuple[int, int] = (64, 48)) -> bytes:
+    """A picture unlike others."""
+    file = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()

@@ -1,0 +1,269 @@
+"""One training is one run of MLflow, with all that it was and became."""
+
+import json
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.feature_store.gc import collect
+from intertitle.pipeline.storage.paths import as_path
+from intertitle.training.config.recipe import flatten
+from intertitle.training.data.data_ref import DataRef
+from intertitle.training.evaluation.metrics.caption_metrics import ALL_METRICS
+from intertitle.training.inference.model_bundle import TrainedModel, load_trained
+from intertitle.training.runs.evaluate_run import evaluate_run
+from intertitle.training.runs.train import resume, train
+from intertitle.training.tracking.run import TrackedRun
+from intertitle.training.tracking.store.client import download, params, resolve_run
+from intertitle.training.trainer.events import EpochReport
+from tests.training.conftest import (
+    DIM,
+    Trained,
+    coloured_things,
+    features_of,
+    open_data_ref,
+    small_recipe,
+    write_data,
+    write_features,
+)
+
+
+def client(trained: Trained) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(trained.tracking_uri)
+
+
+def logged(trained: Trained) -> Any:
+    return client(trained).get_run(trained.result.run.run_id)
+
+
+def test_a_training_ends_as_a_finished_run_with_its_settings(trained: Trained) -> None:
+    run = logged(trained)
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "first")
+    found = params(trained.result.run)
+    given = {
+        **flatten(trained.recipe),
+        "workers": 1,
+        "vocabulary": 4 + 8 + 3,
+        "source_vocabulary": 0,
+        "feature_dim": DIM,
+        "num_parameters": sum(
+            p.numel() for p in load_trained(trained.result.run).model.parameters()
+        ),
+        "device": "cpu",
+        "precision": "float32",
+    }
+    assert found.keys() == given.keys()
+    for name, value in given.items():
+        assert found[name] == (value if isinstance(value, str) else json.dumps(value)), name
+    assert run.data.tags["recipe"] == "s2vt"
+    assert client(trained).list_artifacts(run.info.run_id, "environment")
+
+
+def test_a_run_names_the_data_it_learned_from(trained: Trained, things: DataRef) -> None:
+    run = logged(trained)
+    assert run.data.tags["fingerprint.corpus"] == things.corpus_fingerprint
+    assert run.data.tags["fingerprint.features"] == features_of(things).snapshot
+    sources = {d.dataset.name: d.dataset.source for d in run.inputs.dataset_inputs}
+    assert json.loads(sources["corpus"])["uri"] == things.corpus
+    assert json.loads(sources["features"])["uri"] == features_of(things).path
+    profiles = {d.dataset.name: json.loads(d.dataset.profile) for d in run.inputs.dataset_inputs}
+    counted = {"items": 60, "references": 90, "train_examples": 48, "val_examples": 12}
+    assert profiles["corpus"] == counted
+    assert profiles["features"]["items"] == 60
+    schemas = {d.dataset.name: json.loads(d.dataset.schema) for d in run.inputs.dataset_inputs}
+    assert {"name": "features", "type": f"float32 [frames, {DIM}]"} in schemas["features"][
+        "mlflow_colspec"
+    ]
+
+
+def test_every_epoch_leaves_its_figures_at_its_step(trained: Trained) -> None:
+    epochs = [report for report in trained.reports if isinstance(report, EpochReport)]
+    assert [epoch.epoch for epoch in epochs] == [1, 2]
+    assert {"train/nats_per_token", "val/nats_per_token", "val/cider"} <= set(epochs[0].figures)
+    for name in epochs[0].figures:
+        history = client(trained).get_metric_history(trained.result.run.run_id, name)
+        expected = [(epoch.step, pytest.approx(epoch.figures[name])) for epoch in epochs]
+        assert [(point.step, point.value) for point in history] == expected
+    assert trained.result.num_epochs == 2
+    assert logged(trained).data.metrics["best_epoch"] == trained.result.best_epoch
+
+
+def test_a_run_keeps_what_the_model_said_beside_what_people_said(trained: Trained) -> None:
+    run_id = trained.result.run.run_id
+    table = json.loads(
+        Path(client(trained).download_artifacts(run_id, "samples_by_epoch.json")).read_text()
+    )
+    columns = dict(zip(table["columns"], zip(*table["data"], strict=True), strict=True))
+    epochs = [report for report in trained.reports if isinstance(report, EpochReport)]
+    said = [sample.hypothesis for epoch in epochs for sample in epoch.samples]
+    assert list(columns["hypothesis"]) == said
+    assert list(columns["epoch"]) == [e.epoch for e in epochs for _ in e.samples]
+    assert columns["references"][0] == "A red ball."
+
+
+def test_the_best_weights_are_scored_with_every_metric_and_the_recipes_beam(
+    trained: Trained,
+) -> None:
+    evaluation = trained.result.evaluation
+    scores = evaluation.scores.values
+    assert set(scores) == {*ALL_METRICS, "nats_per_token", "perplexity", "search_errors"}
+    assert (evaluation.split, len(evaluation.samples)) == ("val", 12)
+    metrics = logged(trained).data.metrics
+    assert {name: metrics[f"eval/val/beam_3/{name}"] for name in scores} == pytest.approx(scores)
+    (folder,) = client(trained).list_artifacts(trained.result.run.run_id, "eval/val/beam_3")
+    kept = download(trained.result.run, folder.path)
+    how = json.loads((kept / "how.json").read_text())
+    assert how["search"] == trained.recipe.search.model_dump()
+    assert how["signatures"].keys() == scores.keys()
+    assert (how["num_examples"], how["num_left_out"]) == (12, 0)
+    assert (kept / "lengths.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_keeps_its_learning_curves_as_a_picture(trained: Trained) -> None:
+    artifacts = {a.path for a in client(trained).list_artifacts(trained.result.run.run_id)}
+    assert "learning_curves.png" in artifacts
+
+
+def test_the_model_of_a_run_says_what_was_scored(trained: Trained, things: DataRef) -> None:
+    model = load_trained(resolve_run("first", trained.tracking_uri))
+    assert isinstance(model, TrainedModel)
+    assert (model.recipe, model.data) == (trained.recipe, things)
+    evaluation = evaluate_run(trained.result.run, split="val")
+    assert evaluation.samples == trained.result.evaluation.samples
+
+
+def test_another_evaluation_is_added_and_overwrites_nothing(trained: Trained) -> None:
+    before = logged(trained)
+    evaluation = evaluate_run(trained.result.run, split="train", beam_size=2)
+    assert (evaluation.split, len(evaluation.samples)) == ("train", 48)
+    after = logged(trained)
+    added = {f"eval/train/beam_2/{name}": v for name, v in evaluation.scores.values.items()}
+    assert after.data.metrics == pytest.approx(before.data.metrics | added)
+    assert (after.info.status, after.info.end_time) == ("FINISHED", before.info.end_time)
+    artifacts = client(trained).list_artifacts(trained.result.run.run_id, "eval")
+    assert [artifact.path for artifact in artifacts] == ["eval/train", "eval/val"]
+
+
+def test_a_run_is_measured_on_other_data_of_the_same_make(trained: Trained, tmp_path: Path) -> None:
+    other = write_data(tmp_path, coloured_things(10, seed=1), quarantined=("item 5",))
+    evaluation = evaluate_run(
+        trained.result.run,
+        split="val",
+        beam_size=1,
+        corpus=Path(other.corpus),
+        features=Path(features_of(other).path),
+    )
+    assert [sample.id for sample in evaluation.samples] == ["about-item 0"]
+    assert evaluation.num_left_out == 1
+    # Under a name that no one takes for a score of the run's own corpus.
+    metrics = logged(trained).data.metrics
+    assert f"eval/corpus_{other.corpus_fingerprint[:8]}/val/beam_1/cider" in metrics
+    assert "eval/val/beam_1/cider" not in metrics
+
+
+def test_a_run_is_not_measured_on_features_of_another_make(
+    trained: Trained, tmp_path: Path
+) -> None:
+    other = write_features(tmp_path / "other", coloured_things(60), weights="f")
+    with pytest.raises(UserError, match=r"other: features are .*fff.*the model was trained on"):
+        evaluate_run(trained.result.run, split="val", features=other)
+
+
+def test_data_that_cannot_be_trained_on_is_refused_before_there_is_a_run(
+    things: DataRef, tmp_path: Path
+) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    no_val = write_data(tmp_path, [s for s in coloured_things(20) if s.split == "train"])
+    for data, named in (
+        (no_val, "'val'"),
+        (replace(things, corpus=f"{tmp_path}/nowhere"), "nowhere: not a corpus"),
+        (with_features(things, path=f"{tmp_path}/nothing"), "nothing: not a feature store"),
+    ):
+        with pytest.raises(UserError, match=named):
+            train(
+                small_recipe(),
+                Path(data.corpus),
+                Path(features_of(data).path),
+                workers=1,
+                tracking_uri=uri,
+                checkpoints=tmp_path / "checkpoints",
+            )
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_run_that_was_stopped_goes_on_with_the_data_it_began_with(
+    ray_cluster: None, tmp_path: Path
+) -> None:
+    """Where the corpus was overwritten, the store has another snapshot, and `gc` has run."""
+    data = write_data(tmp_path, coloured_things(40))
+    store = Path(features_of(data).path)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+
+    def stop(report: object) -> None:
+        if isinstance(report, EpochReport):
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError):
+        train(
+            small_recipe("s2vt", "training.epochs=2", "training.monitor=nats_per_token"),
+            Path(data.corpus),
+            store,
+            workers=1,
+            tracking_uri=uri,
+            checkpoints=tmp_path / "checkpoints",
+            name="stopped",
+            on_report=stop,
+        )
+    write_data(tmp_path / "new", coloured_things(60, seed=7))
+    shutil.copytree(tmp_path / "new" / "corpus", data.corpus, dirs_exist_ok=True)
+    write_features(tmp_path / "made", coloured_things(60, seed=7), weights="1")
+    shutil.copytree(tmp_path / "made", store, dirs_exist_ok=True)
+    collect(as_path(store))
+    assert open_data_ref(data.corpus, store, "pooled") != data
+
+    run = resume("stopped", tracking_uri=uri, changes={}).run
+    kept = load_trained(run).data
+    assert (kept.corpus_fingerprint, kept.features) == (data.corpus_fingerprint, data.features)
+    assert not [*store.glob("pins/*"), *(tmp_path / "corpus").glob("pins/*")]
+
+
+def with_features(data: DataRef, **changes: str) -> DataRef:
+    return replace(data, features=replace(features_of(data), **changes))
+
+
+@pytest.mark.parametrize("field", ["corpus_fingerprint", "snapshot", "features_fingerprint"])
+def test_a_run_is_not_resumed_on_data_that_has_changed(
+    trained: Trained, things: DataRef, field: str
+) -> None:
+    told = {
+        "corpus_fingerprint": "corpus_fingerprint was another",
+        "snapshot": "has no snapshot another",
+        "features_fingerprint": "the model was trained on another",
+    }[field]
+    changed = replace(things, corpus_fingerprint="another")
+    if field != "corpus_fingerprint":
+        changed = with_features(things, **{field.removeprefix("features_"): "another"})
+    job = {
+        "recipe": trained.recipe.model_dump(),
+        "vocabularies": "{}",
+        "data": asdict(changed),
+        "checkpoints": str(trained.checkpoints),
+        "workers": 1,
+        "init_from": None,
+        "gpus": False,
+    }
+    with TrackedRun.start(trained.tracking_uri, "changed", field) as run:
+        run.text("job/job.json", json.dumps(job))
+    with pytest.raises(UserError, match=told):
+        resume(field, tracking_uri=trained.tracking_uri, changes={})
+
+
+def test_a_run_that_is_not_there_is_neither_resumed_nor_measured(trained: Trained) -> None:
+    with pytest.raises(UserError, match=r"'nobody'.*not found"):
+        resume("nobody", tracking_uri=trained.tracking_uri, changes={})

@@ -1,0 +1,115 @@
+"""The features of a split's items, from which a batch is gathered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from intertitle.pipeline.feature_store.store import FeatureStore
+
+# Features that take less than this are copied into one array; larger ones stay in the mapped files.
+MAX_COPIED_BYTES = 2**30
+
+
+class FlatFeatures:
+    """Features of items, by number.
+
+    A pickled object holds the store as `FeatureStore` is pickled, and no features.
+
+    Args:
+        store: feature store.
+        keys: key of each item; a key may occur several times.
+
+    Attributes:
+        num_frames: number of frames of each item, int64, [N].
+    """
+
+    def __init__(self, store: FeatureStore, keys: Sequence[str]) -> None:
+        self._store = store
+        slots: dict[str, int] = {}
+        self._slots = np.array([slots.setdefault(key, len(slots)) for key in keys])
+        self._keys = tuple(slots)
+        self._frames = np.array([store.num_frames(key) for key in self._keys])
+        self._resident: Tensor | None = None
+        self.num_frames: NDArray[np.int64] = self._frames[self._slots]
+
+    def __getstate__(self) -> dict[str, object]:
+        read = {"_views", "_flat"}
+        return {k: v for k, v in vars(self).items() if k not in read} | {"_resident": None}
+
+    @cached_property
+    def _views(self) -> list[NDArray[np.float32]]:
+        """Views of the mapped files."""
+        return [self._store.features(key) for key in self._keys]
+
+    @cached_property
+    def _flat(self) -> NDArray[np.float32] | None:
+        """All frames in one array, [frames, D] or [frames, cells, D]; None if they are large."""
+        first = self._store.features(self._keys[0])
+        if first[0].nbytes * int(self._frames.sum()) >= MAX_COPIED_BYTES:
+            return None
+        flat = np.empty((int(self._frames.sum()), *first.shape[1:]), np.float32)
+        for key, start, num in zip(self._keys, self._starts, self._frames, strict=True):
+            flat[start : start + num] = self._store.features(key)
+        return flat
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        starts: NDArray[np.int64] = self._frames.cumsum() - self._frames
+        return starts
+
+    def place(self, device: torch.device, choice: Literal["auto", "host", "device"]) -> None:
+        """Keep the features on a GPU, from where `padded` then returns them.
+
+        Args:
+            device: device of the model; a CPU changes nothing.
+            choice: "auto" keeps features that take less than a quarter of the GPU's free memory.
+        """
+        if device.type != "cuda" or choice == "host" or self._flat is None:
+            return
+        if choice == "device" or 4 * self._flat.nbytes < torch.cuda.mem_get_info(device)[0]:
+            zeros = torch.zeros(1, *self._flat.shape[1:])
+            self._resident = torch.cat([torch.from_numpy(self._flat), zeros]).to(device)
+
+    def __getitem__(self, item: int) -> NDArray[np.float32]:
+        """Return the features of one item, [T, D] or [T, cells, D]."""
+        return self._store.features(self._keys[self._slots[item]])
+
+    def padded(self, items: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.int64]]:
+        """Return the features of B items, padded with zeros, and their numbers of frames.
+
+        Returns:
+            Features, [B, T, D] or [B, T, cells, D], on the device where they are kept, and the
+            numbers, [B].
+        """
+        slots = self._slots[items]
+        num_frames = self._frames[slots]
+        longest = int(num_frames.max())
+        places = self._starts[slots][:, None] + np.arange(longest)
+        if self._resident is not None:
+            return self._gather(self._resident, places, num_frames), num_frames
+        if self._flat is not None:
+            if longest == 1:
+                return torch.from_numpy(self._flat.take(places, 0)), num_frames
+            padded: Any = self._flat.take(places, 0, mode="clip")
+        else:
+            padded = np.empty((len(items), longest, *self._views[0].shape[1:]), np.float32)
+            for row, slot in enumerate(slots):
+                padded[row, : num_frames[row]] = self._views[slot]
+        padded[np.arange(longest) >= num_frames[:, None]] = 0
+        return torch.from_numpy(padded), num_frames
+
+    @staticmethod
+    def _gather(flat: Tensor, places: NDArray[np.int64], num_frames: NDArray[np.int64]) -> Tensor:
+        """Gather frames where they are kept; only their places are copied there."""
+        num_rows, longest = places.shape
+        # Beyond the frames of an item there is one of zeros.
+        places = np.where(np.arange(longest) < num_frames[:, None], places, len(flat) - 1)
+        index = torch.from_numpy(places.reshape(-1)).to(flat.device, non_blocking=True)
+        return flat.index_select(0, index).view(num_rows, longest, *flat.shape[1:])

@@ -1,0 +1,113 @@
+"""Frames, features and thumbnails of items and of new files."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from intertitle.pipeline.corpus import Corpus, items_of
+from intertitle.pipeline.decoding.decode import DecodeError
+from intertitle.pipeline.decoding.item_file import ItemFile
+from intertitle.pipeline.errors import FileError
+from intertitle.pipeline.extract import DEFAULT_READING as DEFAULT_READING
+from intertitle.pipeline.extract import STORED, features_of_file, frames_for, source_of_file
+from intertitle.pipeline.extract import Reading as Reading
+from intertitle.pipeline.preview.thumbnails import HEIGHT, filmstrip, filmstrip_of
+from intertitle.training.data.data_ref import Data, FeatureRef
+
+
+def feature_extractor(
+    source: FeatureRef, reading: Reading = DEFAULT_READING
+) -> Callable[[Path], NDArray[np.float32]]:
+    """Return a function that computes the features of a new file, [T, D], as for the training data.
+
+    Raises:
+        UserError: the features can't be computed on this machine.
+        FileError: raised by the returned function: the file can't be read.
+    """
+    return features_of_file(source.fingerprint, reading)
+
+
+def frames_of(
+    source: FeatureRef, file: Path, reading: Reading = DEFAULT_READING
+) -> NDArray[np.uint8]:
+    """Return the frames that the features of a new file are computed from, [T, H, W, 3].
+
+    Raises:
+        FileError: the file can't be decoded.
+    """
+    return frames_for(source.fingerprint, source_of_file(file, reading), reading)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemView:
+    """The input of a model for one item.
+
+    Attributes:
+        features: features, [T, D] or [T, cells, D].
+        frames: frames that the features were computed from, uint8, [T, H, W, 3].
+    """
+
+    features: NDArray[np.float32]
+    frames: NDArray[np.uint8]
+
+
+def item_views(data: Data, item_keys: Collection[str]) -> dict[str, ItemView]:
+    """Return the features and frames of items, by key.
+
+    Items whose file can't be read in the same way as before are missing.
+
+    Args:
+        data: data with features.
+        item_keys: keys of items that have features.
+    """
+    assert data.store is not None
+    fingerprint = data.store.snapshot.fingerprint.features_json()
+    views = {}
+    for source in _item_files(data.corpus, item_keys):
+        with contextlib.suppress(FileError):
+            features = data.store.features(source.item.key)
+            frames = frames_for(fingerprint, source, STORED)
+            if len(frames) == len(features):
+                views[source.item.key] = ItemView(features, frames)
+    return views
+
+
+def thumbnails_of(
+    corpus: Corpus, item_keys: Collection[str], views: Mapping[str, ItemView] | None = None
+) -> dict[str, bytes]:
+    """Return thumbnails of items, for tables that people read.
+
+    Args:
+        corpus: corpus of the items.
+        item_keys: keys of the items.
+        views: items that are already decoded, by key.
+
+    Returns:
+        JPEG files by key: frames next to each other, or the image. Items that can't be read are
+        missing.
+    """
+    thumbnails = {}
+    for source in _item_files(corpus, item_keys):
+        key = source.item.key
+        view = views.get(key) if views else None
+        with contextlib.suppress(DecodeError):
+            if view is not None and view.frames.shape[1] >= HEIGHT:
+                thumbnails[key] = filmstrip_of(view.frames)
+            else:
+                thumbnails[key] = filmstrip(source)
+    return thumbnails
+
+
+def _item_files(corpus: Corpus, item_keys: Collection[str]) -> list[ItemFile]:
+    table = corpus.item_table()
+    keys = pa.array(sorted(item_keys), pa.string())
+    chosen = table.filter(pc.is_in(table["key"], value_set=keys))
+    return [ItemFile(item, str(corpus.path)) for item in items_of(chosen)]

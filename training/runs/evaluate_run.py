@@ -1,0 +1,119 @@
+"""Measure a run's model on a split, and log the results to the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from upath import UPath
+
+from intertitle.pipeline.errors import UserError
+from intertitle.training.config.sections import SearchConfig
+from intertitle.training.data.data_ref import Data, DataRef
+from intertitle.training.data.dataset import open_dataset
+from intertitle.training.evaluation.evaluate import Evaluation, evaluate
+from intertitle.training.evaluation.metrics.metric_tokenizer import choose_tokenizer
+from intertitle.training.inference.model_bundle import TrainedModel, data_for, load_ensemble
+from intertitle.training.runs.log_evaluation import log_evaluation
+from intertitle.training.tracking.run import reopen
+from intertitle.training.tracking.store.client import RunRef
+
+# Window in tokens that running text is read with, as one stream, so that its likelihood is exact.
+EXACT_WINDOW = 1000
+
+
+def evaluate_run(
+    ref: RunRef,
+    *,
+    split: str,
+    corpus: UPath | Path | None = None,
+    features: UPath | Path | None = None,
+    ensemble: Sequence[RunRef] = (),
+    tokenizer: str | None = None,
+    max_source_tokens: int | None = None,
+    **search: object,
+) -> Evaluation:
+    """Measure a run's model on a split, and log the scores to the run.
+
+    Args:
+        ref: run to measure.
+        split: name of a split of the corpus.
+        corpus: folder or URL of a corpus; None uses the one that the model was trained on.
+        features: feature store; None uses the one that the model was trained on.
+        ensemble: more runs, whose models predict together with that of `ref`.
+        tokenizer: name of a metric tokenizer, see `EvaluationConfig`; None uses that of the recipe.
+        max_source_tokens: length to which longer sources are cut; None uses that of the recipe.
+        search: fields of `SearchConfig`; fields that are None have the value of the recipe.
+
+    Raises:
+        UserError: the split does not exist, the features do not fit the model, or the runs can't
+            form an ensemble.
+    """
+    trained = load_ensemble([ref, *ensemble]).to_default_device()
+    search_config = trained.with_search(**search).recipe.search
+    data = data_for(trained, corpus, features)
+    changed = changed_settings(trained, data.ref, tokenizer, max_source_tokens)
+    evaluation = measure(trained.reading(max_source_tokens), data, split, search_config, tokenizer)
+    ensemble_ids = [member.run_id for member in ensemble]
+    with reopen(ref) as run:
+        log_evaluation(run, trained, data, evaluation, search_config, ensemble_ids, changed=changed)
+    return evaluation
+
+
+def changed_settings(
+    trained: TrainedModel,
+    data: DataRef,
+    tokenizer: str | None = None,
+    max_source_tokens: int | None = None,
+) -> dict[str, str | int]:
+    """Return the settings of an evaluation that differ from the recipe, except those of the search.
+
+    Raises:
+        UserError: a tokenizer was passed for a model that does not generate sentences.
+    """
+    if tokenizer is not None and trained.task.output != "sentence":
+        raise UserError(
+            f"--tokenizer {tokenizer}: of no use to {trained.recipe.name}: it writes no sentences"
+        )
+    recipe, language = trained.recipe, data.target_language
+    changed: dict[str, str | int] = {}
+    if tokenizer is not None:
+        chosen = choose_tokenizer(tokenizer, language)
+        if chosen != choose_tokenizer(recipe.evaluation.tokenizer, language):
+            changed["tokenizer"] = chosen
+    if max_source_tokens and max_source_tokens != recipe.source_tokenizer.max_tokens:
+        changed["max_source_tokens"] = max_source_tokens
+    return changed
+
+
+def measure(
+    trained: TrainedModel,
+    data: Data,
+    split: str,
+    search: SearchConfig,
+    tokenizer: str | None = None,
+) -> Evaluation:
+    """Measure a model on a split of some data.
+
+    Raises:
+        UserError: the split does not exist, the features do not fit the model, or the tokenizer is
+            not available.
+    """
+    recipe, vocabularies = trained.recipe, trained.vocabularies
+    if trained.task.output == "stream":
+        # Read the text as one stream: the recurrent state is carried through all of it.
+        settings = recipe.training.model_copy(
+            update={"batch_tokens": EXACT_WINDOW, "window": EXACT_WINDOW}
+        )
+        recipe = recipe.model_copy(update={"training": settings})
+    trained.check_features(data)
+    dataset = open_dataset(data, split, recipe, trained.task, vocabularies)
+    return evaluate(
+        trained.model,
+        vocabularies.target,
+        dataset,
+        split,
+        search,
+        recipe.training,
+        tokenizer or recipe.evaluation.tokenizer,
+    )

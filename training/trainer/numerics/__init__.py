@@ -1,0 +1,1 @@
+"""Number formats of a step, and steps whose loss or gradient is not finite."""
