@@ -35,6 +35,7 @@ class Use:
 
 
 USES = {
+    "jobs/commands/serve.py": Use("ray", ">=2.60,<3", ("ray.serve.context:_get_global_client",)),
     "jobs/cluster/ray_internals.py": Use(
         "ray",
         ">=2.60,<3",

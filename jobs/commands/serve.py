@@ -165,7 +165,7 @@ def _run(config: ServerConfig, host: str, port: int, json: bool) -> None:
     import ray
     from ray import serve as ray_serve
 
-    from intertitle.jobs.serving.config import APPLICATION
+    from intertitle.jobs.serving.config import APPLICATION, in_url
     from intertitle.jobs.serving.deployment import build_application
 
     quiet = {"log_level": "WARNING"}
@@ -180,7 +180,7 @@ def _run(config: ServerConfig, host: str, port: int, json: bool) -> None:
         handle = ray_serve.run(
             build_application(config), name=APPLICATION, route_prefix="/", logging_config=quiet
         )
-        url = f"http://{host}:{port}"
+        url = f"http://{in_url(host)}:{port}"
         console.echo(f"serving {', '.join(m.name for m in config.models)} at {url}; {url}/docs")
         if json:
             console.result({"url": url, "models": [model.name for model in config.models]})

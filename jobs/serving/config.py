@@ -181,6 +181,11 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def in_url(host: str) -> str:
+    """Return a host as a URL has it: an IPv6 address is in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 def hash_token(token: str | None) -> str | None:
     """Return the hash of a token, or None if there is none.
 
@@ -208,7 +213,7 @@ def check_exposure(host: str, token_sha256: str | None) -> tuple[str, ...]:
         UserError: other machines reach the address, and there is no token.
     """
     if is_loopback(host):
-        return ("127.0.0.1", "localhost", "[::1]")
+        return tuple(dict.fromkeys(("127.0.0.1", "localhost", "[::1]", in_url(host))))
     if token_sha256 is None:
         raise UserError(
             f"--host: {host!r}: others reach it, allowed: 127.0.0.1, or a token in {TOKEN_VARIABLE}"

@@ -79,7 +79,8 @@ class Batch:
         converted = object.__new__(Batch)
         for name in Batch.__slots__:
             value = getattr(self, name)
-            converted._set(**{name: convert(value) if isinstance(value, Tensor) else value})
+            value = convert(value) if isinstance(value, Tensor) else value
+            object.__setattr__(converted, name, value)
         return converted
 
 

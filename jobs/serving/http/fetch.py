@@ -149,7 +149,7 @@ class Fetcher:
 
 
 def _is_address(host: str) -> bool:
-    """Return whether a host is an IP address in any notation that the system understands."""
+    """Return whether a host is an IP address in its usual notation."""
     try:
         ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

@@ -17,7 +17,7 @@ from intertitle.jobs.serving.errors import ApiError, full
 COOKIE = "intertitle_token"
 # Answered without a token, for load balancers.
 _OPEN_PATHS = ("/healthz", "/readyz")
-# Scripts and styles come from this server alone; inline ones are Gradio's.
+# Scripts and styles come from this server alone; inline ones are those of /docs.
 _POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'; "
     "base-uri 'self'; form-action 'self'"
@@ -90,7 +90,7 @@ class Guard:
             raise ApiError(403, "Origin", origin, f"a page of {host}")
 
     def _login(self, scope: Scope) -> RedirectResponse | None:
-        """Return the response to a link to the page that has the token, which becomes a cookie."""
+        """Return the response to a link with the token, which becomes a cookie of the browser."""
         if scope["path"] != "/" or self._config.token_sha256 is None:
             return None
         (token, *_) = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])
@@ -98,7 +98,7 @@ class Guard:
             return None
         if not self._is_token(token):
             raise ApiError(401, "token", "", "the token of this server")
-        response = RedirectResponse("/", 303)
+        response = RedirectResponse("/docs", 303)
         response.set_cookie(COOKIE, token, httponly=True, samesite="strict")
         return response
 

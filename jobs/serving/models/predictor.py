@@ -149,8 +149,10 @@ class Predictor:
             raise ApiError(
                 422, "model", self.trained.recipe.name, "predict: a label is no text to stream"
             )
-        if prepared.query.options.nbest > 1 or (prepared.query.options.beam or 1) > 1:
-            raise ApiError(422, "beam", "more than 1", "1, or sampling, for a stream")
+        options = prepared.query.options
+        for field, value in (("nbest", options.nbest), ("beam", options.beam or 1)):
+            if value > 1:
+                raise ApiError(422, field, str(value), "1, or sampling, for a stream")
         is_text_stream = self.trained.task.output == "stream"
         num_tokens = (prepared.query.options.num_tokens or TEXT_TOKENS) if is_text_stream else None
         batch = self._batch([prepared])

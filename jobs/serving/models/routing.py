@@ -148,10 +148,13 @@ class Route:
 
     async def predict(self, queries: list[Query]) -> Answers:
         """Answer the inputs of a request."""
-        answers = await self._choose().predict(queries) or await self.main.predict(queries)
+        chosen = self._choose()
+        answers = await chosen.predict(queries) or await self.main.predict(queries)
         assert answers is not None, "the model itself is never missing"
+        # The answers of a canary are not compared: it may be the model in the shadow itself.
         if (
             self.shadow is not None
+            and chosen is self.main
             and random.random() < self.config.shadow_share
             and len(self._shadowing) < _MAX_SHADOWED
         ):

@@ -21,7 +21,7 @@ def test_each_target_is_the_word_after_its_input() -> None:
     assert batch.target_lengths.tolist() == [3, 2]
     assert batch.frame_lengths.tolist() == [2, 1]
     assert batch.features.tolist() == [[[1, 1, 1], [1, 1, 1]], [[2, 2, 2], [0, 0, 0]]]
-    assert batch.target_mask.tolist() == [[True, True, True], [True, True, False]]
+    assert batch.target_places.tolist() == [0, 1, 2, 3, 4]
     assert batch.source.shape == (2, 0) and batch.source_lengths.tolist() == [0, 0]
 
 

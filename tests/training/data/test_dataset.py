@@ -123,7 +123,7 @@ def test_a_pickled_split_has_its_texts_and_opens_one_store_when_features_are_rea
     monkeypatch.setattr(store_module, "read_snapshot", read)
     # As a pickled copy is made.
     second = copy.deepcopy(first)
-    assert [split.examples for split in second] == [split.examples for split in first]
+    assert [[*split.examples] for split in second] == [[*split.examples] for split in first]
     assert not opened
     for one, other in zip(first, second, strict=True):
         assert np.array_equal(one.features(0), other.features(0))
@@ -340,7 +340,7 @@ def test_a_gathered_batch_is_that_of_its_rows_one_by_one(kind: str, tmp_path: Pa
         ),
         "tags": (TAGGED, Vocabs(labels)),
     }[kind]
-    dataset = Dataset(data, "train", task, vocabularies, 5, 6)
+    dataset = Dataset(Data(data), "train", task, vocabularies, 5, 6)
     dataset.weights = rng.random(len(dataset), np.float32)
     for num in (1, 2, 7, len(dataset)):
         rows = rng.permutation(len(dataset))[:num]

@@ -58,8 +58,9 @@ class LossScale:
     def unscale(self, model: nn.Module) -> None:
         """Divide the gradients by the factor."""
         if self._enabled:
-            gradients = [p.grad for p in model.parameters() if p.grad is not None]
-            torch._foreach_mul_(gradients, 1 / self.factor)
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.mul_(1 / self.factor)
 
     def update(self, finite: Tensor) -> None:
         """Adapt the factor after a step.

@@ -267,6 +267,7 @@ def test_a_file_that_cannot_be_read_does_not_cost_the_others(api: TestClient) ->
 def test_a_stream_refuses_what_it_cannot_do(api: TestClient) -> None:
     for name, body, field in (
         ("translator", {"inputs": [{"text": "a"}], "beam": 2}, "beam"),
+        ("translator", {"inputs": [{"text": "a"}], "nbest": 2}, "nbest"),
         ("translator", {"inputs": [{"text": "a"}] * 2}, "inputs"),
         ("classifier", {"inputs": [{"text": "a"}]}, "model"),
     ):
