@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from intertitle.pipeline.corpus import Example, Item, write_corpus
+from intertitle.pipeline.corpus import Corpus, Example, Item, write_corpus
 from intertitle.training.config.recipe import Recipe
 from intertitle.training.data.data_ref import DataRef
 from intertitle.training.data.texts import texts_of
@@ -56,4 +56,4 @@ def varied_data(folder: Path, recipe: Recipe, num: int = 60) -> tuple[DataRef, V
     write_corpus(folder / "corpus", items, examples)
     store = write_features(folder / "features", shown) if shown else None
     data = open_data_ref(folder / "corpus", store, task.visual_input)
-    return data, build_vocabs(recipe, *texts_of(data.corpus, "train", task))
+    return data, build_vocabs(recipe, *texts_of(Corpus(data.corpus), "train", task))

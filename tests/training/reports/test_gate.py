@@ -87,21 +87,21 @@ def test_a_decision_reads_as_a_list_of_reasons() -> None:
     gate = GateConfig(metric="accuracy", margin=0.5, guards={"nats_per_token": 0.01})
     decision = decide(challenger, CHAMPION, gate)
     assert decision.reasons == (
-        "yes: 0 of 200 answers are empty",
-        "yes: 200 different answers, people have 200",
-        "yes: 4.0 words an answer, people 3.0 (allowed 1.5 to 6.0)",
-        "yes: accuracy 70, the champion's 50: +20 better (95 % interval "
-        f"{accuracy.low:+.3g} to {accuracy.high:+.3g}); has to be above 0.5 for certain",
+        "yes: 0 of 200 predictions are empty",
+        "yes: 200 distinct predictions, 200 distinct references",
+        "yes: 4.0 words per prediction, 3.0 per reference (allowed 1.5 to 6.0)",
+        "yes: accuracy 70, champion 50: improvement +20 (95 % interval "
+        f"{accuracy.low:+.3g} to {accuracy.high:+.3g}); the interval must lie above 0.5",
         # Of negative log-likelihoods, less is better.
-        "yes: nats_per_token 1.596, the champion's 1.995: +0.399 better (95 % interval "
-        f"{-nats.high:+.3g} to {-nats.low:+.3g}); may fall by 0.01",
+        "yes: nats_per_token 1.596, champion 1.995: improvement +0.399 (95 % interval "
+        f"{-nats.high:+.3g} to {-nats.low:+.3g}); allowed drop 0.01",
     )
     lines = decision.to_markdown().splitlines()
     assert lines == ["## Promoted", "", *(f"- {reason}" for reason in decision.reasons)]
     refused = decide(CHAMPION, challenger, gate)
     assert refused.to_markdown().startswith("## Refused\n")
     assert [reason[:3] for reason in refused.reasons[3:]] == ["no:", "no:"]
-    assert "-0.399 better (95 % interval " in refused.reasons[4]
+    assert "improvement -0.399 (95 % interval " in refused.reasons[4]
     first = decide(CHAMPION, None, gate)
     assert (first.promote, first.reasons[3:]) == (True, ("yes: there is no champion yet",))
 

@@ -14,7 +14,7 @@ from intertitle.pipeline import extract
 from intertitle.pipeline.decoding.item_file import ItemFile
 from intertitle.pipeline.precompute.isolation.sandbox import decode_isolated
 from intertitle.pipeline.preview import thumbnails
-from intertitle.training.data import data_ref
+from intertitle.training.data import item_views
 from intertitle.training.data.data_ref import Data
 from intertitle.training.evaluation.evaluate import Evaluation
 from intertitle.training.evaluation.metrics.caption_metrics import (
@@ -43,7 +43,7 @@ def test_an_item_with_an_attention_map_is_decoded_once(
     for one in shown:
         shutil.copy(FILM, tmp_path / "corpus" / f"{one.key}.mp4")
     # The frames of the features are 8 pixels wide.
-    for module in (thumbnails, data_ref):
+    for module in (thumbnails, item_views):
         monkeypatch.setattr(module, "HEIGHT", 8)
     decoded = []
 
