@@ -42,9 +42,9 @@ def versions() -> dict[str, str]:
 
 @cache
 def made_by() -> dict[str, str]:
-    """Return what a snapshot records of this process: versions and a hash of the package's code."""
+    """Return what a snapshot records of this process: versions and a hash of the pipeline."""
     digest = hashlib.sha256()
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[1]
     for file in sorted(folder.rglob("*.py")):
         digest.update(f"{file.relative_to(folder)}\n".encode())
         digest.update(file.read_bytes())

@@ -92,3 +92,16 @@ def test_limits_of_another_call_make_other_shards(tmp_path: Path, store: UPath) 
     # One whose items failed is made again, if that is what is asked for.
     assert accepted_before(shard, store, present_shards(store), retry_failed=True) is None
     assert accepted_before(shard, store, present_shards(store)) is not None
+
+
+def test_the_code_that_decodes_is_part_of_what_made_a_snapshot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = Path.read_bytes
+    before = made_by()
+    monkeypatch.setattr(
+        Path, "read_bytes", lambda self: b"" if self.name == "decode.py" else read(self)
+    )
+    made_by.cache_clear()
+    assert made_by() != before
+    made_by.cache_clear()
