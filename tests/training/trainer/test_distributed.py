@@ -8,26 +8,32 @@ import torch
 from torch import distributed
 
 from intertitle.training.models.rnn import RNNState
-from intertitle.training.trainer.distributed import Ranks, gather_stream_states, split_stream_states
+from intertitle.training.trainer.distributed import (
+    Ranks,
+    StopVote,
+    gather_stream_states,
+    split_stream_states,
+)
 
 
 def test_a_worker_alone_needs_nobody() -> None:
-    ranks, device = Ranks(), torch.device("cpu")
+    ranks = Ranks()
     assert (ranks.rank, ranks.world_size) == (0, 1)
     assert ranks.gather("mine") == ["mine"]
     assert ranks.broadcast("mine") == "mine"
-    assert ranks.any(True, device) and not ranks.any(False, device)
+    vote = StopVote(ranks)
+    assert [vote.stops(wish) for wish in (False, True)] == [False, True]
 
 
 def tell(rank: int, folder: Path) -> None:
     """One of two workers."""
-    ranks, device = Ranks(rank, 2), torch.device("cpu")
+    ranks = Ranks(rank, 2)
     distributed.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=2)
     assert ranks.gather({"rank": rank}) == [{"rank": 0}, {"rank": 1}]
     assert ranks.broadcast(f"from {rank}") == "from 0"
-    assert [ranks.any(value, device) for value in (rank == 0, rank == 1, False, True)] == [
-        *(True, True, False, True)
-    ]
+    # What one of them wants, both do one call later.
+    vote = StopVote(ranks)
+    assert [vote.stops(wish) for wish in (False, rank == 1, False)] == [False, False, True]
     # Three streams: the first worker has two of them.
     merged = {"h": torch.arange(3.0).view(1, 3, 1)}
     own = split_stream_states(merged, ranks)

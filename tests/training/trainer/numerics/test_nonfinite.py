@@ -240,7 +240,7 @@ def test_all_workers_skip_the_steps_of_one_and_refuse_one_of_another_version(
     things: DataRef, words: Vocabs, tmp_path: Path
 ) -> None:
     given = {
-        "here": str(Path(__file__).parents[1]),
+        "here": str(Path(__file__).parents[2]),
         "data": asdict(things),
         "words": words.to_json(),
         "recipe": RECIPE.model_dump(),
