@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from intertitle.training.data import loader as loader_module
+from intertitle.training.data.arrays import loader as loader_module
 from intertitle.training.data.arrays.flat_features import FlatFeatures
 from intertitle.training.data.arrays.loader import Loader
 from intertitle.training.data.batch import Batch
