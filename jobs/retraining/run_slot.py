@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from intertitle.jobs.cluster.session import cluster
@@ -125,13 +125,12 @@ class _SlotRun:
     ) -> SlotOutcome:
         """Run a slot, or what remains of one that an earlier call started."""
         champion = self._champion(earlier)
-        tags, data = self._data(earlier, if_new)
-        try:
-            run = self._begin(earlier, tags, champion)
-        except BaseException:
+        with ExitStack() as undo:
+            tags, data = self._data(earlier, if_new)
             if tags:
-                data.let_go()
-            raise
+                undo.callback(data.let_go)
+            run = self._begin(earlier, tags, champion)
+            undo.pop_all()
         with run:
             if (tags or (earlier.tags if earlier else {})).get(retraining_runs.NEW) == "no":
                 return self._end(run, data, NOTHING_NEW, ("no item or example is new or changed",))
@@ -161,13 +160,12 @@ class _SlotRun:
                 return {}, data
         self._on_step("looking for new data")
         data = SlotData(self._config, pin_new(self._config, self._slot))
-        try:
+        with ExitStack() as undo:
+            undo.callback(data.let_go)
             fingerprint = data.corpus.fingerprint()
             known = retraining_runs.newest_corpus(self._config.model, self._uri)
             is_new = not if_new or known != fingerprint or not data.has_features()
-        except BaseException:
-            data.let_go()
-            raise
+            undo.pop_all()
         new = "yes" if is_new else "no"
         return {
             retraining_runs.CORPUS: fingerprint,

@@ -85,7 +85,8 @@ class FeatureStore:
         _ = self.snapshot
 
     def __getstate__(self) -> dict[str, object]:
-        return {"path": self.path, "snapshot_id": self.snapshot_id, "_open": {}}
+        # Another process may have another current folder.
+        return {"path": self.path.absolute(), "snapshot_id": self.snapshot_id, "_open": {}}
 
     @cached_property
     def snapshot(self) -> Snapshot:

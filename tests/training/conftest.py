@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 
 from intertitle.pipeline.corpus import Example, Item, write_corpus
-from intertitle.pipeline.feature_store.fingerprint import Fingerprint
 from intertitle.pipeline.feature_store.shards import ItemFeatures, write_shard
 from intertitle.pipeline.feature_store.snapshot import ItemRecord, Snapshot, publish, table_of
 from intertitle.pipeline.storage.paths import AnyPath, as_path
@@ -22,7 +21,8 @@ from intertitle.training.data.dataset import Dataset, open_splits
 from intertitle.training.data.task import Task, VisualInput
 from intertitle.training.data.tokenizer import Tokenizer
 from intertitle.training.data.vocab import Vocabs
-from intertitle.training.models.build import sizes_of, task_of
+from intertitle.training.inference.model_bundle import TrainedModel
+from intertitle.training.models.build import build_model, sizes_of, task_of
 from intertitle.training.runs.fit_run import TrainingResult
 from intertitle.training.runs.train import train
 from intertitle.training.trainer.checkpoint import Checkpoint
@@ -30,6 +30,7 @@ from intertitle.training.trainer.distributed import Ranks
 from intertitle.training.trainer.events import Report
 from intertitle.training.trainer.loop import TrainingLoop
 from intertitle.training.trainer.workers.ray_trainer import TrainingJob, fit
+from tests.fingerprints import FINGERPRINT
 
 # What a captioner does.
 SEEN = Task("pooled", has_source=False, output="sentence")
@@ -72,17 +73,13 @@ def write_features(
         ItemRecord(key, key, "video", stage="decode", error="empty", message=f"{key}: has no bytes")
         for key in quarantined
     ]
-    fingerprint = Fingerprint(
+    fingerprint = replace(
+        FINGERPRINT,
         backbone="synthetic",
         features="grid" if len(shape) == 2 else "pooled",
         weights_sha256=weights * 64,
-        preprocessing="none",
-        precision="float32",
         sampling="uniform:6",
-        size=8,
         shape=shape,
-        dtype="float32",
-        format="arrow",
     )
     publish(as_path(folder), Snapshot(fingerprint, {shard.name: shard}, table_of(records)))
     return folder
@@ -218,3 +215,12 @@ def trained(
         on_report=reports.append,
     )
     return Trained(result, recipe, uri, checkpoints, reports)
+
+
+def untrained(recipe: Recipe, data: DataRef, words: Vocabs, seed: int = 0) -> TrainedModel:
+    """Make a model that has learned nothing, and yet generates different words."""
+    torch.manual_seed(seed)
+    model = build_model(recipe.model, sizes_of(words, data))
+    for parameter in model.parameters():
+        parameter.data.mul_(3)
+    return TrainedModel(model.eval(), words, recipe, data, step=1)

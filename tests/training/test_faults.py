@@ -12,7 +12,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -46,6 +45,7 @@ from tests.training.conftest import (
     small_recipe,
     words_of,
 )
+from tests.training.workers import two_workers
 
 SETTINGS = ("training.epochs=2", "training.checkpoint_steps=5", "training.monitor=nats_per_token")
 
@@ -317,28 +317,13 @@ def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(
 
 # One of two workers: what it learned from, step by step, beside the checkpoint of both.
 WORKER = """
-import json, sys
-from pathlib import Path
-given = json.loads(sys.argv[1])
-sys.path.insert(0, given["here"])
-from torch import distributed
-from conftest import make_loop
-from intertitle.training.config.recipe import Recipe
 from intertitle.training.data.dataset import Dataset
-from intertitle.training.data.data_ref import DataRef
-from intertitle.training.data.vocab import Vocabs
-from intertitle.training.trainer.distributed import Ranks
 
-ranks, out = Ranks(given["rank"], 2), Path(given["out"])
-distributed.init_process_group("gloo", f"file://{out}/rendezvous", rank=ranks.rank, world_size=2)
-data, words = DataRef.from_dict(given["data"]), Vocabs.from_json(given["words"])
-loop = make_loop(data, words, Recipe.model_validate(given["recipe"]), ranks)
+loop = make("recipe")
 rows, batch = [], Dataset.batch
 Dataset.batch = lambda self, some: rows.extend(map(int, some)) or batch(self, some)
 loop.run(on_checkpoint=lambda: ranks.rank or loop.checkpoint().write(out / "checkpoint"))
 (out / f"rows-{ranks.rank}.json").write_text(json.dumps(rows))
-distributed.barrier()
-distributed.destroy_process_group()
 """
 
 
@@ -347,22 +332,9 @@ def test_a_training_begun_by_two_workers_and_ended_by_one_sees_each_example_once
 ) -> None:
     no_dropout = ("model.dropout=0", "model.feature_dropout=0", "training.epochs=1")
     recipe = small_recipe("s2vt", *no_dropout)
-    given = {
-        "here": str(Path(__file__).parent),
-        "data": asdict(things),
-        "words": words.to_json(),
-        "recipe": with_training(recipe, max_steps=6).model_dump(),
-        "out": str(tmp_path),
-    }
-    workers = [
-        subprocess.Popen([sys.executable, "-c", WORKER, json.dumps({**given, "rank": rank})])
-        for rank in range(2)
-    ]
-    try:
-        assert [worker.wait(timeout=240) for worker in workers] == [0, 0]
-    finally:
-        for worker in workers:
-            worker.kill()
+    stopped = with_training(recipe, max_steps=6).model_dump()
+    with two_workers(WORKER, things, words, tmp_path, recipe=stopped):
+        pass
     seen: Counter[int] = Counter()
     for rank in range(2):
         seen.update(json.loads((tmp_path / f"rows-{rank}.json").read_text()))

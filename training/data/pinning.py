@@ -49,18 +49,16 @@ def pinned(
         yield Held(name)
         return
     held = Held(pin_name(holder))
-    resumable = False
+    finished = False
     try:
         pin_corpus(Corpus(corpus).path, held.name)
         if features is not None:
             pin_snapshot(as_path(features), held.name)
         yield held
-    except BaseException:
-        folder = held.checkpoints
-        resumable = folder is not None and any(folder.glob("checkpoint_*"))
-        raise
+        finished = True
     finally:
-        if not resumable:
+        folder = held.checkpoints
+        if finished or folder is None or not any(folder.glob("checkpoint_*")):
             _unpin(held.name, corpus, features)
 
 

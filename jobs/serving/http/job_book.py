@@ -79,10 +79,10 @@ class JobBook:
                 answers = await route.predict(queries[at : at + _CHUNK])
                 job.model = answers.model
                 job.results += answers.results
+            job.state = "finished"
         except ApiError as error:
             job.state, job.error = "failed", error
-        except BaseException:
-            job.state, job.error = "failed", ApiError(500, "server", "", "a report of this defect")
-            raise
-        else:
-            job.state = "finished"
+        finally:
+            if job.state == "running":
+                defect = ApiError(500, "server", "", "a report of this defect")
+                job.state, job.error = "failed", defect

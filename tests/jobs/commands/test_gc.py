@@ -8,24 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from intertitle.pipeline.feature_store.fingerprint import Fingerprint
 from intertitle.pipeline.feature_store.shards import ItemFeatures, write_shard
 from intertitle.pipeline.feature_store.snapshot import ItemRecord, Snapshot, publish, table_of
 from intertitle.pipeline.feature_store.store import FeatureStore
 from intertitle.pipeline.storage.paths import as_path
-
-FINGERPRINT = Fingerprint(
-    backbone="none",
-    features="pooled",
-    weights_sha256="0",
-    preprocessing="none",
-    precision="float32",
-    sampling="uniform:2",
-    size=8,
-    shape=(3,),
-    dtype="float32",
-    format="arrow",
-)
+from tests.fingerprints import FINGERPRINT
 
 
 def publish_one(store: Path, number: int) -> str:

@@ -31,12 +31,13 @@ from intertitle.training.inference.model_bundle import TrainedModel
 from intertitle.training.inference.prediction_io import read_predictions
 from intertitle.training.inference.predictor import predict
 from intertitle.training.inference.pyfunc import write_mlflow_model
-from intertitle.training.models.build import build_model, sizes_of, task_of
+from intertitle.training.models.build import task_of
 from intertitle.training.tracking.run import TrackedRun
 from tests.training.conftest import (
     coloured_things,
     open_data_ref,
     small_recipe,
+    untrained,
     words_of,
     write_data,
     write_features,
@@ -50,15 +51,6 @@ Run = Callable[..., Any]
 def typed(text: bytes) -> io.TextIOWrapper:
     """Standard input."""
     return io.TextIOWrapper(io.BytesIO(text))
-
-
-def make(recipe: Any, data: DataRef, words: Vocabs, seed: int = 0) -> TrainedModel:
-    """It has learned nothing, and yet says something."""
-    torch.manual_seed(seed)
-    model = build_model(recipe.model, sizes_of(words, data))
-    for parameter in model.parameters():
-        parameter.data.mul_(3)
-    return TrainedModel(model.eval(), words, recipe, data, step=1)
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +82,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TrainedModel]:
     shown = coloured_things(20)
     things = write_data(tmp_path_factory.mktemp("things"), shown)
     return {
-        "translator": make(translating, pairs, words),
-        "wide": make(wide, pairs, words, 1),
-        "stranger": make(fewer, pairs, other),
-        "classifier": make(naming, pairs, labels),
-        "writer": make(writing, pairs, letters),
-        "captioner": make(small_recipe("s2vt"), things, words_of(shown)),
+        "translator": untrained(translating, pairs, words),
+        "wide": untrained(wide, pairs, words, 1),
+        "stranger": untrained(fewer, pairs, other),
+        "classifier": untrained(naming, pairs, labels),
+        "writer": untrained(writing, pairs, letters),
+        "captioner": untrained(small_recipe("s2vt"), things, words_of(shown)),
     }
 
 
@@ -467,7 +459,7 @@ def seers(onnx_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
         ("captioner", "s2vt", words_of(coloured_things(20))),
         ("answerer", "vqa_lstm", answers),
     ):
-        write_mlflow_model(make(small_recipe(recipe), data, words), folder / name)
+        write_mlflow_model(untrained(small_recipe(recipe), data, words), folder / name)
         with TrackedRun.start(f"sqlite:///{folder}/mlflow.db", "predicting", name) as run:
             run.model(folder / name, "model")
     return f"sqlite:///{folder}/mlflow.db"

@@ -6,10 +6,8 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -26,23 +24,13 @@ from intertitle.training.data.tokenizer import Tokenizer
 from intertitle.training.data.vocab import Vocabs
 from intertitle.training.inference.model_bundle import TrainedModel
 from intertitle.training.inference.pyfunc import write_mlflow_model
-from intertitle.training.models.build import build_model, sizes_of
 from intertitle.training.tracking.run import TrackedRun
 from intertitle.training.tracking.store.client import RunRef
-from tests.training.conftest import coloured_things, small_recipe, words_of
+from tests.training.conftest import coloured_things, small_recipe, untrained, words_of
 
 GERMAN = ["ein roter Ball", "eine blaue Katze", "ein Hund rennt weit", "nichts"]
 ENGLISH = ["a red ball", "a blue cat", "a dog runs far", "nothing"]
 NAMES = ("translator", "classifier", "writer", "captioner", "answerer")
-
-
-def make(recipe: Any, data: DataRef, words: Vocabs, seed: int = 0) -> TrainedModel:
-    """Make a model that has learned nothing, and yet generates different words."""
-    torch.manual_seed(seed)
-    model = build_model(recipe.model, sizes_of(words, data))
-    for parameter in model.parameters():
-        parameter.data.mul_(3)
-    return TrainedModel(model.eval(), words, recipe, data, step=1)
 
 
 def visual_data(features: str, frames: int = 2) -> DataRef:
@@ -68,15 +56,17 @@ def make_models() -> dict[str, TrainedModel]:
     # Untrained models would like to stop at once.
     grid = ("model.attention_size=8", "search.min_tokens=3")
     return {
-        "translator": make(
+        "translator": untrained(
             small_recipe("seq2seq_attention", *words), text, Vocabs(english, source)
         ),
-        "classifier": make(small_recipe("sentiment"), text, sentiment),
-        "writer": make(
+        "classifier": untrained(small_recipe("sentiment"), text, sentiment),
+        "writer": untrained(
             small_recipe("char_lm"), text, Vocabs(Tokenizer.characters(ENGLISH, min_count=1))
         ),
-        "captioner": make(small_recipe("attend_and_tell", *grid), visual_data("grid"), captions),
-        "answerer": make(small_recipe("vqa_lstm"), visual_data("pooled"), answers),
+        "captioner": untrained(
+            small_recipe("attend_and_tell", *grid), visual_data("grid"), captions
+        ),
+        "answerer": untrained(small_recipe("vqa_lstm"), visual_data("pooled"), answers),
     }
 
 

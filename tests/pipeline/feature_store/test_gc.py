@@ -16,7 +16,6 @@ from upath import UPath
 
 from intertitle.pipeline.errors import JobError, UserError
 from intertitle.pipeline.failpoints import VARIABLE
-from intertitle.pipeline.feature_store.fingerprint import Fingerprint
 from intertitle.pipeline.feature_store.gc import collect, list_snapshots
 from intertitle.pipeline.feature_store.pins import pinned_snapshots
 from intertitle.pipeline.feature_store.shards import ItemFeatures, write_shard
@@ -30,19 +29,7 @@ from intertitle.pipeline.feature_store.snapshot import (
 from intertitle.pipeline.feature_store.store import FeatureStore
 from intertitle.pipeline.storage.lock import single_writer_lock
 from intertitle.pipeline.storage.paths import as_path, atomic_write, is_local
-
-FINGERPRINT = Fingerprint(
-    backbone="none",
-    features="pooled",
-    weights_sha256="0",
-    preprocessing="none",
-    precision="float32",
-    sampling="uniform:2",
-    size=8,
-    shape=(3,),
-    dtype="float32",
-    format="arrow",
-)
+from tests.fingerprints import FINGERPRINT
 
 
 def make_snapshot(store: UPath, keys: Sequence[str], scratch: Path) -> Snapshot:

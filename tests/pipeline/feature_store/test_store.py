@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -140,6 +141,19 @@ def test_features_are_read_from_each_of_several_shards(tmp_path: Path) -> None:
     for key in "dacb":
         assert key in store and store.num_frames(key) == 2
         assert np.array_equal(store.features(key), values_of(key))
+
+
+def test_a_pickled_store_is_found_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(as_path(tmp_path / "store"), make_snapshot(tmp_path / "store", "ab"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    store = FeatureStore("store")
+    # As a pickled copy is made.
+    copied = copy.deepcopy(store)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert copied.num_frames("a") == len(copied.features("a"))
 
 
 def test_an_id_depends_on_content_and_not_on_times_or_paths(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image
@@ -19,28 +20,17 @@ from intertitle.pipeline.decoding.decode import decode
 from intertitle.pipeline.decoding.item_file import ItemFile, open_item_file
 from intertitle.pipeline.decoding.sampling import Uniform
 from intertitle.pipeline.errors import UserError
-from intertitle.pipeline.feature_store.fingerprint import Fingerprint
 from intertitle.pipeline.feature_store.snapshot import ItemRecord, Snapshot, table_of
 from intertitle.pipeline.preview.contact_sheet import contact_sheet, wrap
 from intertitle.pipeline.preview.item_samples import ItemSample, sample_items
+from tests.fingerprints import FINGERPRINT
 
 SIZE = 32
 
 
 def make_snapshot(corpus: Corpus, frames: int) -> Snapshot:
     """A snapshot as if the items' features were in a shard; nobody reads it here."""
-    fingerprint = Fingerprint(
-        backbone="none",
-        features="pooled",
-        weights_sha256="0",
-        preprocessing="none",
-        precision="float32",
-        sampling=str(Uniform(frames)),
-        size=SIZE,
-        shape=(3,),
-        dtype="float32",
-        format="arrow",
-    )
+    fingerprint = replace(FINGERPRINT, sampling=str(Uniform(frames)), size=SIZE)
     records = []
     for row, item in enumerate(corpus.items()):
         with open_item_file(ItemFile(item, str(corpus.path))) as (_, state):

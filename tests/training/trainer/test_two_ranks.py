@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,26 +12,12 @@ from intertitle.training.data.data_ref import DataRef
 from intertitle.training.data.vocab import Vocabs
 from tests.training.conftest import make_loop
 from tests.training.varied import varied_data, varied_recipe
+from tests.training.workers import two_workers
 
 STEPS = 200
 
 WORKER = """
-import json, sys
-from pathlib import Path
-given = json.loads(sys.argv[1])
-sys.path.insert(0, given["here"])
-from torch import distributed
-from conftest import make_loop
-from intertitle.training.config.recipe import Recipe
-from intertitle.training.data.data_ref import DataRef
-from intertitle.training.data.vocab import Vocabs
-from intertitle.training.trainer.distributed import Ranks
-
-ranks, out = Ranks(given["rank"], 2), Path(given["out"])
-distributed.init_process_group("gloo", f"file://{out}/rendezvous", rank=ranks.rank, world_size=2)
-data, words = DataRef.from_dict(given["data"]), Vocabs.from_json(given["words"])
-recipe = Recipe.model_validate(given["recipe"])
-loop, nats = make_loop(data, words, recipe, ranks), []
+loop, nats = make("recipe"), []
 step = loop.train_step
 
 def record(rows, epochs):
@@ -45,14 +28,12 @@ def record(rows, epochs):
 loop.train_step = record
 loop.run()
 # One of them is asked to stop before its fourth step.
-stopped = make_loop(data, words, recipe, ranks)
+stopped = make("recipe")
 wishes = iter([False] * 3 + [True] * 9)
 stopped.run(should_stop=(lambda: next(wishes)) if ranks.rank else (lambda: False))
 assert stopped.stopped
 left = {"nats": nats, "stopped": stopped.progress.step}
 (out / f"{ranks.rank}.json").write_text(json.dumps(left))
-distributed.barrier()
-distributed.destroy_process_group()
 """
 
 
@@ -80,23 +61,8 @@ def test_two_workers_have_the_losses_of_one(name: str, tmp_path: Path) -> None:
         settings.append("model.embedding_dropout=0")
     recipe = varied_recipe(name, *settings, f"training.max_steps={STEPS}")
     data, words = varied_data(tmp_path, recipe)
-    given = {
-        "here": str(Path(__file__).parents[1]),
-        "data": asdict(data),
-        "words": words.to_json(),
-        "recipe": recipe.model_dump(),
-        "out": str(tmp_path),
-    }
-    workers = [
-        subprocess.Popen([sys.executable, "-c", WORKER, json.dumps({**given, "rank": rank})])
-        for rank in range(2)
-    ]
-    try:
+    with two_workers(WORKER, data, words, tmp_path, recipe=recipe.model_dump()):
         expected = losses_alone(data, words, recipe)
-        assert [worker.wait(timeout=240) for worker in workers] == [0, 0]
-    finally:
-        for worker in workers:
-            worker.kill()
     left = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     losses = [sum(parts) for parts in zip(*(one["nats"] for one in left), strict=True)]
     assert len(losses) == STEPS

@@ -23,7 +23,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from intertitle.pipeline.errors import JobError, UserError
@@ -153,7 +153,8 @@ def _take(board: ClaimBoard, claim: Claim, on_wait: Callable[[str], None]) -> Cl
     claim = replace(claim, number=number)
     observations: dict[str, _Observation] = {}
     dead: set[str] = set()
-    try:
+    with ExitStack() as undo:
+        undo.callback(lambda: board.remove(claim))
         while True:
             board.write(claim)
             # Before the read, so that a pause of this process does not make others seem dead.
@@ -175,12 +176,10 @@ def _take(board: ClaimBoard, claim: Claim, on_wait: Callable[[str], None]) -> Cl
             if not rivals:
                 claim = replace(claim, holds=True)
                 board.write(claim)
+                undo.pop_all()
                 return claim
             time.sleep(_LOOK_S)
             claim = replace(claim, beat=claim.beat + 1)
-    except BaseException:
-        board.remove(claim)
-        raise
 
 
 def _is_before(rival: Claim, claim: Claim) -> bool:

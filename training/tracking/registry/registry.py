@@ -24,7 +24,7 @@ from intertitle.training.tracking.registry.alias_moves import (
 )
 from intertitle.training.tracking.store.client import RunRef, open_client, resolve_run
 from intertitle.training.tracking.store.mlflow_errors import mlflow_errors, redact, short_timeouts
-from intertitle.training.tracking.store.sqlite import absolute, database
+from intertitle.training.tracking.store.sqlite import absolute, is_missing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -125,7 +125,7 @@ def champion(model: str, tracking_uri: str) -> RunRef | None:
     from mlflow.exceptions import MlflowException
 
     uri = absolute(tracking_uri)
-    if (file := database(uri)) and not file.exists():
+    if is_missing(uri):
         return None
     with mlflow_errors(uri), short_timeouts():
         client = open_client(uri)
@@ -152,7 +152,7 @@ def rollback(model: str, tracking_uri: str, why: str = "") -> RegistryState:
     """
     note = checked_note(why)
     uri = absolute(tracking_uri)
-    if (file := database(uri)) and not file.exists():
+    if is_missing(uri):
         raise UserError(f"model {model!r}: there are no models yet at {redact(uri)}")
     with mlflow_errors(uri), short_timeouts():
         client = open_client(uri)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from intertitle.training.tracking.run import TrackedRun
 from intertitle.training.tracking.store.client import RunRef, open_client
 from intertitle.training.tracking.store.mlflow_errors import mlflow_errors, short_timeouts
-from intertitle.training.tracking.store.sqlite import absolute, database
+from intertitle.training.tracking.store.sqlite import absolute, is_missing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -132,7 +132,7 @@ def abandon(run: RunRef) -> None:
 def _slots(model: str, tracking_uri: str, slot: str | None = None) -> list[RetrainingRun]:
     """Return the slots of a model, newest first."""
     uri = absolute(tracking_uri)
-    if (file := database(uri)) and not file.exists():
+    if is_missing(uri):
         return []
     with mlflow_errors(uri), short_timeouts():
         condition = f"tags.`{MODEL}` = '{model}'"

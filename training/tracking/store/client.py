@@ -26,7 +26,13 @@ from intertitle.training.tracking.store.mlflow_errors import (
     redact,
     short_timeouts,
 )
-from intertitle.training.tracking.store.sqlite import ARTIFACTS, absolute, database, opening
+from intertitle.training.tracking.store.sqlite import (
+    ARTIFACTS,
+    absolute,
+    database,
+    is_missing,
+    opening,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -98,7 +104,7 @@ def resolve_run(spec: str, tracking_uri: str) -> RunRef:
         UserError: the run does not exist, or the store does not answer.
     """
     uri = absolute(tracking_uri)
-    if (file := database(uri)) and not file.exists():
+    if is_missing(uri):
         raise UserError(f"run {spec!r}: there are no runs yet at {redact(uri)}")
     with mlflow_errors(uri), short_timeouts():
         client = open_client(uri)
@@ -119,7 +125,7 @@ def find_named(name: str, tracking_uri: str) -> tuple[RunRef, bool] | None:
         UserError: the store does not answer.
     """
     uri = absolute(tracking_uri)
-    if (file := database(uri)) and not file.exists():
+    if is_missing(uri):
         return None
     with mlflow_errors(uri), short_timeouts():
         run = _named_run(open_client(uri), name)
@@ -210,7 +216,7 @@ def check_store(tracking_uri: str) -> None:
         UserError: the store does not answer, or its database has to be migrated.
     """
     uri = absolute(tracking_uri)
-    if (file := database(uri)) and not file.exists():
+    if is_missing(uri):
         return
     with mlflow_errors(uri), short_timeouts():
         open_client(uri).search_experiments(max_results=1)

@@ -32,6 +32,12 @@ def database(uri: str) -> Path | None:
     return Path(unquote(path)) if uri.startswith(_SCHEME) else None
 
 
+def is_missing(uri: str) -> bool:
+    """Return whether a store is a SQLite file that does not exist; MLflow would create it."""
+    file = database(uri)
+    return file is not None and not file.exists()
+
+
 @contextmanager
 def opening(uri: str) -> Iterator[None]:
     """Lock the folder of a SQLite store while it is opened, which may create its tables.

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
-import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +27,7 @@ from intertitle.training.trainer.numerics.nonfinite import (
     count_step,
 )
 from tests.training.conftest import make_loop, open_data_ref, small_recipe
+from tests.training.workers import two_workers
 
 RECIPE = small_recipe("s2vt", "training.epochs=1", "optimizer.average_decay=0.9")
 
@@ -193,25 +191,11 @@ def test_what_is_not_finite_is_not_kept_and_a_resume_passes_over_it(
 
 # One of two workers, of which one meets a batch that overflows.
 WORKER = """
-import json, sys
 from dataclasses import replace
-from pathlib import Path
-given = json.loads(sys.argv[1])
-sys.path.insert(0, given["here"])
-import torch
-from torch import distributed
-from conftest import make_loop
 from intertitle.pipeline.errors import UserError
-from intertitle.training.config.recipe import Recipe
-from intertitle.training.data.data_ref import DataRef
-from intertitle.training.data.vocab import Vocabs
-from intertitle.training.trainer.distributed import Ranks
 from intertitle.training.trainer.workers.versions import check_versions, versions_here
 
-ranks, out = Ranks(given["rank"], 2), Path(given["out"])
-distributed.init_process_group("gloo", f"file://{out}/rendezvous", rank=ranks.rank, world_size=2)
-data, words = DataRef.from_dict(given["data"]), Vocabs.from_json(given["words"])
-loop = make_loop(data, words, Recipe.model_validate(given["recipe"]), ranks)
+loop = make("recipe")
 batch = loop._train.batch
 
 def overflowing(rows):
@@ -231,30 +215,14 @@ try:
 except UserError as error:
     refused = str(error)
 (out / f"refused-{ranks.rank}").write_text(refused)
-distributed.barrier()
-distributed.destroy_process_group()
 """
 
 
 def test_all_workers_skip_the_steps_of_one_and_refuse_one_of_another_version(
     things: DataRef, words: Vocabs, tmp_path: Path
 ) -> None:
-    given = {
-        "here": str(Path(__file__).parents[2]),
-        "data": asdict(things),
-        "words": words.to_json(),
-        "recipe": RECIPE.model_dump(),
-        "out": str(tmp_path),
-    }
-    workers = [
-        subprocess.Popen([sys.executable, "-c", WORKER, json.dumps({**given, "rank": rank})])
-        for rank in range(2)
-    ]
-    try:
-        assert [worker.wait(timeout=240) for worker in workers] == [0, 0]
-    finally:
-        for worker in workers:
-            worker.kill()
+    with two_workers(WORKER, things, words, tmp_path, recipe=RECIPE.model_dump()):
+        pass
     one, other = (Checkpoint.read(tmp_path / f"worker-{rank}") for rank in range(2))
     assert one.progress.skipped == other.progress.skipped == 2
     assert one.first_not_finite() is None
