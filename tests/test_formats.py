@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from intertitle.jobs.retraining.config import RETRAINING_FORMAT, load_config
+from intertitle.jobs.serving.records.feedback import FEEDBACK_FORMAT, FeedbackCorpus
 from intertitle.pipeline.backbones import backbone_spec
 from intertitle.pipeline.corpus import CORPUS_FORMAT, Corpus, Example, Item, write_corpus
 from intertitle.pipeline.corpus import name_target_language as name_language
@@ -172,6 +173,10 @@ def a_journal(folder: Path) -> None:
     _open_header(folder, RunRef("0", "run", "sqlite://")).close()
 
 
+def a_judgement(folder: Path) -> None:
+    FeedbackCorpus(folder).add("m", "0", "a dog", True, text="ein Hund")
+
+
 CASES = {
     "items of a corpus": Case(CORPUS_FORMAT, "items.parquet", a_corpus, Corpus, parquet_version),
     "examples of a corpus": Case(
@@ -253,6 +258,7 @@ CASES = {
         lambda folder: _read_header(folder / HEADER),
         json_version,
     ),
+    "feedback": Case(FEEDBACK_FORMAT, "feedback.jsonl", a_judgement, a_judgement, text_version),
     "retraining": Case(
         RETRAINING_FORMAT,
         "a.toml",

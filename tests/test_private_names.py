@@ -35,12 +35,12 @@ class Use:
 
 
 USES = {
-    "jobs/commands/serve.py": Use("ray", ">=2.60,<3", ("ray.serve.context:_get_global_client",)),
     "jobs/cluster/ray_internals.py": Use(
         "ray",
         ">=2.60,<3",
         (
             "ray._private.ray_constants:ENABLE_RAY_CLUSTER",
+            "ray.serve.context:_get_global_client",
             "ray._private.grpc_utils:init_grpc_channel",
             "ray.core.generated.gcs_service_pb2:GetClusterIdRequest",
             "ray.core.generated.gcs_service_pb2_grpc:NodeInfoGcsServiceStub",

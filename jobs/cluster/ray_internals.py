@@ -61,3 +61,11 @@ def refuses_token(address: str) -> bool:
     except grpc.RpcError as error:
         return bool(error.code() == grpc.StatusCode.UNAUTHENTICATED)
     return False
+
+
+def serve_address() -> tuple[str, int]:
+    """Return the host and the port at which the Serve of the connected cluster listens."""
+    from ray.serve.context import _get_global_client
+
+    http = _get_global_client().http_config
+    return http.host, http.port

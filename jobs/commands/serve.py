@@ -207,13 +207,13 @@ def _check_listening(host: str, port: int) -> None:
     Raises:
         UserError: the cluster's Serve was started with another address.
     """
-    from ray.serve.context import _get_global_client
+    from intertitle.jobs.cluster.ray_internals import serve_address
 
-    http = _get_global_client().http_config
-    if (http.host, http.port) != (host, port):
+    allowed_host, allowed_port = serve_address()
+    if (allowed_host, allowed_port) != (host, port):
         raise UserError(
-            f"--host, --port: {host}:{port}, allowed: {http.host}:{http.port}, where the cluster's "
-            "Serve listens already"
+            f"--host, --port: {host}:{port}, allowed: {allowed_host}:{allowed_port}, where the "
+            "cluster's Serve listens already"
         )
 
 
@@ -225,7 +225,7 @@ def _check(config: ServerConfig, json: bool) -> None:
 
     process = psutil.Process()
     rows: list[dict[str, Any]] = []
-    loaded = []
+    loaded, empty = [], process.memory_info().rss
     for model in config.models:
         version = resolve_version(model.spec, config.tracking_uri)
         before = process.memory_info().rss
@@ -240,8 +240,8 @@ def _check(config: ServerConfig, json: bool) -> None:
                 "task": details.task,
                 "parameters": details.parameters,
                 "model_mb": round((rss - before) / _MIB),
-                # A replica is a process like this one, with one model.
-                "replica_mb": round(rss / _MIB),
+                # A replica is a process like this one was, with one model.
+                "replica_mb": round((empty + rss - before) / _MIB),
             }
         )
     columns = ("name", "run", "version", "task", "parameters", "model_mb", "replica_mb")
@@ -251,6 +251,6 @@ def _check(config: ServerConfig, json: bool) -> None:
         [[row[column] if row[column] is not None else "" for column in columns] for row in rows],
     )
     total = sum(row["replica_mb"] for row in rows) * config.max_replicas
-    console.echo(f"\nall replicas: {total:,} MiB")
+    console.echo(f"\nall replicas, without those of canaries and shadows: {total:,} MiB")
     if json:
         console.result({"models": rows, "total_mb": total})

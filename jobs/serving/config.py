@@ -7,7 +7,7 @@ import ipaddress
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from intertitle.pipeline.errors import UserError
 
@@ -135,10 +135,9 @@ def parse_models(
         share = _parse_share("--canary", canary)
         models = {name: _with_canary(model, share) for name, model in models.items()}
     if shadow is not None:
-        match = _MODEL_URI.fullmatch(shadow)
-        name = match["model"] if match else ""
+        followed = followed_model(shadow)
         of_same_name = [
-            model.name for model in models.values() if followed_model(model.spec) == name
+            m.name for m in models.values() if followed and followed_model(m.spec) == followed
         ]
         if not of_same_name:
             raise UserError(
@@ -227,8 +226,6 @@ def build_config(values: dict[str, Any]) -> ServerConfig:
     Raises:
         UserError: a value is not allowed.
     """
-    from pydantic import ValidationError
-
     try:
         return ServerConfig.model_validate(values)
     except ValidationError as error:

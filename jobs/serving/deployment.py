@@ -132,4 +132,4 @@ def _deployment(config: ServerConfig, model: ModelConfig, kind: str, spec: str) 
         health_check_period_s=_HEALTH_S,
         **replicas,
     )
-    return deployment.bind(config, model, spec, is_optional=kind != "main")
+    return deployment.bind(config, model, spec)

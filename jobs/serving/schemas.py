@@ -186,11 +186,13 @@ class Feedback(Input):
     """Judgement of an answer; the input is that of the request.
 
     Attributes:
+        run_id: id of the run that answered, as in the response.
         answer: answer of the model.
         good: whether it is right.
         correction: right answer, or "".
     """
 
+    run_id: Annotated[str, Field(max_length=64)]
     answer: Annotated[str, Field(max_length=MAX_TEXT)]
     good: bool
     correction: Annotated[str, Field(max_length=MAX_TEXT)] = ""

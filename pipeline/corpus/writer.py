@@ -23,7 +23,7 @@ from intertitle.pipeline.corpus.schema import (
     Item,
 )
 from intertitle.pipeline.corpus.text import clean_text
-from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.errors import UserError, is_text
 from intertitle.pipeline.storage.paths import AnyPath, as_path, atomic_write
 
 
@@ -92,7 +92,7 @@ def _write_rows(file: Path, rows: Iterator[dict[str, object]], schema: pa.Schema
 
 def _item_row(row: int, item: Item) -> dict[str, object]:
     for name, text in (("key", item.key), ("uri", item.uri)):
-        if any("\ud800" <= c <= "\udfff" for c in text):
+        if not is_text(text):
             raise UserError(f"items: row {row}: {name} {text!r} is not valid Unicode")
     return {
         "key": item.key,

@@ -16,8 +16,15 @@ from upath import UPath
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.failpoints import failpoint
 from intertitle.pipeline.feature_store.pins import pinned_snapshots, unpin
-from intertitle.pipeline.feature_store.shards import SUFFIXES
-from intertitle.pipeline.feature_store.snapshot import Snapshot, load_snapshot, read_snapshot
+from intertitle.pipeline.feature_store.shards import SHARD_FORMAT, SUFFIXES
+from intertitle.pipeline.feature_store.snapshot import (
+    SHARD_VERSION_FIELD,
+    SNAPSHOT_FORMAT,
+    Snapshot,
+    load_snapshot,
+    read_snapshot,
+    require_current_id,
+)
 from intertitle.pipeline.storage.lock import single_writer_lock
 from intertitle.pipeline.storage.paths import is_local, is_unfinished, sync_path
 
@@ -96,10 +103,13 @@ def list_snapshots(store: UPath) -> list[StoredSnapshot]:
         try:
             with store.fs.open(file.path, "rb") as opened:
                 parquet = pq.ParquetFile(opened)
+                metadata = parquet.schema_arrow.metadata
+                SNAPSHOT_FORMAT.check_metadata(file.path, metadata)
+                SHARD_FORMAT.check_metadata(file.path, metadata, SHARD_VERSION_FIELD)
                 num_items = parquet.metadata.num_rows
-                named = json.loads(parquet.schema_arrow.metadata[b"shards"])
+                named = json.loads(metadata[b"shards"])
             is_complete = all(sizes.get(shard["name"]) == shard["num_bytes"] for shard in named)
-        except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError):
+        except (UserError, pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError):
             num_items, is_complete = None, False
         snapshots.append(StoredSnapshot(name, written, num_items, is_complete))
     return sorted(snapshots, key=lambda snapshot: snapshot.written, reverse=True)
@@ -144,14 +154,12 @@ def collect(
             then.
         JobError: another process took over the store's lock during the call.
     """
-    pointer = store / "CURRENT"
-    if not pointer.is_file():
-        # Checked before the lock is taken, because taking it would create the folder.
-        raise UserError(f"{store}: not a feature store, or one that was never finished")
+    # Checked before the lock is taken, because taking it would create the folder.
+    require_current_id(store)
     with single_writer_lock(store) as still_mine:
         if not is_local(store):
             store.fs.invalidate_cache()
-        current = pointer.read_text().strip()
+        current = require_current_id(store)
         require_snapshots(store, extra_ids)
         pins = _pins(store, release)
         retained = tuple(dict.fromkeys([current, *extra_ids, *pins.values()]))

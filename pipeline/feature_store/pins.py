@@ -26,7 +26,7 @@ from upath import UPath
 
 from intertitle.pipeline.corpus import PINS, TABLES
 from intertitle.pipeline.errors import UserError
-from intertitle.pipeline.feature_store.snapshot import current_id
+from intertitle.pipeline.feature_store.snapshot import current_id, require_current_id
 from intertitle.pipeline.storage.paths import atomic_write, is_local
 
 _log = logging.getLogger(__name__)
@@ -81,12 +81,7 @@ def pin_snapshot(store: UPath, name: str) -> str:
         UserError: there is no store, or it changed during every attempt.
     """
     for _ in range(_MAX_TRIES):
-        snapshot_id = current_id(store)
-        if snapshot_id is None:
-            raise UserError(
-                f"{store}: not a feature store, or one that was never finished "
-                "(`intertitle precompute` makes one)"
-            )
+        snapshot_id = require_current_id(store)
         try:
             atomic_write(store / PINS / name, partial(_write, f"{snapshot_id}\n".encode()))
         except OSError as error:

@@ -245,6 +245,21 @@ def current_id(store: UPath) -> str | None:
     return pointer.read_text().strip() if pointer.exists() else None
 
 
+def require_current_id(store: UPath) -> str:
+    """Return the id of a store's current snapshot.
+
+    Raises:
+        UserError: there is no store, or it has no snapshot.
+    """
+    snapshot_id = current_id(store)
+    if snapshot_id is None:
+        raise UserError(
+            f"{store}: not a feature store, or one that was never finished "
+            "(`intertitle precompute` makes one)"
+        )
+    return snapshot_id
+
+
 def current_snapshot(store: UPath) -> Snapshot | None:
     """Read a store's current snapshot, or return None if it has none."""
     snapshot_id = current_id(store)

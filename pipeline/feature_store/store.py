@@ -22,9 +22,9 @@ from intertitle.pipeline.feature_store.shards import (
 from intertitle.pipeline.feature_store.snapshot import (
     ItemRecord,
     Snapshot,
-    current_id,
     read_snapshot,
     records_of,
+    require_current_id,
 )
 from intertitle.pipeline.storage.paths import AnyPath, as_path, cached, is_local
 
@@ -73,13 +73,7 @@ class FeatureStore:
 
     def __init__(self, path: AnyPath | str, snapshot_id: str | None = None) -> None:
         self.path = as_path(path)
-        chosen_id = snapshot_id or current_id(self.path)
-        if chosen_id is None:
-            raise UserError(
-                f"{self.path}: not a feature store, or one that was never finished "
-                "(`intertitle precompute` makes one)"
-            )
-        self.snapshot_id = chosen_id
+        self.snapshot_id = snapshot_id or require_current_id(self.path)
         self._open: dict[int, ShardReader] = {}
         # A missing or damaged snapshot is an error here already.
         _ = self.snapshot

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from intertitle.pipeline.decoding.endings import VIDEO_SUFFIXES
-from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.errors import UserError, is_text
 from intertitle.pipeline.importers.walk import Walk, has_suffix, is_hidden
 
 # No sentence, question or review has more words; a longer text has lost its line breaks.
@@ -97,7 +97,7 @@ def valid_name(name: str, where: str) -> str:
     Raises:
         UserError: the name is not valid Unicode.
     """
-    if any("\ud800" <= c <= "\udfff" for c in name):
+    if not is_text(name):
         raise UserError(f"{where}: {format_value(name)} is not valid Unicode")
     return name
 

@@ -67,7 +67,6 @@ class Plan:
         valid_rows: row numbers of the items of `valid_records` in the corpus.
         todo_rows: row numbers of the items to process.
         limits: limits on the resources that decoding an item may use.
-        retry_failed: whether failed items are tried again.
         first_shard: number of the first shard to compute.
         shard_items: number of items per shard.
     """
@@ -79,7 +78,6 @@ class Plan:
     valid_rows: NDArray[np.int64]
     todo_rows: NDArray[np.int64]
     limits: Limits
-    retry_failed: bool
     first_shard: int
     shard_items: int
 
@@ -140,7 +138,6 @@ def make_plan(
         valid_rows=valid_rows,
         todo_rows=np.flatnonzero(todo),
         limits=limits,
-        retry_failed=retry_failed,
         first_shard=max(numbers, default=-1) + 1,
         shard_items=shard_items,
     )

@@ -37,6 +37,7 @@ from intertitle.pipeline.precompute.options import (
 )
 from intertitle.pipeline.precompute.plan import Plan, ShardPlan, make_plan, present_shards
 from intertitle.pipeline.precompute.scheduling.actors import BackbonePool, num_gpus
+from intertitle.pipeline.precompute.scheduling.losses import last_line
 from intertitle.pipeline.precompute.scheduling.nodes import Nodes
 from intertitle.pipeline.precompute.scheduling.scheduler import Scheduler
 from intertitle.pipeline.precompute.versions import differences, made_by
@@ -88,8 +89,7 @@ def precompute(
         cause = getattr(error, "cause", None)
         if isinstance(cause, JobError):
             raise cause from error
-        line = str(error).strip().splitlines()[-1]
-        raise JobError(f"precompute failed: {type(error).__name__}: {line}") from error
+        raise JobError(f"precompute failed: {last_line(error)}") from error
     except OSError as error:
         if error.errno in _OUT_OF_ORDER:
             raise JobError(f"{folder}: {error.strerror or error}; nothing is published") from error
@@ -194,7 +194,7 @@ class _PrecomputeRun:
         missing: list[ShardPlan] = []
         present = present_shards(self._store)
         for shard in plan.shards():
-            earlier = accepted_before(shard, self._store, present, plan.retry_failed)
+            earlier = accepted_before(shard, self._store, present, self._options.retry_failed)
             if earlier is None:
                 missing.append(shard)
             else:

@@ -203,7 +203,7 @@ def write_features(
         if item.rejection is None and not np.isfinite(item_features).all():
             message = one_line(f"{item.source.path}: its features are not finite")
             rejection = Rejection("features", "not_finite", message)
-            item = replace(item, times_s=np.zeros(0), rejection=rejection)
+            item = replace(item, times_s=np.zeros(0), degraded=None, rejection=rejection)
         elif item.rejection is None:
             rows.append(ItemFeatures(item.source.item.key, item.times_s, item_features))
         items.append(item)

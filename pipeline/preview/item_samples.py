@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from intertitle.pipeline.corpus import Corpus, Item, items_of
+from intertitle.pipeline.decoding.decode import Frames
 from intertitle.pipeline.decoding.item_file import ItemFile
 from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.decoding.sampling import parse_sampling
@@ -51,8 +52,7 @@ class ItemSample:
     @property
     def repeats(self) -> NDArray[np.bool_]:
         """Whether each frame repeats the one before it, bool, [T]."""
-        repeats: NDArray[np.bool_] = np.diff(self.times_s, prepend=-np.inf) == 0
-        return repeats
+        return Frames(self.pixels, self.times_s).repeats
 
 
 def sample_items(snapshot: Snapshot, corpus: Corpus, num_items: int) -> Iterator[ItemSample]:

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
 from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.storage.paths import LOCAL_URL
 
 # Environment variable with the list of allowed hosts, SCHEME://HOST separated by commas, for
 # programs that start other processes.
 VARIABLE = "INTERTITLE_ALLOW_HOST"
-_LOCAL = re.compile(r"(file|local)://", re.IGNORECASE)
 _ENTRY = re.compile(r"[a-z][a-z0-9+.-]*://[^/@\s,?#]+", re.IGNORECASE)
 
 
@@ -59,7 +59,7 @@ def is_allowed(url: str, corpus: str, hosts: Sequence[str]) -> bool:
         corpus: path or URL of the item's corpus.
         hosts: allowed hosts, as `parse_hosts` returns them.
     """
-    if local := _LOCAL.match(url):
+    if local := LOCAL_URL.match(url):
         return url[local.end() :].startswith("/")
     # "::" chains several URLs, each of which names a host.
     return "::" not in url and host_of(url) in (host_of(corpus), *hosts)

@@ -58,6 +58,8 @@ def read_folder(folder: Path, format: FormatVersion) -> dict[str, bytes]:
     except (ValueError, AttributeError) as error:
         raise UserError(f"{manifest}: damaged: {error}") from error
     format.check(manifest, version)
+    if not isinstance(hashes, dict):
+        raise UserError(f"{manifest}: damaged: it has no hashes")
     files: dict[str, bytes] = {}
     for name, expected in hashes.items():
         path = folder / name

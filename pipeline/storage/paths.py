@@ -31,7 +31,7 @@ AnyPath = UPath | Path
 _UNFINISHED = ".writing"
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_LOCAL_URL = re.compile(r"(file|local)://", re.IGNORECASE)
+LOCAL_URL = re.compile(r"(file|local)://", re.IGNORECASE)
 
 # Errors that a retry cannot fix, or that were already retried until their deadline.
 _FOR_GOOD = (
@@ -56,7 +56,7 @@ def as_path(where: str | AnyPath) -> UPath:
     """
     if not str(where):
         raise UserError("an empty path, allowed: a folder or an URL")
-    if local := _LOCAL_URL.match(str(where)):
+    if local := LOCAL_URL.match(str(where)):
         where = str(where)[local.end() :]
     if str(where).startswith("~"):
         where = str(_with_home(Path(str(where))))

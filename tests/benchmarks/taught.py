@@ -26,7 +26,7 @@ from intertitle.training.search.beam import Hypothesis, beam
 from intertitle.training.trainer.distributed import Ranks
 from intertitle.training.trainer.loop import TrainingLoop
 from tests.benchmarks.test_metrics import write_captions
-from tests.training.conftest import Shown, open_data_ref, write_data
+from tests.training.conftest import Shown, open_data_ref, questions, write_data
 
 STEPS = 100
 # As many words as real data has, most of which are never said; the size of an image's features.
@@ -51,7 +51,7 @@ class Taught:
     def batch(self, examples: Sequence[int] | range) -> Batch:
         """The longest first, as JoeyNMT wants them, where the model is."""
         rows = sorted(examples, key=self.val.question_length, reverse=True)
-        return self.val.questions(rows).to(self.device)
+        return questions(self.val, rows).to(self.device)
 
     def search(self, batch: Batch, beam_size: int) -> list[list[Hypothesis]]:
         """As `evaluate` searches."""

@@ -16,6 +16,7 @@ from intertitle.pipeline.feature_store.shards import ItemFeatures, write_shard
 from intertitle.pipeline.feature_store.snapshot import ItemRecord, Snapshot, publish, table_of
 from intertitle.pipeline.storage.paths import AnyPath, as_path
 from intertitle.training.config.recipe import Recipe, load_recipe
+from intertitle.training.data.batch import Batch
 from intertitle.training.data.data_ref import Data, DataRef, FeatureRef, open_data
 from intertitle.training.data.dataset import Dataset, open_splits
 from intertitle.training.data.task import Task, VisualInput
@@ -224,3 +225,8 @@ def untrained(recipe: Recipe, data: DataRef, words: Vocabs, seed: int = 0) -> Tr
     for parameter in model.parameters():
         parameter.data.mul_(3)
     return TrainedModel(model.eval(), words, recipe, data, step=1)
+
+
+def questions(dataset: Dataset, examples: Iterable[int]) -> Batch:
+    """A batch of examples without targets."""
+    return dataset.with_targets([(n, []) for n in examples])

@@ -67,6 +67,12 @@ class Batch:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def with_inputs(self, inputs: Tensor) -> Batch:
+        """Return the same batch with other input tokens, [B, L]; places of targets are kept."""
+        changed = self._map(lambda tensor: tensor)
+        object.__setattr__(changed, "inputs", inputs)
+        return changed
+
     def to(self, device: torch.device) -> Batch:
         """Return the same batch on a device; copies from pinned memory are not waited for."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))

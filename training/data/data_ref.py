@@ -14,8 +14,6 @@ import pyarrow.compute as pc
 
 from intertitle.pipeline.corpus import EXAMPLE_SCHEMA, Corpus
 from intertitle.pipeline.errors import UserError
-from intertitle.pipeline.extract import DEFAULT_READING as DEFAULT_READING
-from intertitle.pipeline.extract import Reading as Reading
 from intertitle.pipeline.feature_store.pins import pinned_snapshot
 from intertitle.pipeline.feature_store.store import FeatureStore
 from intertitle.pipeline.storage.paths import AnyPath, as_path
@@ -80,17 +78,12 @@ class DataRef:
 class Data:
     """Data that a process opens once, when it is first used, and hands on.
 
-    It is pickled as its reference, so another process opens the data for itself.
-
     Args:
         ref: reference to the data.
     """
 
     def __init__(self, ref: DataRef) -> None:
         self.ref = ref
-
-    def __reduce__(self) -> tuple[type[Data], tuple[DataRef]]:
-        return Data, (self.ref,)
 
     @cached_property
     def corpus(self) -> Corpus:

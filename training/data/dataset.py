@@ -113,9 +113,9 @@ class Dataset:
         self._split = split
         store, corpus = data.store, data.ref.corpus
         examples = Examples(data.corpus.example_table(split))
-        has_features = np.fromiter(
-            (_has_features(example, store, corpus) for example in examples), bool
-        )
+        has_features = np.ones(len(examples), bool)
+        if store is not None:
+            has_features = np.fromiter((_has_features(e, store, corpus) for e in examples), bool)
         self.examples = examples.where(has_features)
         self.left_out = tuple(example.id for example in examples.where(~has_features))
         if not self.examples:
@@ -231,10 +231,6 @@ class Dataset:
             sentences=bool(self._ends),
         )
 
-    def questions(self, examples: Sequence[int] | range) -> Batch:
-        """Return a batch of examples without targets, for prediction."""
-        return self.with_targets([(n, []) for n in examples])
-
     def with_targets(self, rows: Sequence[tuple[int, Sequence[int]]]) -> Batch:
         """Return a batch of examples with arbitrary targets.
 
@@ -281,9 +277,7 @@ class Items:
         return self._store.features(self.keys[item])
 
 
-def _has_features(example: Example, store: FeatureStore | None, corpus: str) -> bool:
-    if store is None:
-        return True
+def _has_features(example: Example, store: FeatureStore, corpus: str) -> bool:
     if example.item_key is None:
         raise UserError(f"{corpus}: example {example.id!r} has no item to look at")
     return _is_stored(example.item_key, store, corpus)

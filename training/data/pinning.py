@@ -32,7 +32,7 @@ class Held:
 def pinned(
     corpus: AnyPath | str, features: AnyPath | str | None, holder: str, name: str | None = None
 ) -> Iterator[Held]:
-    """Pin a corpus and a store's current snapshot for `open_data_ref` until the block ends.
+    """Pin a corpus and a store's current snapshot for `open_data` until the block ends.
 
     After an error they stay pinned if the run has a checkpoint to resume from.
 

@@ -104,9 +104,13 @@ def resampled_sums(statistics: _Floats) -> _Floats:
     return np.concatenate(sums)
 
 
+def interval(resampled: _Floats) -> tuple[float, float]:
+    """Return the ends of the 95 % interval of `NUM_RESAMPLES` resampled scores."""
+    ordered, tail = np.sort(resampled), (NUM_RESAMPLES + 1) // 40
+    return float(ordered[tail - 1]), float(ordered[-tail])
+
+
 def _difference(value: float, resampled: _Floats) -> Difference:
-    ordered = np.sort(resampled)
-    tail = (NUM_RESAMPLES + 1) // 40
-    rarer = NUM_RESAMPLES - max(int((ordered > 0).sum()), int((ordered < 0).sum()))
+    rarer = NUM_RESAMPLES - max(int((resampled > 0).sum()), int((resampled < 0).sum()))
     p = min(1.0, 2 * (rarer + 1) / (NUM_RESAMPLES + 1))
-    return Difference(value, float(ordered[tail - 1]), float(ordered[-tail]), p)
+    return Difference(value, *interval(resampled), p)

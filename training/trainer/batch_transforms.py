@@ -122,7 +122,7 @@ class ScheduledSampling:
         inputs[replaced] = torch.cat(
             [self._draw(part) for part in torch.split(hidden, self._portion)]
         )
-        return replace(batch, inputs=inputs)
+        return batch.with_inputs(inputs)
 
     def _draw(self, hidden: Tensor) -> Tensor:
         """Sample a token for each of N positions, [N, H] -> [N]."""

@@ -78,7 +78,6 @@ class TrainingLoop:
         self._last_nats_per_token = math.nan
         self._all_carried: dict[str, Tensor] = {}
         self._best: dict[str, Tensor] = {}
-        self._device = device
         self._validator = Validator(recipe, val, vocabularies.target, ranks, self._pulse)
         self._vote = StopVote(ranks)
         self._report: Callable[[Report], None] = lambda _: None
@@ -92,12 +91,17 @@ class TrainingLoop:
     @property
     def progress(self) -> Progress:
         """Progress of the training so far; sums over its steps lack the last, unread ones."""
-        cursor, unread = self._progress.cursor, len(self._unread)
+        cursor = self._progress.cursor
         return replace(
             self._progress,
-            cursor=replace(cursor, batch=cursor.batch + unread),
-            step=self._progress.step + unread,
+            cursor=replace(cursor, batch=cursor.batch + len(self._unread)),
+            step=self._num_steps,
         )
+
+    @property
+    def _num_steps(self) -> int:
+        """Number of steps so far."""
+        return self._progress.step + len(self._unread)
 
     def checkpoint(self) -> Checkpoint:
         """Return the whole state of the training; the tensors are not copied."""
@@ -111,7 +115,7 @@ class TrainingLoop:
         if self._ranks.rank:
             # The checkpoint has the sums over all workers: only the first one continues with them.
             self._progress = replace(self._progress, epoch_nats=0.0, epoch_words=0)
-        self._best = {name: tensor.to(self._device) for name, tensor in checkpoint.best.items()}
+        self._best = dict(checkpoint.best)
         self.step.restore(checkpoint)
 
     def run(
@@ -159,7 +163,7 @@ class TrainingLoop:
         self.model.train()
         last_report, tokens_since = time.perf_counter(), 0
         for batch in range(self._progress.cursor.batch, len(batches)):
-            self._pulse.at(self.progress.step + 1, Stage.STARTING)
+            self._pulse.at(self._num_steps + 1, Stage.STARTING)
             if self._vote.stops(should_stop()):
                 self.stopped = True
                 return
@@ -184,13 +188,13 @@ class TrainingLoop:
                 self._read_results()
             if self._is_out_of_steps():
                 return
-            if self.progress.step % settings.checkpoint_steps == 0:
+            if self._num_steps % settings.checkpoint_steps == 0:
                 self._save_checkpoint(on_checkpoint)
         self.stopped = self._vote.read()
 
     def train_step(self, rows: Rows, epochs: float) -> Tensor:
         """Run one step; see `TrainingStep.run`."""
-        return self.step.run(rows, self.progress.step, epochs)
+        return self.step.run(rows, self._num_steps, epochs)
 
     def _read_results(self) -> None:
         """Read the results of the steps since the last call, which waits for the device.
@@ -254,7 +258,10 @@ class TrainingLoop:
         value, best = figures[f"val/{monitor}"], progress.best_value
         is_best = best is None or (value < best if monitor in SMALLER_IS_BETTER else value > best)
         if is_best:
-            self._best = {k: v.detach().clone() for k, v in evaluated.state_dict().items()}
+            self._best = {
+                name: tensor.detach().to("cpu", copy=True)
+                for name, tensor in evaluated.state_dict().items()
+            }
         self.step.carried = None
         self._progress = Progress(
             cursor=Cursor(epoch, 0),

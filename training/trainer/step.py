@@ -1,4 +1,4 @@
-"""One optimizer step of a worker. No part of it waits for the device.
+"""One optimizer step of a worker. Only objectives that sample from the model wait for the device.
 
 What the device finds out, such as whether the gradient is finite, it also acts on; the results of a
 step are a small tensor, which the loop reads when it has something to report.
@@ -42,7 +42,7 @@ from intertitle.training.trainer.workers.watchdog import Pulse, Stage
 
 # Number of training examples that the scale of the features is estimated from; a grid has many
 # vectors per frame.
-MEASURED_EXAMPLES: dict[VisualInput, int] = {"nothing": 0, "pooled": 5000, "grid": 500}
+MEASURED_EXAMPLES: dict[VisualInput, int] = {"pooled": 5000, "grid": 500}
 
 
 class TrainingStep:
@@ -163,7 +163,10 @@ class TrainingStep:
             The sum of the targets' -log p, in nats, and the number of targets, float64, [2].
         """
         if self._transform and isinstance(self._train, Dataset):
-            batch = self._transform(batch, self._train.example_index(rows), done)
+            # Sampled in the precision that is differentiated; a context of its own, because
+            # autocast keeps the weights that it casts without gradients.
+            with autocast(self._precision, self._device):
+                batch = self._transform(batch, self._train.example_index(rows), done)
         self._pulse.enter(Stage.COMPUTING)
         with autocast(self._precision, self._device):
             loss, nats, self.carried = self._loss(batch, self.carried)

@@ -110,11 +110,8 @@ def create_app(
     @app.get("/v1/models", tags=["models"])
     async def list_models() -> list[ModelSummary]:
         """List the models that answer."""
-        details = [await describe(name) for name in routes]
-        return [
-            ModelSummary(**{field: getattr(d, field) for field in ModelSummary.model_fields})
-            for d in details
-        ]
+        # FastAPI leaves out what a summary does not have.
+        return [await describe(name) for name in routes]
 
     @app.get("/v1/models/{name}", tags=["models"], responses=_ERRORS)
     async def describe(name: str) -> ModelDetails:
@@ -164,12 +161,12 @@ def create_app(
         """Keep a judgement of an answer as an example of the corpus of feedback."""
         if records.feedback is None:
             raise ApiError(404, "feedback", "", "a server that was started with --feedback")
-        details = await describe(name)
+        find(name)
         file = await read_file(body, "", fetcher.fetch)
         num = await asyncio.to_thread(
             records.feedback.add,
             name,
-            details.run_id,
+            body.run_id,
             body.answer,
             body.good,
             body.correction,
@@ -232,6 +229,9 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def on_http_error(request: Request, error: HTTPException) -> JSONResponse:
+        if isinstance(error.__cause__, ApiError):
+            # FastAPI reports what a body raises while it is read as a body that cannot be parsed.
+            return error_response(error.__cause__)
         field = {404: "path", 405: "method"}.get(error.status_code, "body")
         value = {404: request.url.path, 405: request.method}.get(error.status_code, "")
         return error_response(ApiError(error.status_code, field, value, str(error.detail)))

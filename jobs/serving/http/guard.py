@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse, RedirectResponse
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from intertitle.jobs.serving.config import ServerConfig
 from intertitle.jobs.serving.errors import ApiError, full
 
-COOKIE = "intertitle_token"
 # Answered without a token, for load balancers.
 _OPEN_PATHS = ("/healthz", "/readyz")
 # Scripts and styles come from this server alone; inline ones are those of /docs.
@@ -51,9 +48,6 @@ class Guard:
         headers = Headers(scope=scope)
         try:
             self._check_caller(scope, headers)
-            if (cookie := self._login(scope)) is not None:
-                await cookie(scope, receive, send)
-                return
             self._check_token(scope, headers)
             if scope["method"] == "GET":
                 await self._app(scope, receive, _with_headers(send))
@@ -89,25 +83,12 @@ class Guard:
         if origin and scope["method"] != "GET" and origin not in own:
             raise ApiError(403, "Origin", origin, f"a page of {host}")
 
-    def _login(self, scope: Scope) -> RedirectResponse | None:
-        """Return the response to a link with the token, which becomes a cookie of the browser."""
-        if scope["path"] != "/" or self._config.token_sha256 is None:
-            return None
-        (token, *_) = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])
-        if not token:
-            return None
-        if not self._is_token(token):
-            raise ApiError(401, "token", "", "the token of this server")
-        response = RedirectResponse("/docs", 303)
-        response.set_cookie(COOKIE, token, httponly=True, samesite="strict")
-        return response
-
     def _check_token(self, scope: Scope, headers: Headers) -> None:
         if self._config.token_sha256 is None or scope["path"] in _OPEN_PATHS:
             return
         kind, _, token = headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer":
-            token = _cookie(headers)
+            token = ""
         if not self._is_token(token.strip()):
             allowed = "Bearer and the token of this server"
             raise ApiError(401, "Authorization", "missing" if not token else "wrong", allowed)
@@ -155,11 +136,3 @@ def _with_headers(send: Send) -> Send:
         await send(message)
 
     return sending
-
-
-def _cookie(headers: Headers) -> str:
-    try:
-        morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return morsel.value if morsel else ""

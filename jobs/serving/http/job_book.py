@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,7 +12,7 @@ from intertitle.jobs.serving.models.predictor import Query
 from intertitle.jobs.serving.models.routing import Route
 from intertitle.jobs.serving.schemas import AnsweredBy, ErrorBody, JobStatus, Result
 
-# Jobs that are kept, and inputs that a job sends at a time.
+# Jobs that are kept, jobs that may run at a time, and inputs that a job sends at a time.
 _MAX_JOBS, _MAX_RUNNING, _CHUNK = 200, 16, 4
 
 
@@ -24,7 +22,6 @@ class _Job:
 
     id: str
     total: int
-    created: float
     state: Literal["running", "finished", "failed"] = "running"
     model: AnsweredBy | None = None
     results: list[Result] = field(default_factory=list)
@@ -36,7 +33,7 @@ class JobBook:
     """Jobs of this process; the newest ones are kept until it ends."""
 
     def __init__(self) -> None:
-        self._jobs: OrderedDict[str, _Job] = OrderedDict()
+        self._jobs: dict[str, _Job] = {}
 
     def start(self, route: Route, queries: list[Query]) -> JobStatus:
         """Start a job; return its status.
@@ -49,7 +46,7 @@ class JobBook:
         while len(self._jobs) >= _MAX_JOBS:
             oldest = next(key for key, job in self._jobs.items() if job.state != "running")
             del self._jobs[oldest]
-        job = _Job(secrets.token_urlsafe(12), len(queries), time.time())
+        job = _Job(secrets.token_urlsafe(12), len(queries))
         self._jobs[job.id] = job
         job.task = asyncio.create_task(self._run(job, route, queries))
         return self.status(job.id)

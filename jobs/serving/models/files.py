@@ -20,8 +20,8 @@ from intertitle.jobs.serving.errors import ApiError
 from intertitle.pipeline.decoding.containers import ProbeError
 from intertitle.pipeline.decoding.endings import ending_for
 from intertitle.pipeline.errors import FileError, one_line
-from intertitle.training.data.data_ref import FeatureRef, Reading
-from intertitle.training.data.item_views import feature_extractor, frames_of
+from intertitle.training.data.data_ref import FeatureRef
+from intertitle.training.data.item_views import Reading, feature_extractor, frames_of
 
 # Size of the features of recent files, which are kept for further questions about them.
 _CACHE_BYTES = 256 * 2**20

@@ -12,13 +12,14 @@ from intertitle.jobs.serving.models.predictor import Predictor
 from intertitle.jobs.serving.schemas import ModelDetails, Score
 from intertitle.pipeline.errors import UserError
 from intertitle.training.evaluation.metrics.sufficient_stats import combine, score_of
-from intertitle.training.evaluation.significance import resampled_sums
+from intertitle.training.evaluation.significance import interval, resampled_sums
 from intertitle.training.inference.model_bundle import load_trained
 from intertitle.training.inference.pyfunc import signature_of
 from intertitle.training.reports.evaluations import find_newest
 from intertitle.training.tracking.registry.alias_moves import version_of
 from intertitle.training.tracking.store.client import RunRef, open_client, resolve_run
-from intertitle.training.tracking.store.mlflow_errors import mlflow_errors, short_timeouts
+from intertitle.training.tracking.store.mlflow_errors import mlflow_errors, redact, short_timeouts
+from intertitle.training.tracking.store.sqlite import absolute, is_missing
 
 # Splits whose scores a model is described by, the first one that it was evaluated on.
 _SPLITS = ("test", "val", "dev")
@@ -79,9 +80,11 @@ def has_alias(spec: str, tracking_uri: str) -> bool:
     """Return whether the registered model of `models:/NAME@ALIAS` has the alias.
 
     Raises:
-        UserError: the model does not exist, or the store does not answer.
+        UserError: there is no store, the model does not exist, or the store does not answer.
     """
-    uri = resolve_version(f"models:/{followed_model(spec)}@champion", tracking_uri).run.tracking_uri
+    uri = absolute(tracking_uri)
+    if is_missing(uri):
+        raise UserError(f"{spec}: there are no models yet at {redact(uri)}")
     with mlflow_errors(uri), short_timeouts():
         alias = spec.rpartition("@")[2]
         return version_of(open_client(uri), str(followed_model(spec)), alias) is not None
@@ -149,9 +152,7 @@ def _scores(run: RunRef) -> list[Score]:
         return []
     evaluation, scores = evaluations[0].record, []
     for metric, statistics in evaluation.statistics.items():
-        resampled = np.sort(combine(metric, resampled_sums(statistics)))
-        tail = (len(resampled) + 1) // 40
-        low, high = float(resampled[tail - 1]), float(resampled[-tail])
+        low, high = interval(combine(metric, resampled_sums(statistics)))
         value = score_of(metric, statistics)
         if np.isfinite([value, low, high]).all():
             split = str(evaluation.description["split"])

@@ -58,17 +58,15 @@ class Replica:
         config: settings of the server.
         model: model to answer with.
         spec: reference of the model: that of `model`, or of its canary or shadow.
-        is_optional: whether the alias may be missing; requests are then left to the other model.
 
     Raises:
         UserError: the model cannot be loaded.
     """
 
-    def __init__(
-        self, config: ServerConfig, model: ModelConfig, spec: str, is_optional: bool = False
-    ) -> None:
+    def __init__(self, config: ServerConfig, model: ModelConfig, spec: str) -> None:
         self._config, self._model, self._spec = config, model, spec
-        self._is_optional = is_optional
+        # The alias of a canary or a shadow may be missing: requests are left to the model then.
+        self._is_optional = spec != model.spec
         self._events: deque[tuple[float, str]] = deque(maxlen=_MAX_EVENTS)
         self._decoding = ThreadPoolExecutor(config.limits.decoders, "decode")
         self._computing = ThreadPoolExecutor(1, "compute")

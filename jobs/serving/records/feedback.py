@@ -15,10 +15,12 @@ from intertitle.pipeline.decoding.containers import ProbeError
 from intertitle.pipeline.decoding.endings import ending_for
 from intertitle.pipeline.errors import one_line
 from intertitle.pipeline.importers.kinds import kind_of
+from intertitle.pipeline.storage.format_version import VERSION_FIELD, FormatVersion
 from intertitle.pipeline.storage.paths import as_path, atomic_write
 
+FEEDBACK_FORMAT = FormatVersion("feedback", 1)
 _LOG, _MEDIA = "feedback.jsonl", "media"
-SPLIT = "train"
+_SPLIT = "train"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class FeedbackEntry:
 
 
 class FeedbackCorpus:
-    """A corpus that grows with each judgement.
+    """A corpus that grows: its tables are rewritten with each judgement.
 
     Each judgement is a line of `feedback.jsonl`; those with a text to learn are examples of the
     split "train". A file is kept once, under the hash of its content.
@@ -96,7 +98,8 @@ class FeedbackCorpus:
         )
         with self._lock:
             with (self._folder / _LOG).open("a", encoding="utf-8") as log:
-                log.write(json.dumps(asdict(entry)) + "\n")
+                line = {VERSION_FIELD: FEEDBACK_FORMAT.version, **asdict(entry)}
+                log.write(json.dumps(line) + "\n")
             return self._write()
 
     def _keep(self, data: bytes) -> str:
@@ -111,13 +114,16 @@ class FeedbackCorpus:
 
     def _write(self) -> int:
         """Write the tables of the corpus from all judgements."""
-        lines = (self._folder / _LOG).read_text("utf-8").splitlines()
-        entries = [FeedbackEntry(**json.loads(line)) for line in lines]
+        entries = []
+        for line in (self._folder / _LOG).read_text("utf-8").splitlines():
+            values = json.loads(line)
+            FEEDBACK_FORMAT.check(self._folder / _LOG, values.pop(VERSION_FIELD, None))
+            entries.append(FeedbackEntry(**values))
         taught = [(n, entry) for n, entry in enumerate(entries, start=1) if entry.target]
         media = dict.fromkeys(entry.media for _, entry in taught if entry.media)
         items = [Item(name, name, self._kind(name)) for name in media]
         examples = [
-            Example(f"feedback-{n}", SPLIT, entry.media, entry.text, (one_line(entry.target),))
+            Example(f"feedback-{n}", _SPLIT, entry.media, entry.text, (one_line(entry.target),))
             for n, entry in taught
         ]
         if examples:

@@ -150,7 +150,8 @@ def _library_folders() -> set[Path]:
     standard = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
     packages = {p for p in sys.path if Path(p).name in ("site-packages", "dist-packages")}
     folders = {*standard, *packages, f"{sys.base_prefix}/lib", *_LIBRARIES}
-    return {Path(__file__).parent, *map(Path, folders)}
+    # The pipeline's own package too: tracebacks quote its source lines.
+    return {Path(__file__).parents[2], *map(Path, folders)}
 
 
 def _restrict_system_calls() -> list[str]:

@@ -91,7 +91,7 @@ def client(config: ServerConfig, **headers: str) -> Iterator[TestClient]:
 
 def route_of(config: ServerConfig, model: ModelConfig) -> Route:
     backends = [
-        Replica(config, model, spec, is_optional=spec is not model.spec) if spec else None
+        Replica(config, model, spec) if spec else None
         for spec in (model.spec, model.canary, model.shadow)
     ]
     main, canary, shadow = backends

@@ -39,6 +39,7 @@ from tests.training.conftest import (
     coloured_things,
     features_of,
     open_data_ref,
+    questions,
     small_recipe,
     split_of,
     write_data,
@@ -64,7 +65,7 @@ def test_a_row_is_one_target_with_the_features_of_its_item(things: DataRef, word
 
 def test_a_question_shows_the_item_and_not_the_answer(things: DataRef, words: Vocabs) -> None:
     dataset = split_of(things, "val", words, 30)
-    batch = dataset.questions(range(3))
+    batch = questions(dataset, range(3))
     assert batch.target_lengths.tolist() == [1, 1, 1]
     assert np.array_equal(batch.features[2, : batch.frame_lengths[2]], dataset.features(2))
 

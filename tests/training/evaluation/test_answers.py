@@ -11,7 +11,7 @@ from intertitle.training.evaluation.answers import Answer, answer_examples, make
 from intertitle.training.models.base import Generator
 from intertitle.training.search.beam import beam
 from intertitle.training.search.mbr import mbr_rank
-from tests.training.conftest import make_loop, small_recipe, split_of
+from tests.training.conftest import make_loop, questions, small_recipe, split_of
 
 SEARCH = SearchConfig(beam_size=2, max_tokens=5, length_penalty=0.7)
 
@@ -24,7 +24,7 @@ def test_examples_are_searched_in_portions_and_come_back_in_order(
     dataset = split_of(things, "val", words, 8)
     assert isinstance(model, Generator)
     for n, answer in enumerate(answer_examples(model, dataset, range(12), SEARCH)):
-        best = beam(model, dataset.questions([n]), 2, 5, 0.7)[0][0]
+        best = beam(model, questions(dataset, [n]), 2, 5, 0.7)[0][0]
         assert answer.texts == (words.target.decode(best.token_ids),)
         assert answer.score == pytest.approx(best.score, abs=1e-5)
 
@@ -37,7 +37,7 @@ def test_by_consensus_the_whole_beam_says_which_of_its_sentences_is_told(
     assert isinstance(model, Generator)
     search = SEARCH.model_copy(update={"beam_size": 6, "consensus": 2.0})
     told = [answer.texts[0] for answer in answer_examples(model, dataset, range(12), search)]
-    lists = beam(model, dataset.questions(range(12)), 6, 5, 0.7)
+    lists = beam(model, questions(dataset, range(12)), 6, 5, 0.7)
     agreed = [mbr_rank(found, 2.0)[0] for found in lists]
     assert told == [words.target.decode(best.token_ids) for best in agreed]
     assert agreed != [found[0] for found in lists]

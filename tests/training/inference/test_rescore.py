@@ -16,7 +16,7 @@ from intertitle.training.inference.prediction_io import Prediction
 from intertitle.training.inference.rescore import rescore_nbest
 from intertitle.training.models.base import Generator
 from intertitle.training.search.beam import beam
-from tests.training.conftest import make_loop, small_recipe, split_of
+from tests.training.conftest import make_loop, questions, small_recipe, split_of
 
 SEARCH = SearchConfig(beam_size=4, max_tokens=6, length_penalty=0.6)
 NAMES = [f"thing {n}" for n in range(12)]
@@ -106,5 +106,5 @@ def test_a_beam_is_as_wide_as_the_list_that_is_wanted(
     dataset = split_of(things, "val", words)
     narrow = SEARCH.model_copy(update={"beam_size": 1})
     (found,) = rank_answers(model, dataset, [3], narrow, 4)
-    (expected,) = beam(model, dataset.questions([3]), 4, 6, 0.6)
+    (expected,) = beam(model, questions(dataset, [3]), 4, 6, 0.6)
     assert [a.score for a in found] == pytest.approx([h.score for h in expected], abs=1e-5)

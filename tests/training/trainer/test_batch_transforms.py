@@ -28,7 +28,7 @@ from intertitle.training.trainer.batch_transforms import (
     make_batch_transform,
 )
 from intertitle.training.trainer.losses import SequenceLoss
-from tests.training.conftest import make_loop, small_recipe, split_of
+from tests.training.conftest import make_loop, questions, small_recipe, split_of
 
 VOCABULARY, MAX_TOKENS = 9, 5
 NO_NOISE = ("model.dropout=0", "model.feature_dropout=0", "optimizer.label_smoothing=0")
@@ -233,7 +233,7 @@ def test_a_captioner_earns_more_by_its_own_sentences(things: DataRef, words: Voc
     def earned() -> float:
         """The mean reward of drawn sentences: what the training is to raise."""
         torch.manual_seed(0)
-        told = lesson(train.questions(everything), everything, 0.0)
+        told = lesson(questions(train, everything), everything, 0.0)
         lengths = told.target_lengths.tolist()
         drawn = [row[:n] for row, n in zip(told.targets.tolist(), lengths, strict=True)]
         return float(reward.score(everything, drawn).mean())

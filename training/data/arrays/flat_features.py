@@ -71,11 +71,15 @@ class FlatFeatures:
             device: device of the model; a CPU changes nothing.
             choice: "auto" keeps features that take less than a quarter of the GPU's free memory.
         """
-        if device.type != "cuda" or choice == "host" or self._flat is None:
+        if device.type != "cuda" or choice == "host":
             return
-        if choice == "device" or 4 * self._flat.nbytes < torch.cuda.mem_get_info(device)[0]:
-            zeros = torch.zeros(1, *self._flat.shape[1:])
-            self._resident = torch.cat([torch.from_numpy(self._flat), zeros]).to(device)
+        frame, num = self._store.features(self._keys[0])[0], int(self._frames.sum())
+        if choice == "auto" and 4 * num * frame.nbytes >= torch.cuda.mem_get_info(device)[0]:
+            return
+        # The last frame is one of zeros, see `_gather`.
+        self._resident = torch.zeros(num + 1, *frame.shape, device=device)
+        for key, start, length in zip(self._keys, self._starts, self._frames, strict=True):
+            self._resident[start : start + length] = torch.tensor(self._store.features(key))
 
     def __getitem__(self, item: int) -> NDArray[np.float32]:
         """Return the features of one item, [T, D] or [T, cells, D]."""

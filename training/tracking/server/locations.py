@@ -67,8 +67,8 @@ def _check_field(row: Any, field: str, value: str) -> None:
     if isinstance(row, SqlModelVersion) and is_reference:
         return
     first = _folder(field, value).partition("/")[0]
-    is_foreign = _NUMBER.fullmatch(first) and first != str(getattr(row, "experiment_id", first))
-    if isinstance(row, SqlExperiment) and is_foreign:
+    is_number = _NUMBER.fullmatch(first) is not None
+    if isinstance(row, SqlExperiment) and is_number and first != str(row.experiment_id):
         raise _refused(field, value)
 
 

@@ -17,7 +17,7 @@ from intertitle.training.config.sections import TrainingConfig
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
-# At this scale a gradient of 1e-9 is a normal number of float16; it is halved at each overflow.
+# At this scale a gradient of 2e-9 is a normal number of float16; it is halved at each overflow.
 FIRST_SCALE = 2.0**15
 # Number of steps without an overflow after which the scale is doubled.
 GROWTH_STEPS = 2000
@@ -58,9 +58,10 @@ class LossScale:
     def unscale(self, model: nn.Module) -> None:
         """Divide the gradients by the factor."""
         if self._enabled:
+            inverse = 1 / self.factor
             for parameter in model.parameters():
                 if parameter.grad is not None:
-                    parameter.grad.mul_(1 / self.factor)
+                    parameter.grad.mul_(inverse)
 
     def update(self, finite: Tensor) -> None:
         """Adapt the factor after a step.

@@ -115,8 +115,7 @@ def test_a_store_that_is_away_is_told_once(runs: list[RunRef], tmp_path: Path) -
 def route(config: ServerConfig, recorder: ShadowRecorder | None = None) -> Route:
     model: ModelConfig = config.models[0]
     backends = [
-        spec and Replica(config, model, spec, is_optional=spec is not model.spec)
-        for spec in (model.spec, model.canary, model.shadow)
+        spec and Replica(config, model, spec) for spec in (model.spec, model.canary, model.shadow)
     ]
     return Route(model, *backends, compare=recorder.compare if recorder else None)
 

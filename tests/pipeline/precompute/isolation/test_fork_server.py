@@ -71,13 +71,17 @@ def test_a_process_that_does_not_start_in_time_is_the_machines_fault(
 
 
 def test_a_thread_whose_file_hangs_does_not_hold_up_another(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv(VARIABLE, "decode@slow=hang")
+    monkeypatch.setenv(ONCE, str(tmp_path))
     slow = replace(SOURCE, item=replace(SOURCE.item, key="slow"))
     with ThreadPoolExecutor(1) as pool:
-        hanging = pool.submit(decode_isolated, slow, Uniform(4), 64, Limits(seconds=60))
-        time.sleep(1)
+        hanging = pool.submit(decode_isolated, slow, Uniform(4), 64, Limits(seconds=30))
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert list(tmp_path.iterdir()) and not hanging.done()
         item, _ = decode_isolated(SOURCE, Uniform(4), 64, LIMITS)
         assert item.rejection is None and not hanging.done()
         rejection = hanging.result()[0].rejection

@@ -112,6 +112,8 @@ def test_an_unexpected_error_quarantines_its_item_with_the_traceback(
         assert "Traceback" in str(found.rejection.traceback)
         assert found.state is not None and found.state.sha256
     assert not len(frames)
+    # The confined process may read the sources that a traceback quotes.
+    assert item.rejection is not None and 'failpoint("decode"' in str(item.rejection.traceback)
 
 
 @pytest.mark.usefixtures("fresh_sandbox")
