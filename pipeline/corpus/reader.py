@@ -75,6 +75,15 @@ class Corpus:
             if language := file_schema.metadata.get(LANGUAGE_FIELD):
                 self.target_language = language.decode()
 
+    def __getstate__(self) -> dict[str, object]:
+        # Another process may have another current folder.
+        return {
+            "path": self.path.absolute(),
+            "_items_file": self._items_file.absolute(),
+            "_examples_file": self._examples_file.absolute(),
+            "target_language": self.target_language,
+        }
+
     def item_table(self) -> pa.Table:
         """Return a table of all items in the order of import; a million items take about 100 MB.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,6 +18,7 @@ from intertitle.pipeline.corpus import (
     Example,
     Item,
     clean_text,
+    name_target_language,
     write_corpus,
 )
 from intertitle.pipeline.errors import UserError
@@ -144,6 +146,22 @@ def test_relative_places_are_below_the_corpus_and_absolute_ones_stay(tmp_path: P
     corpus = write_corpus(tmp_path, [CLIP], [])
     assert corpus.locate(CLIP) == tmp_path / "a.mp4"
     assert corpus.locate(Item("b", "/films/b.mp4", "video")) == Path("/films/b.mp4")
+
+
+def test_a_pickled_corpus_is_found_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_corpus(tmp_path / "corpus", [CLIP], [CAPTION])
+    name_target_language(tmp_path / "corpus", "en")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    corpus = Corpus("corpus")
+    # As a pickled copy is made.
+    copied = copy.deepcopy(corpus)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert copied.items() == [CLIP] and copied.examples() == [CAPTION]
+    assert copied.locate(CLIP) == copied.path / "a.mp4" and copied.path.is_dir()
+    assert copied.target_language == "en"
 
 
 def test_a_report_counts_references_and_splits(tmp_path: Path) -> None:
