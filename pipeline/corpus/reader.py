@@ -22,6 +22,7 @@ from intertitle.pipeline.corpus.schema import (
     items_of,
 )
 from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.storage.parquet import open_parquet, read_table
 from intertitle.pipeline.storage.paths import AnyPath, as_path, is_url
 
 
@@ -149,14 +150,8 @@ class Corpus:
         """Return a hash of all rows, which is equal for equal corpora."""
         digest = hashlib.sha256()
         for path in (self._items_file, self._examples_file):
-            with path.open("rb") as file:
+            with open_parquet(path) as file:
                 for batch in pq.ParquetFile(file).iter_batches():
                     for row in batch.to_pylist():
                         digest.update(repr(sorted(row.items())).encode())
         return digest.hexdigest()
-
-
-def read_table(file: AnyPath, columns: list[str] | None = None) -> pa.Table:
-    """Read a table, or some of its columns."""
-    with file.open("rb") as opened:
-        return pq.read_table(opened, columns=columns)

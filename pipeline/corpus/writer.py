@@ -13,7 +13,7 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from intertitle.pipeline.corpus.reader import Corpus, read_table
+from intertitle.pipeline.corpus.reader import Corpus
 from intertitle.pipeline.corpus.rules import check_examples, check_items
 from intertitle.pipeline.corpus.schema import (
     EXAMPLE_SCHEMA,
@@ -24,6 +24,7 @@ from intertitle.pipeline.corpus.schema import (
 )
 from intertitle.pipeline.corpus.text import clean_text
 from intertitle.pipeline.errors import UserError, is_text
+from intertitle.pipeline.storage.parquet import open_parquet, read_table
 from intertitle.pipeline.storage.paths import AnyPath, as_path, atomic_write
 
 
@@ -72,7 +73,7 @@ def name_target_language(path: AnyPath | str, language: str) -> None:
         new_file = Path(scratch) / "examples"
         metadata = {**EXAMPLE_SCHEMA.metadata, LANGUAGE_FIELD: language.encode()}
         schema = EXAMPLE_SCHEMA.with_metadata(metadata)
-        with file.open("rb") as opened, pq.ParquetWriter(new_file, schema) as writer:
+        with open_parquet(file) as opened, pq.ParquetWriter(new_file, schema) as writer:
             for batch in pq.ParquetFile(opened).iter_batches():
                 writer.write_batch(batch.replace_schema_metadata(metadata))
         with new_file.open("rb") as written:

@@ -31,6 +31,7 @@ from intertitle.pipeline.failpoints import failpoint
 from intertitle.pipeline.feature_store.fingerprint import Fingerprint
 from intertitle.pipeline.feature_store.shards import SHARD_FORMAT, ShardFile
 from intertitle.pipeline.storage.format_version import FormatVersion
+from intertitle.pipeline.storage.parquet import read_table
 from intertitle.pipeline.storage.paths import atomic_write
 
 SNAPSHOT_FORMAT = FormatVersion("snapshot", 1)
@@ -205,8 +206,7 @@ def load_snapshot(path: UPath) -> Snapshot:
         UserError: the file is damaged, or it or its shards have another version of their format.
     """
     try:
-        with path.open("rb") as file:
-            table = pq.read_table(file)
+        table = read_table(path)
         metadata = table.schema.metadata
         SNAPSHOT_FORMAT.check_metadata(path, metadata)
         SHARD_FORMAT.check_metadata(path, metadata, SHARD_VERSION_FIELD)

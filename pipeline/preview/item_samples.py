@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from intertitle.pipeline.corpus import Corpus, Item, items_of
@@ -20,6 +19,7 @@ from intertitle.pipeline.decoding.sampling import parse_sampling
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.feature_store.snapshot import ItemRecord, Snapshot, records_of
 from intertitle.pipeline.precompute.isolation.sandbox import decode_isolated
+from intertitle.pipeline.storage.parquet import read_table
 
 MAX_FRAMES = 8
 MAX_CAPTIONS = 2
@@ -87,8 +87,8 @@ def sample_items(snapshot: Snapshot, corpus: Corpus, num_items: int) -> Iterator
 def _captions(corpus: Corpus, keys: pa.Array) -> dict[str, list[str]]:
     """Read the first captions of items; only these examples become Python objects."""
     columns = ["item_key", "source", "targets"]
-    with (corpus.path / "examples.parquet").open("rb") as file:
-        table = pq.read_table(file, columns=columns, filters=pc.field("item_key").isin(keys))
+    file, about = corpus.path / "examples.parquet", pc.field("item_key").isin(keys)
+    table = read_table(file, columns, about)
     captions: dict[str, list[str]] = {}
     for example in table.to_pylist():
         item_captions = captions.setdefault(example["item_key"], [])
