@@ -91,7 +91,7 @@ class Corpus:
         Raises:
             UserError: the table was not written by `write_corpus` and violates its rules.
         """
-        table = read_table(self._items_file)
+        table = read_table(self._items_file).cast(ITEM_SCHEMA)
         check_items(table, str(self._items_file))
         return table
 
@@ -114,7 +114,7 @@ class Corpus:
         Raises:
             UserError: the corpus has no such split.
         """
-        table = read_table(self._examples_file)
+        table = read_table(self._examples_file).cast(EXAMPLE_SCHEMA)
         if split is not None:
             table = table.filter(pc.equal(table["split"], split))
             if not len(table):

@@ -8,6 +8,7 @@ from typing import Literal
 import pyarrow as pa
 
 from intertitle.pipeline.storage.format_version import FormatVersion
+from intertitle.pipeline.storage.parquet import TEXT
 
 Kind = Literal["video", "image"]
 
@@ -21,9 +22,9 @@ LANGUAGE_FIELD = b"target_language"
 
 ITEM_SCHEMA = pa.schema(
     [
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("uri", pa.string(), nullable=False),
-        pa.field("kind", pa.string(), nullable=False),
+        pa.field("key", TEXT, nullable=False),
+        pa.field("uri", TEXT, nullable=False),
+        pa.field("kind", TEXT, nullable=False),
         pa.field("start_s", pa.float64()),
         pa.field("end_s", pa.float64()),
     ],
@@ -31,11 +32,11 @@ ITEM_SCHEMA = pa.schema(
 )
 EXAMPLE_SCHEMA = pa.schema(
     [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("item_key", pa.string()),
-        pa.field("source", pa.string()),
-        pa.field("targets", pa.list_(pa.string()), nullable=False),
+        pa.field("id", TEXT, nullable=False),
+        pa.field("split", TEXT, nullable=False),
+        pa.field("item_key", TEXT),
+        pa.field("source", TEXT),
+        pa.field("targets", pa.list_(TEXT), nullable=False),
     ],
     CORPUS_FORMAT.metadata(),
 )

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import mmap
 import os
 import tarfile
 from collections.abc import Sequence
@@ -213,11 +212,11 @@ class TarShard:
     """
 
     def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        # A mapping of the module `mmap` would hold a file descriptor for each open shard.
+        with pa.memory_map(str(path)) as file:
+            buffer = memoryview(file.read_buffer())
         with tarfile.open(path, "r:") as tar:
             spans = {m.name: slice(m.offset_data, m.offset_data + m.size) for m in tar if m.isreg()}
-        buffer = memoryview(data)
         self._rows: list[ItemFeatures] = []
         while (span := spans.get(_ITEM_MEMBER.format(len(self._rows)))) is not None:
             item = json.loads(bytes(buffer[span]))

@@ -31,7 +31,7 @@ from intertitle.pipeline.failpoints import failpoint
 from intertitle.pipeline.feature_store.fingerprint import Fingerprint
 from intertitle.pipeline.feature_store.shards import SHARD_FORMAT, ShardFile
 from intertitle.pipeline.storage.format_version import FormatVersion
-from intertitle.pipeline.storage.parquet import read_table
+from intertitle.pipeline.storage.parquet import TEXT, read_table
 from intertitle.pipeline.storage.paths import atomic_write
 
 SNAPSHOT_FORMAT = FormatVersion("snapshot", 1)
@@ -89,20 +89,20 @@ class ItemRecord:
 
 RECORD_SCHEMA = pa.schema(
     [
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("selection", pa.string(), nullable=False),
-        pa.field("sha256", pa.string()),
+        pa.field("key", TEXT, nullable=False),
+        pa.field("source", TEXT, nullable=False),
+        pa.field("selection", TEXT, nullable=False),
+        pa.field("sha256", TEXT),
         pa.field("size_bytes", pa.int64()),
         pa.field("mtime_ns", pa.int64()),
-        pa.field("shard", pa.string()),
+        pa.field("shard", TEXT),
         pa.field("row", pa.int64()),
         pa.field("num_frames", pa.int64()),
-        pa.field("stage", pa.string()),
-        pa.field("error", pa.string()),
-        pa.field("message", pa.string()),
-        pa.field("degraded", pa.string()),
-        pa.field("traceback", pa.string()),
+        pa.field("stage", TEXT),
+        pa.field("error", TEXT),
+        pa.field("message", TEXT),
+        pa.field("degraded", TEXT),
+        pa.field("traceback", TEXT),
         pa.field("file_missing", pa.bool_()),
     ]
 )

@@ -124,7 +124,7 @@ def merge(
     for _, snapshot in accepted:
         shards |= snapshot.shards
     rows = np.concatenate([plan.valid_rows, *(rows for rows, _ in accepted)])
-    assert np.array_equal(np.sort(rows), np.arange(len(plan.items))), "every item ends once"
+    assert np.array_equal(np.sort(rows), np.arange(plan.num_items)), "every item ends once"
     tables = pa.concat_tables([plan.valid_records, *(snapshot.table for _, snapshot in accepted)])
     table = tables.take(pa.array(np.argsort(rows))).combine_chunks()
     used = set(pc.unique(table["shard"]).to_pylist())

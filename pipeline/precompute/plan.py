@@ -61,21 +61,23 @@ class Plan:
 
     Attributes:
         corpus: path or URL of the corpus.
-        items: table of all items of the corpus, in order.
+        num_items: number of items of the corpus.
         fingerprint: fingerprint of the features.
         valid_records: records of the last snapshot that are still valid.
         valid_rows: row numbers of the items of `valid_records` in the corpus.
-        todo_rows: row numbers of the items to process.
+        todo_items: table of the items to process, in order.
+        todo_rows: row numbers of these items.
         limits: limits on the resources that decoding an item may use.
         first_shard: number of the first shard to compute.
         shard_items: number of items per shard.
     """
 
     corpus: str
-    items: pa.Table
+    num_items: int
     fingerprint: Fingerprint
     valid_records: pa.Table
     valid_rows: NDArray[np.int64]
+    todo_items: pa.Table
     todo_rows: NDArray[np.int64]
     limits: Limits
     first_shard: int
@@ -85,7 +87,7 @@ class Plan:
         """Yield the shards to compute, in order."""
         for n, at in enumerate(range(0, len(self.todo_rows), self.shard_items)):
             rows = self.todo_rows[at : at + self.shard_items]
-            items = items_of(self.items.take(pa.array(rows)))
+            items = items_of(self.todo_items.slice(at, self.shard_items))
             number = self.first_shard + n
             content = f"{self.fingerprint.to_json()}|{self.limits}|{number}|{items}"
             address = hashlib.sha256(content.encode())
@@ -132,10 +134,11 @@ def make_plan(
     numbers = [int(name.split("-")[1]) for name in before.shards] if before else []
     return Plan(
         corpus=str(corpus.path),
-        items=items,
+        num_items=len(items),
         fingerprint=fingerprint,
         valid_records=valid_records,
         valid_rows=valid_rows,
+        todo_items=items.filter(pa.array(todo)),
         todo_rows=np.flatnonzero(todo),
         limits=limits,
         first_shard=max(numbers, default=-1) + 1,
@@ -156,7 +159,10 @@ def _unchanged(
     present = present_shards(store)
     other_programs = before.versions[-1:] != (made_by(),)
     positions = pc.index_in(items["key"], value_set=before.table["key"])
-    known = np.flatnonzero(np.asarray(pc.is_valid(positions)))
+    # Taken once: `take` copies whole columns, however few rows it takes; a slice copies nothing.
+    known_items = items.filter(positions.is_valid())
+    known_records = before.table.take(positions.drop_null())
+    known = np.flatnonzero(positions.is_valid())
     parts = [RECORD_SCHEMA.empty_table()]
     valid_rows = [np.zeros(0, np.int64)]
 
@@ -177,13 +183,13 @@ def _unchanged(
     with ThreadPoolExecutor(8) as threads:
         for at in range(0, len(known), _BATCH):
             rows = known[at : at + _BATCH]
-            sources = [ItemFile(item, corpus) for item in items_of(items.take(pa.array(rows)))]
-            records = records_of(before.table.take(positions.take(pa.array(rows))))
+            sources = [ItemFile(i, corpus) for i in items_of(known_items.slice(at, _BATCH))]
+            records = records_of(known_records.slice(at, _BATCH))
             checked = list(threads.map(check, sources, records))
             valid_rows.append(rows[[record is not None for record in checked]])
             parts.append(table_of(record for record in checked if record is not None))
     valid_records = pa.concat_tables(parts)
-    num_stored = len(known) - before.table["shard"].take(positions.drop_null()).null_count
+    num_stored = len(known) - known_records["shard"].null_count
     _check_place(valid_records, corpus, num_stored)
     return valid_records, np.concatenate(valid_rows)
 

@@ -138,7 +138,7 @@ class _PrecomputeRun:
             self._options.limits,
             self._options.retry_failed,
         )
-        self._total = len(plan.items)
+        self._total = plan.num_items
         self._count(len(plan.valid_records), plan.valid_records["shard"].null_count)
         accepted = self._made(plan)
         snapshot = merge(

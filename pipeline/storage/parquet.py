@@ -17,6 +17,9 @@ import pyarrow.parquet as pq
 
 from intertitle.pipeline.storage.paths import AnyPath
 
+# Type of texts: those of a column may take more than 2 GiB. The type `string` is read as well.
+TEXT = pa.large_string()
+
 
 @contextmanager
 def open_parquet(path: AnyPath) -> Iterator[pa.NativeFile]:

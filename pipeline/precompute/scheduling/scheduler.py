@@ -103,9 +103,16 @@ class Scheduler:
                 self._decode(chunk)
             if not self._waiting:
                 return
-            (ref,), _ = ray.wait(list(self._waiting), num_returns=1)
-            if result := self._waiting.pop(ref)(ref):
-                yield result
+            for ref in self._wait():
+                if result := self._waiting.pop(ref)(ref):
+                    yield result
+
+    def _wait(self) -> list[Any]:
+        """Wait until a reference is ready; return all that are, because each wait looks at all."""
+        refs = list(self._waiting)
+        ray.wait(refs, num_returns=1)
+        ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
+        return list(ready)
 
     def _chunks(self, plans: Iterator[ShardPlan]) -> Iterator[Chunk]:
         for plan in plans:
