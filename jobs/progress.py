@@ -12,7 +12,7 @@ from upath import UPath
 
 from intertitle.jobs import console
 from intertitle.pipeline.corpus import Corpus
-from intertitle.pipeline.importers.dispatch import import_dataset
+from intertitle.pipeline.importers.dispatch import import_dataset, load_importer
 from intertitle.pipeline.importers.report import ImportReport
 from intertitle.pipeline.storage.paths import AnyPath
 
@@ -128,7 +128,7 @@ def run_precompute(corpus: Corpus, store: UPath, options: PrecomputeOptions) -> 
 
 
 def run_import(format: str, source: list[UPath], out: AnyPath, **options: Any) -> ImportReport:
-    """Import a dataset; while clips are drawn, show a progress bar.
+    """Import a dataset, with a progress bar if the importer reports progress.
 
     Args:
         format: name of the format.
@@ -136,7 +136,8 @@ def run_import(format: str, source: list[UPath], out: AnyPath, **options: Any) -
         out: folder or URL of the corpus.
         options: further arguments of `import_dataset`.
     """
-    if format != "rendered":
+    label = load_importer(format).progress
+    if label is None:
         return import_dataset(format, source, out, **options)
-    with console.bar("drawing clips") as bar:
+    with console.bar(label) as bar:
         return import_dataset(format, source, out, on_progress=bar.update, **options)

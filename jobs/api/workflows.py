@@ -40,8 +40,8 @@ def import_dataset(
         format: name of the format, such as "folder", "flickr8k" or "parallel".
         source: files or folders of the dataset; none for "rendered" and "easy_vqa".
         out: folder or URL of the corpus.
-        options: further arguments of the format: `num_clips`, `seed`, `languages`, `frame_labels`,
-            `follow_links`, `animations_as_images`.
+        options: options of the format, such as `num_clips`, `follow_links` or `target_language`,
+            as listed by `intertitle import --help`.
 
     Raises:
         UserError: the format is unknown, an option does not apply to it, or a file is invalid.

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from functools import wraps
+from inspect import Parameter, signature
+from typing import Annotated, Any
 
 import typer
 from upath import UPath
 
 from intertitle.jobs import console
-from intertitle.jobs.options import AnimationsAsImages, FollowLinks, Json
+from intertitle.jobs.options import Json
 from intertitle.jobs.progress import run_import
 from intertitle.pipeline.errors import one_line
-from intertitle.pipeline.importers.dispatch import FORMATS
+from intertitle.pipeline.importers.declaration import Importer, Option
+from intertitle.pipeline.importers.dispatch import IMPORTERS, options_of
 from intertitle.pipeline.storage.paths import as_path
 
+_IMPORTERS, _FAILURES = IMPORTERS.load_all()
 
-def import_corpus(
-    format: Annotated[str, typer.Argument(help=f"Format of the data: {', '.join(FORMATS)}.")],
+
+def _import_corpus(
+    format: Annotated[str, typer.Argument(help=f"Format of the data: {', '.join(_IMPORTERS)}.")],
     out: Annotated[
         UPath,
         typer.Option(
@@ -30,61 +35,11 @@ def import_corpus(
             parser=as_path, metavar="SOURCE", help="Files or folders of the data, as listed above."
         ),
     ] = None,
-    source_language: Annotated[
-        str | None,
-        typer.Option(
-            help="Source language, such as en: suffix of the files to read (parallel FOLDER only)."
-        ),
-    ] = None,
-    target_language: Annotated[
-        str | None,
-        typer.Option(
-            help="Language of the translations or captions, such as zh: determines how metrics "
-            "split text into words; for parallel FOLDER also the suffix of the files to read."
-        ),
-    ] = None,
-    num_clips: Annotated[int, typer.Option(help="Number of clips to draw (rendered only).")] = 400,
-    seed: Annotated[int, typer.Option(help="Random seed of the clips (rendered only).")] = 0,
-    frame_labels: Annotated[
-        bool,
-        typer.Option(
-            "--frame-labels", help="Give each frame a label, without captions (rendered only)."
-        ),
-    ] = False,
-    follow_links: FollowLinks = False,
-    animations_as_images: AnimationsAsImages = False,
     json: Json = False,
+    **options: Any,
 ) -> None:
-    """Create a corpus from a published data set, a folder, or clips drawn by the program.
-
-    \b
-    FORMAT SOURCE...
-    coco FOLDER [JSON...]     annotations/captions_*.json; or Karpathy's JSON
-    flickr8k FOLDER [JSON]    captions and lists as published; or Karpathy's JSON
-    flickr30k FOLDER [JSON]   results_20130124.token, results.csv; or Karpathy's
-    msvd FOLDER               AllVideoDescriptions.txt or the table, and clips
-    msrvtt FOLDER [JSON...]   *videodatainfo*.json and clips
-    vqa_v2 FOLDER             questions and answers about COCO's photographs
-    easy_vqa                  the Python package easy-vqa
-    parallel SOURCE TARGET    two aligned files
-    parallel FOLDER           pairs like train.en train.de; name both languages
-    labelled FOLDER|FILE      label TAB text, or as named in a header: sentence TAB label
-    text FOLDER|FILE          each line is an example, for a language model
-    folder FOLDER|URL         any videos and images, without captions
-    rendered                  clips drawn by the program
-    """
-    languages = (source_language, target_language)
-    report = run_import(
-        format,
-        source or [],
-        out,
-        num_clips=num_clips,
-        seed=seed,
-        languages=languages,
-        frame_labels=frame_labels,
-        follow_links=follow_links,
-        animations_as_images=animations_as_images,
-    )
+    """Create a corpus from a published data set, a folder, or clips drawn by the program."""
+    report = run_import(format, source or [], out, **options)
     for note in report.notes:
         console.echo(note)
     for name in report.missing[:20]:
@@ -97,3 +52,41 @@ def import_corpus(
     )
     if json:
         console.result({**asdict(report), "missing": len(report.missing)})
+
+
+def _usage(importer: Importer) -> tuple[str, str]:
+    return f"{importer.name} {importer.arguments}".rstrip(), importer.summary
+
+
+def _list() -> str:
+    """Return the lines of the help that list the importers."""
+    rows = [("FORMAT SOURCE...", ""), *map(_usage, _IMPORTERS.values())]
+    width = max(len(usage) for usage, _ in rows)
+    lines = [f"{usage:{width}}  {summary}".rstrip() for usage, summary in rows]
+    return "\n".join(["\b", *lines, *_FAILURES.values()])
+
+
+def _parameter(option: Option, takers: list[str]) -> Parameter:
+    """Return an option as a parameter whose value is None if it is not given."""
+    default = typer.Option(
+        None, option.flag, help=f"{option.help} ({', '.join(takers)}).", metavar=option.metavar
+    )
+    return Parameter(
+        option.name, Parameter.KEYWORD_ONLY, default=default, annotation=option.type | None
+    )
+
+
+@wraps(_import_corpus)
+def import_corpus(**arguments: Any) -> None:
+    """Import with the options of all importers; `given_options` checks which of them apply."""
+    _import_corpus(**arguments)
+
+
+_own = signature(_import_corpus, eval_str=True)
+_parameters = [
+    *(p.replace(kind=Parameter.KEYWORD_ONLY) for p in list(_own.parameters.values())[:-1]),
+    *(_parameter(option, takers) for option, takers in options_of(_IMPORTERS)),
+]
+import_corpus.__signature__ = _own.replace(parameters=_parameters)  # type: ignore[attr-defined]
+import_corpus.__annotations__ = {p.name: p.annotation for p in _parameters}
+import_corpus.__doc__ = f"{_import_corpus.__doc__}\n\n{_list()}"

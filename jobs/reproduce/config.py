@@ -42,7 +42,7 @@ class CorpusConfig(Section):
         source: paths of files and folders below the data folder.
         source_language: code of the source language, or None.
         target_language: code of the target language, or None.
-        num_clips: number of clips to draw, for the format "rendered".
+        num_clips: number of clips to draw, for the format "rendered"; None for its default.
         frame_labels: whether clips have one label per frame, for the format "rendered".
         num_train: number of training examples to keep, to simulate scarce data; None keeps all.
     """
@@ -51,7 +51,7 @@ class CorpusConfig(Section):
     source: list[str] = Field(default_factory=list)
     source_language: str | None = None
     target_language: str | None = None
-    num_clips: PositiveInt = 400
+    num_clips: PositiveInt | None = None
     frame_labels: bool = False
     num_train: PositiveInt | None = None
 

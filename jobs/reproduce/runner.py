@@ -104,7 +104,8 @@ class ReproductionRunner:
                     [as_path(str(self._data / relative_path)) for relative_path in config.source],
                     folder,
                     num_clips=config.num_clips,
-                    languages=(config.source_language, config.target_language),
+                    source_language=config.source_language,
+                    target_language=config.target_language,
                     frame_labels=config.frame_labels,
                 )
                 if config.num_train is not None:

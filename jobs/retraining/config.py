@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from upath import UPath
 
 from intertitle.pipeline.errors import UserError
-from intertitle.pipeline.importers.dispatch import check_languages
+from intertitle.pipeline.importers.dispatch import given_options
 from intertitle.pipeline.storage.format_version import FormatVersion
 from intertitle.pipeline.storage.paths import as_path, is_url
 from intertitle.training.config.models import PositiveInt, Section, Share
@@ -57,18 +57,18 @@ class DataConfig(Section):
     allow_failed: Share = 0.05
 
     @property
-    def languages(self) -> tuple[str | None, str | None]:
-        """Codes of the source and the target language."""
-        return self.source_language, self.target_language
+    def languages(self) -> dict[str, str | None]:
+        """Codes of the source and the target language, as options of the import."""
+        return {"source_language": self.source_language, "target_language": self.target_language}
 
     @model_validator(mode="after")
     def _check_languages(self) -> DataConfig:
         if self.format is None:
-            if self.languages != (None, None):
+            if any(self.languages.values()):
                 raise ValueError("source_language, target_language: allowed with a format only")
             return self
         try:
-            check_languages(self.format, self.languages)
+            given_options(self.format, self.languages)
         except UserError as error:
             raise ValueError(str(error)) from error
         return self

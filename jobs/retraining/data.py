@@ -30,7 +30,7 @@ def pin_new(config: RetrainConfig, slot: str) -> str:
     data = config.data
     if data.format is not None:
         source = [as_path(item) for item in data.source]
-        run_import(data.format, source, as_path(data.corpus), languages=data.languages)
+        run_import(data.format, source, as_path(data.corpus), **data.languages)
     name = pin_name(f"retrain-{config.model}-{slot}")
     pin_corpus(Corpus(data.corpus).path, name)
     return name

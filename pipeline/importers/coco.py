@@ -18,6 +18,7 @@ from pathlib import Path
 
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.importers.base import Caption, CaptionedItem, image_item, write_captioned
+from intertitle.pipeline.importers.declaration import Importer, Sources
 from intertitle.pipeline.importers.karpathy import read_karpathy_record
 from intertitle.pipeline.importers.parsing import (
     JsonRecord,
@@ -91,3 +92,13 @@ def _read_captions(data: JsonRecord, source: Path) -> Iterator[CaptionedItem]:
         name = image.get("file_name", str)
         item = image_item(name, find_file(folders, name, image.at("file_name")))
         yield CaptionedItem(name, item, match["split"], captions[image_id], image.where)
+
+
+IMPORTER = Importer(
+    "coco",
+    import_coco,
+    Sources.FOLDER_AND_FILES,
+    "FOLDER [JSON...]",
+    "annotations/captions_*.json; or Karpathy's JSON",
+    sentences=True,
+)

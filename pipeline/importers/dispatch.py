@@ -1,197 +1,135 @@
-"""Import a dataset by the name of its format."""
+"""The importers by their names, and the import of a dataset by the name of its format."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from upath import UPath
 
 from intertitle.pipeline.corpus import name_target_language
 from intertitle.pipeline.errors import UserError
-from intertitle.pipeline.importers.coco import import_coco
-from intertitle.pipeline.importers.easy_vqa import import_easy_vqa
-from intertitle.pipeline.importers.flickr8k import import_flickr8k
-from intertitle.pipeline.importers.flickr30k import import_flickr30k
-from intertitle.pipeline.importers.folder import import_folder
-from intertitle.pipeline.importers.labelled import import_labelled
-from intertitle.pipeline.importers.msrvtt import import_msrvtt
-from intertitle.pipeline.importers.msvd import import_msvd
-from intertitle.pipeline.importers.parallel import import_parallel_files, import_parallel_folder
+from intertitle.pipeline.importers.declaration import TARGET_LANGUAGE, Importer, Option, Sources
 from intertitle.pipeline.importers.report import ImportReport
-from intertitle.pipeline.importers.synthetic import render_corpus
-from intertitle.pipeline.importers.text import import_text
-from intertitle.pipeline.importers.vqa_v2 import import_vqa_v2
-from intertitle.pipeline.storage.paths import AnyPath, as_path, is_local
+from intertitle.pipeline.plugins import Registry
+from intertitle.pipeline.storage.paths import AnyPath, is_local
 
-P = TypeVar("P", bound=AnyPath)
-# Formats whose SOURCE is one path.
-FROM_ONE = {
-    "labelled": import_labelled,
-    "text": import_text,
-    "vqa_v2": import_vqa_v2,
-}
-# Formats whose SOURCE is a folder, optionally with JSON files to read instead of the folder's own.
-FROM_FOLDER_AND_JSON = {
-    "coco": import_coco,
-    "flickr8k": import_flickr8k,
-    "flickr30k": import_flickr30k,
-}
+_HERE = "intertitle.pipeline.importers"
+IMPORTERS = Registry(
+    "intertitle.importers",
+    "importer",
+    Importer,
+    {
+        "coco": f"{_HERE}.coco:IMPORTER",
+        "easy_vqa": f"{_HERE}.easy_vqa:IMPORTER",
+        "flickr30k": f"{_HERE}.flickr30k:IMPORTER",
+        "flickr8k": f"{_HERE}.flickr8k:IMPORTER",
+        "folder": f"{_HERE}.folder:IMPORTER",
+        "labelled": f"{_HERE}.labelled:IMPORTER",
+        "msrvtt": f"{_HERE}.msrvtt:IMPORTER",
+        "msvd": f"{_HERE}.msvd:IMPORTER",
+        "parallel": f"{_HERE}.parallel:IMPORTER",
+        "rendered": f"{_HERE}.synthetic.write:IMPORTER",
+        "text": f"{_HERE}.text:IMPORTER",
+        "vqa_v2": f"{_HERE}.vqa_v2:IMPORTER",
+    },
+)
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*")
-# Formats whose targets are sentences in some language.
-WITH_SENTENCES = ("coco", "flickr8k", "flickr30k", "msrvtt", "msvd", "parallel")
-# Formats that search a folder at any depth.
-SEARCHED = ("folder", "msrvtt", "msvd")
-FORMATS = sorted([*FROM_ONE, *FROM_FOLDER_AND_JSON, *SEARCHED, "easy_vqa", "parallel", "rendered"])
 
 
-def check_languages(format: str, languages: tuple[str | None, str | None]) -> None:
-    """Check the codes of the source and the target language of a dataset.
+def load_importer(format: str) -> Importer:
+    """Return an importer by its name.
 
     Raises:
-        UserError: the format is unknown or takes no such language, or a code is invalid.
+        UserError: there is none, or the package that adds it can't be imported.
     """
-    if format not in FORMATS:
-        raise UserError(f"import: {format!r}, allowed: {', '.join(FORMATS)}")
-    source_language, target_language = languages
-    if format != "parallel" and source_language is not None:
-        raise UserError(f"import {format}: takes no --source-language")
-    if format not in WITH_SENTENCES and target_language is not None:
+    return IMPORTERS.load(format, "import")
+
+
+def options_of(importers: Mapping[str, Importer]) -> list[tuple[Option, list[str]]]:
+    """Return the options of importers, each with the names of the importers that take it."""
+    options = {o.name: o for importer in importers.values() for o in importer.options}
+    options[TARGET_LANGUAGE.name] = TARGET_LANGUAGE
+    return [
+        (option, [name for name, importer in importers.items() if importer.takes(option.name)])
+        for option in options.values()
+    ]
+
+
+def given_options(format: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that have a value, after checking that the importer takes them.
+
+    Args:
+        format: name of the format.
+        options: options by name; None, False and an empty list are no value.
+
+    Raises:
+        UserError: the format is unknown or takes no such option, or a language is not a code.
+    """
+    importer = load_importer(format)
+    values = {n: v for n, v in options.items() if v is not None and v is not False and v != []}
+    for name in values:
+        if not importer.takes(name):
+            takers = [n for n, i in IMPORTERS.load_all()[0].items() if i.takes(name)]
+            allowed = f", allowed for {', '.join(takers)}" if takers else ""
+            flag = f"--{name.replace('_', '-')}"
+            raise UserError(f"import {format}: takes no {flag}{allowed}")
+    language = values.get(TARGET_LANGUAGE.name)
+    if language is not None and not _LANGUAGE.fullmatch(language):
         raise UserError(
-            f"import {format}: takes no --target-language, allowed for {', '.join(WITH_SENTENCES)}"
+            f"import {format}: --target-language {language}, allowed: a code, as en, zh or pt_BR"
         )
-    if target_language is not None and not _LANGUAGE.fullmatch(target_language):
-        raise UserError(
-            f"import {format}: --target-language {target_language}, allowed: a code, as en, zh or "
-            "pt_BR"
-        )
+    return values
 
 
 def import_dataset(
     format: str,
-    source: list[UPath],
+    source: Sequence[UPath],
     out: AnyPath,
-    num_clips: int = 400,
-    seed: int = 0,
-    languages: tuple[str | None, str | None] = (None, None),
-    frame_labels: bool = False,
-    follow_links: bool = False,
-    animations_as_images: bool = False,
+    *,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    **options: Any,
 ) -> ImportReport:
-    """Write a corpus from a dataset in one of `FORMATS`.
+    """Write a corpus from a dataset.
 
     Args:
-        format: name of the format.
+        format: name of an importer.
         source: files or folders of the dataset; none for "easy_vqa" and "rendered".
         out: folder or URL of the corpus.
-        num_clips: number of clips to draw ("rendered").
-        seed: seed of the drawn clips ("rendered").
-        languages: codes of the source and the target language, None where unknown.
-        frame_labels: whether clips have a label for each frame instead of captions ("rendered").
-        follow_links: whether linked folders are searched ("folder", "msrvtt", "msvd").
-        animations_as_images: whether an animated image is one image, not a video ("folder").
-        on_progress: callback with the number of clips drawn and their total ("rendered").
+        on_progress: callback with the numbers done and in total, for importers that report them.
+        options: options of the importer.
 
     Raises:
         UserError: the format is unknown, an option does not apply to it, or a file is invalid.
     """
-    check_languages(format, languages)
-    if format != "rendered" and frame_labels:
-        raise UserError(f"import {format}: takes no --frame-labels")
-    if format not in SEARCHED and follow_links:
-        raise UserError(f"import {format}: takes no --follow-links")
-    if format != "folder" and animations_as_images:
-        raise UserError(f"import {format}: takes no --animations-as-images")
-    if format == "folder":
-        return import_folder(
-            _only(format, source),
-            out,
-            follow_links=follow_links,
-            animations_as_images=animations_as_images,
-        )
-    local_source = [path for path in source if is_local(path)]
-    if len(local_source) != len(source):
-        raise UserError(f"import {format}: {source}, allowed: a path on this machine")
-    if format == "rendered":
-        return _render(local_source, out, num_clips, seed, frame_labels, on_progress)
-    if format == "msvd":
-        report = import_msvd(_only(format, local_source), out, follow_links)
-    elif format == "msrvtt":
-        report = import_msrvtt(_folder(format, local_source), out, local_source[1:], follow_links)
-    else:
-        report = _import_published(format, local_source, out, languages)
-    target_language = languages[1]
-    if target_language is not None:
-        name_target_language(out, target_language)
+    importer = load_importer(format)
+    values = given_options(format, options)
+    arguments = {o.name: values[o.name] for o in importer.options if o.name in values}
+    if importer.progress is not None:
+        arguments["on_progress"] = on_progress
+    report = importer.function(*_positional(importer, source, out), **arguments)
+    if TARGET_LANGUAGE.name in values:
+        name_target_language(out, values[TARGET_LANGUAGE.name])
     return report
 
 
-def _import_published(
-    format: str,
-    source: list[Path],
-    out: AnyPath,
-    languages: tuple[str | None, str | None],
-) -> ImportReport:
-    if format == "parallel":
-        return _import_parallel(source, out, languages)
-    if format in FROM_ONE:
-        return FROM_ONE[format](_only(format, source), out)
-    if format in FROM_FOLDER_AND_JSON:
-        return FROM_FOLDER_AND_JSON[format](_folder(format, source), out, source[1:])
-    _take_no_source(format, source)
-    return import_easy_vqa(out)
-
-
-def _only(format: str, source: Sequence[P]) -> P:
-    if len(source) != 1:
-        raise UserError(f"import {format}: takes one SOURCE, got {len(source)}")
-    return source[0]
-
-
-def _folder(format: str, source: Sequence[Path]) -> Path:
-    if not source:
-        raise UserError(f"import {format}: takes a SOURCE folder, got none")
-    return source[0]
-
-
-def _render(
-    source: list[Path],
-    out: AnyPath,
-    num_clips: int,
-    seed: int,
-    frame_labels: bool,
-    on_progress: Callable[[int, int], None],
-) -> ImportReport:
-    _take_no_source("rendered", source)
-    folder = as_path(out)
-    if not is_local(folder):
-        raise UserError(f"import rendered: {out}, allowed: a path on this machine")
-    return render_corpus(
-        folder,
-        num_clips=num_clips,
-        seed=seed,
-        frame_labels=frame_labels,
-        on_progress=on_progress,
-    )
-
-
-def _take_no_source(format: str, source: list[Path]) -> None:
-    if source:
-        raise UserError(f"import {format}: takes no SOURCE, got {source[0]}")
-
-
-def _import_parallel(
-    source: list[Path], out: AnyPath, languages: tuple[str | None, str | None]
-) -> ImportReport:
-    source_language, target_language = languages
-    if len(source) == 2 and source_language is None:
-        return import_parallel_files(source[0], source[1], out)
-    if len(source) == 1 and source_language and target_language:
-        return import_parallel_folder(source[0], out, source_language, target_language)
-    raise UserError(
-        "import parallel: takes SOURCE_FILE TARGET_FILE, or FOLDER with --source-language and "
-        f"--target-language; got {' '.join(map(str, source)) or 'no SOURCE'}"
-    )
+def _positional(importer: Importer, source: Sequence[UPath], out: AnyPath) -> list[Any]:
+    where = f"import {importer.name}"
+    if importer.sources is Sources.NONE and source:
+        raise UserError(f"{where}: takes no SOURCE, got {source[0]}")
+    if importer.sources is Sources.ONE and len(source) != 1:
+        raise UserError(f"{where}: takes one SOURCE, got {len(source)}")
+    if importer.sources is Sources.FOLDER_AND_FILES and not source:
+        raise UserError(f"{where}: takes a SOURCE folder, got none")
+    if not importer.urls and not all(is_local(path) for path in source):
+        raise UserError(f"{where}: {source}, allowed: a path on this machine")
+    match importer.sources:
+        case Sources.NONE:
+            return [out]
+        case Sources.ONE:
+            return [source[0], out]
+        case Sources.FOLDER_AND_FILES:
+            return [source[0], out, list(source[1:])]
+        case Sources.MANY:
+            return [list(source), out]

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from intertitle.pipeline.corpus import Example, Item, write_corpus
 from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.declaration import Importer, Sources
 from intertitle.pipeline.importers.report import ImportReport, count_import
 from intertitle.pipeline.storage.paths import AnyPath
 
@@ -60,3 +61,12 @@ def _last_tenth(image_ids: Iterable[int]) -> frozenset[int]:
     """
     ordered = sorted(image_ids)
     return frozenset(ordered[len(ordered) - len(ordered) // 10 :])
+
+
+IMPORTER = Importer(
+    "easy_vqa",
+    import_easy_vqa,
+    Sources.NONE,
+    "",
+    "the Python package easy-vqa",
+)

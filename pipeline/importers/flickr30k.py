@@ -20,6 +20,7 @@ from pathlib import Path
 
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.importers.base import CaptionedItem, image_item, write_captioned
+from intertitle.pipeline.importers.declaration import Importer, Sources
 from intertitle.pipeline.importers.flickr import Captions, read_list, read_table, read_tokens
 from intertitle.pipeline.importers.karpathy import read_karpathy
 from intertitle.pipeline.importers.parsing import find_file, folder_of
@@ -67,3 +68,13 @@ def _all(captions: Captions, folders: list[Path]) -> Iterator[CaptionedItem]:
         yield CaptionedItem(
             name, image_item(name, path), "train", image_captions, image_captions[0].where
         )
+
+
+IMPORTER = Importer(
+    "flickr30k",
+    import_flickr30k,
+    Sources.FOLDER_AND_FILES,
+    "FOLDER [JSON]",
+    "results_20130124.token, results.csv; or Karpathy's",
+    sentences=True,
+)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.importers.base import CaptionedItem, write_captioned
+from intertitle.pipeline.importers.declaration import Importer, Sources
 from intertitle.pipeline.importers.flickr import read_list, read_tokens
 from intertitle.pipeline.importers.karpathy import read_karpathy
 from intertitle.pipeline.importers.parsing import folder_of
@@ -52,3 +53,13 @@ def import_flickr8k(source: Path, out: AnyPath, karpathy: Sequence[Path] = ()) -
         lists = ", ".join(f"Flickr_8k.{published}Images.txt" for published in SPLITS)
         raise UserError(f"{source}: no photographs; needs Images/ and at least one of {lists}")
     return write_captioned(source, out, listed, notes)
+
+
+IMPORTER = Importer(
+    "flickr8k",
+    import_flickr8k,
+    Sources.FOLDER_AND_FILES,
+    "FOLDER [JSON]",
+    "captions and lists as published; or Karpathy's JSON",
+    sentences=True,
+)

@@ -11,6 +11,7 @@ from intertitle.pipeline.corpus import Item, Kind, write_corpus
 from intertitle.pipeline.decoding.endings import ANIMATED_SUFFIXES, KNOWN_SUFFIXES, VIDEO_SUFFIXES
 from intertitle.pipeline.decoding.images.formats import HEAD_BYTES, is_animated
 from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.declaration import FOLLOW_LINKS, Importer, Option, Sources
 from intertitle.pipeline.importers.kinds import kind_of
 from intertitle.pipeline.importers.report import ImportReport, count_import
 from intertitle.pipeline.importers.walk import Walk, has_suffix, is_hidden, walk
@@ -112,3 +113,21 @@ def _kinds(
             if is_animated(head):
                 kinds[n] = "video"
     return kinds
+
+
+IMPORTER = Importer(
+    "folder",
+    import_folder,
+    Sources.ONE,
+    "FOLDER|URL",
+    "any videos and images, without captions",
+    options=(
+        FOLLOW_LINKS,
+        Option(
+            "animations_as_images",
+            "Use the first frame of an animated GIF, WebP, PNG or AVIF; default: read as a video",
+            bool,
+        ),
+    ),
+    urls=True,
+)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from intertitle.pipeline.corpus import Example, write_corpus
 from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.declaration import Importer, Sources
 from intertitle.pipeline.importers.parsing import (
     check_caption,
     files_of,
@@ -146,3 +147,12 @@ def _too_many(file: Path, labels: set[str], num: int) -> str:
         f"{format_value(min(labels))}; allowed: label TAB text with fewer labels than half of "
         "the lines, or a header that names the columns, as sentence TAB label"
     )
+
+
+IMPORTER = Importer(
+    "labelled",
+    import_labelled,
+    Sources.ONE,
+    "FOLDER|FILE",
+    "label TAB text, or as named in a header: sentence TAB label",
+)

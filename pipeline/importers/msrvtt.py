@@ -18,6 +18,7 @@ from pathlib import Path
 
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.importers.base import Caption, CaptionedItem, video_item, write_captioned
+from intertitle.pipeline.importers.declaration import FOLLOW_LINKS, Importer, Sources
 from intertitle.pipeline.importers.parsing import (
     JsonRecord,
     by_id,
@@ -85,3 +86,14 @@ def _captions(data: JsonRecord) -> Mapping[str, Sequence[Caption]]:
             raise UserError(f"{sentence.at('video_id')}: {format_value(name)} is not in videos")
         captions[name].append(Caption(sentence.get("caption", str), sentence.at("caption")))
     return captions
+
+
+IMPORTER = Importer(
+    "msrvtt",
+    import_msrvtt,
+    Sources.FOLDER_AND_FILES,
+    "FOLDER [JSON...]",
+    "*videodatainfo*.json and clips",
+    options=(FOLLOW_LINKS,),
+    sentences=True,
+)

@@ -34,6 +34,7 @@ from pathlib import Path
 from intertitle.pipeline.corpus import Item
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.importers.base import Caption, CaptionedItem, video_item, write_captioned
+from intertitle.pipeline.importers.declaration import FOLLOW_LINKS, Importer, Sources
 from intertitle.pipeline.importers.parsing import (
     composed,
     folder_of,
@@ -181,3 +182,14 @@ def _item(name: str, videos: Mapping[str, Path], where: str) -> Item | None:
     if end_s <= start_s:
         raise UserError(f"{where}: {name!r} ends before it starts")
     return Item(name, str(normalized(film)), "video", start_s, end_s)
+
+
+IMPORTER = Importer(
+    "msvd",
+    import_msvd,
+    Sources.ONE,
+    "FOLDER",
+    "AllVideoDescriptions.txt or the table, and clips",
+    options=(FOLLOW_LINKS,),
+    sentences=True,
+)

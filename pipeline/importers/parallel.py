@@ -18,6 +18,7 @@ from pathlib import Path
 
 from intertitle.pipeline.corpus import Example, write_corpus
 from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.declaration import TARGET_LANGUAGE, Importer, Option, Sources
 from intertitle.pipeline.importers.parsing import (
     MAX_WORDS,
     folder_of,
@@ -30,6 +31,27 @@ from intertitle.pipeline.importers.parsing import (
 from intertitle.pipeline.importers.report import ImportReport, count_import
 from intertitle.pipeline.importers.walk import is_hidden
 from intertitle.pipeline.storage.paths import AnyPath
+
+
+def import_parallel(
+    sources: Sequence[Path],
+    out: AnyPath,
+    source_language: str | None = None,
+    target_language: str | None = None,
+) -> ImportReport:
+    """Write a corpus of a pair of files, or of all pairs of a folder in two languages.
+
+    Raises:
+        UserError: the sources are neither, or can't be read.
+    """
+    if len(sources) == 2 and source_language is None:
+        return import_parallel_files(sources[0], sources[1], out)
+    if len(sources) == 1 and source_language and target_language:
+        return import_parallel_folder(sources[0], out, source_language, target_language)
+    raise UserError(
+        "import parallel: takes SOURCE_FILE TARGET_FILE, or FOLDER with --source-language and "
+        f"--target-language; got {' '.join(map(str, sources)) or 'no SOURCE'}"
+    )
 
 
 def import_parallel_files(source: Path, target: Path, out: AnyPath) -> ImportReport:
@@ -122,3 +144,20 @@ def _read(pairs: Sequence[_Pair], notes: list[str]) -> Iterator[Example]:
 
 def _is_usable(text: str) -> bool:
     return not is_too_long(text) and not is_blank(text)
+
+
+IMPORTER = Importer(
+    "parallel",
+    import_parallel,
+    Sources.MANY,
+    "FOLDER|FILE FILE",
+    "two aligned files, or pairs like train.en train.de",
+    options=(
+        Option(
+            "source_language",
+            "Source language, such as en: suffix of the files to read in a FOLDER",
+        ),
+        TARGET_LANGUAGE,
+    ),
+    sentences=True,
+)

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from intertitle.pipeline.corpus import Example, clean_text, write_corpus
 from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.declaration import Importer, Sources
 from intertitle.pipeline.importers.parsing import check_caption, files_of, lines, split_named
 from intertitle.pipeline.importers.report import ImportReport, count_import
 from intertitle.pipeline.storage.paths import AnyPath
@@ -67,3 +68,12 @@ def _read(
         raise UserError(f"{files[0]}: has no text")
     if num_changed:
         notes.append(f"{num_changed} lines changed: spaces or control characters became one space")
+
+
+IMPORTER = Importer(
+    "text",
+    import_text,
+    Sources.ONE,
+    "FOLDER|FILE",
+    "each line is an example, for a language model",
+)

@@ -20,6 +20,7 @@ from pathlib import Path
 from intertitle.pipeline.corpus import Example, Item, write_corpus
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.importers.base import image_item
+from intertitle.pipeline.importers.declaration import Importer, Sources
 from intertitle.pipeline.importers.parsing import (
     JsonRecord,
     by_id,
@@ -129,3 +130,12 @@ def _read_answers(
             raise UserError(f"{annotation.at('answers')}: question {question_id} has no answer")
         read.num_empty += len(texts) - len(answers[question_id])
     return answers
+
+
+IMPORTER = Importer(
+    "vqa_v2",
+    import_vqa_v2,
+    Sources.ONE,
+    "FOLDER",
+    "questions and answers about COCO's photographs",
+)

@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 
 from intertitle.pipeline.corpus import Example, Item, write_corpus
 from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.declaration import Importer, Option, Sources
 from intertitle.pipeline.importers.report import ImportReport, count_import
 from intertitle.pipeline.importers.synthetic.captions import draw_references
 from intertitle.pipeline.importers.synthetic.draw import draw
@@ -38,6 +39,7 @@ from intertitle.pipeline.importers.synthetic.scene import (
     motions_by_frame,
     reverse,
 )
+from intertitle.pipeline.storage.paths import AnyPath, as_path, is_local
 
 Split = Literal["train", "val", "test"]
 
@@ -230,3 +232,38 @@ def _truth(clip: RenderedClip) -> dict[str, object]:
         "motions": list(clip.scene.motions),
         "backwards": list(reverse(clip.scene).motions),
     }
+
+
+def import_rendered(
+    out: AnyPath,
+    num_clips: int = 400,
+    seed: int = 0,
+    frame_labels: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> ImportReport:
+    """Render a corpus into a folder of this machine; see `render_corpus`.
+
+    Raises:
+        UserError: the corpus is on another machine, or a number is not allowed.
+    """
+    folder = as_path(out)
+    if not is_local(folder):
+        raise UserError(f"import rendered: {out}, allowed: a path on this machine")
+    return render_corpus(
+        folder, num_clips=num_clips, seed=seed, frame_labels=frame_labels, on_progress=on_progress
+    )
+
+
+IMPORTER = Importer(
+    "rendered",
+    import_rendered,
+    Sources.NONE,
+    "",
+    "clips drawn by the program",
+    options=(
+        Option("num_clips", "Number of clips to draw; default: 400", int),
+        Option("seed", "Random seed of the clips; default: 0", int),
+        Option("frame_labels", "Give each frame a label, without captions", bool),
+    ),
+    progress="drawing clips",
+)

@@ -139,19 +139,27 @@ LANGUAGES = "--source-language and --target-language"
             f"import parallel: takes SOURCE_FILE TARGET_FILE, or FOLDER with {LANGUAGES}; "
             "got somewhere",
         ),
-        (["text", "a.txt", "--source-language", "en"], "import text: takes no --source-language"),
+        (
+            ["text", "a.txt", "--source-language", "en"],
+            "import text: takes no --source-language, allowed for parallel",
+        ),
         (
             ["text", "a.txt", "--target-language", "en"],
-            "import text: takes no --target-language, allowed for coco, flickr8k, flickr30k, "
+            "import text: takes no --target-language, allowed for coco, flickr30k, flickr8k, "
             "msrvtt, msvd, parallel",
         ),
         (
             ["msvd", "a", "--target-language", "Chinese"],
             "import msvd: --target-language Chinese, allowed: a code, as en, zh or pt_BR",
         ),
-        (["coco", "a", "--follow-links"], "import coco: takes no --follow-links"),
-        (["msvd", "a", "--animations-as-images"], "import msvd: takes no --animations-as-images"),
-        (["easy_vqa", "--frame-labels"], "import easy_vqa: takes no --frame-labels"),
+        (
+            ["coco", "a", "--follow-links"],
+            "import coco: takes no --follow-links, allowed for folder, msrvtt, msvd",
+        ),
+        (
+            ["text", "a", "--seed", "0"],
+            "import text: takes no --seed, allowed for rendered",
+        ),
         (
             ["coco2", "somewhere"],
             "import: 'coco2', allowed: coco, easy_vqa, flickr30k, flickr8k, folder, labelled, "

@@ -1,0 +1,125 @@
+"""Registries of what has a name: the project's own, and what installed packages add.
+
+A package adds something by an entry point, for instance in its pyproject.toml:
+
+    [project.entry-points."intertitle.importers"]
+    activitynet = "my_package.activitynet:IMPORTER"
+
+The project's own are listed as the same kind of reference. None is imported before it is used.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Generic, TypeVar
+
+from intertitle.pipeline.errors import UserError
+
+T = TypeVar("T")
+OWN_PACKAGE = "intertitle"
+
+
+@dataclass(frozen=True)
+class Registry(Generic[T]):
+    """Things of one kind by their names.
+
+    Attributes:
+        group: group of entry points, such as "intertitle.importers".
+        noun: word for one of them in messages, such as "importer".
+        kind: class that each of them is an instance of.
+        own: references of the project's own, "module:attribute", by name.
+    """
+
+    group: str
+    noun: str
+    kind: type[T]
+    own: Mapping[str, str] = field(default_factory=dict)
+
+    def names(self) -> list[str]:
+        """Return all names, sorted, without importing anything."""
+        return sorted({*self.own, *(point.name for point in self._added())})
+
+    def check(self, name: str, where: str) -> None:
+        """Check that a name is known.
+
+        Args:
+            name: name that a user gave.
+            where: field or command that it was given for, for the message.
+
+        Raises:
+            UserError: the name is unknown, or several packages add it.
+        """
+        if name not in self.own and all(point.name != name for point in self._added()):
+            raise UserError(f"{where}: {name!r}, allowed: {', '.join(self.names())}")
+        self._point(name)
+
+    def load(self, name: str, where: str) -> T:
+        """Import one by its name.
+
+        Args:
+            name: name that a user gave.
+            where: field or command that it was given for, for the message.
+
+        Raises:
+            UserError: the name is unknown, several packages add it, or it can't be imported.
+        """
+        self.check(name, where)
+        point = self._point(name)
+        try:
+            loaded = point.load()
+        except Exception as error:
+            if name in self.own:
+                raise
+            # Whatever the module of a package raises, its user has to know which package it is.
+            raise UserError(
+                f"{self.noun} {name!r} of the package {package_of(point)}: {point.value}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(loaded, self.kind):
+            raise UserError(
+                f"{self.noun} {name!r} of the package {package_of(point)}: {point.value} is "
+                f"{type(loaded).__name__}, expected {self.kind.__name__}"
+            )
+        return loaded
+
+    def load_all(self) -> tuple[dict[str, T], dict[str, str]]:
+        """Import all that can be imported.
+
+        Returns:
+            Those that were imported, and the messages about those that were not, by name.
+        """
+        loaded: dict[str, T] = {}
+        failures: dict[str, str] = {}
+        for name in self.names():
+            try:
+                loaded[name] = self.load(name, self.noun)
+            except UserError as error:
+                failures[name] = str(error)
+        return loaded, failures
+
+    def _added(self) -> tuple[EntryPoint, ...]:
+        return _entry_points(self.group, tuple(sys.path))
+
+    def _point(self, name: str) -> EntryPoint:
+        points = [point for point in self._added() if point.name == name]
+        if name in self.own:
+            points.append(EntryPoint(name, self.own[name], self.group))
+        if len(points) > 1:
+            packages = " and ".join(sorted(package_of(point) for point in points))
+            raise UserError(f"{self.noun} {name!r}: is in the packages {packages}, expected one")
+        return points[0]
+
+
+def package_of(point: EntryPoint) -> str:
+    """Return the name of the package that an entry point belongs to."""
+    return point.dist.name if point.dist is not None else OWN_PACKAGE
+
+
+@lru_cache
+def _entry_points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    # Reading the metadata of all packages takes some 50 ms, so it is done once a search path.
+    return tuple(entry_points(group=group))
