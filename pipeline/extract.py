@@ -20,7 +20,7 @@ from intertitle.pipeline.decoding.item_file import ItemFile
 from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.decoding.sampling import Sampling, parse_sampling
 from intertitle.pipeline.errors import FileError, UserError
-from intertitle.pipeline.feature_store.fingerprint import make_fingerprint
+from intertitle.pipeline.feature_store.fingerprint import check_computable, make_fingerprint
 from intertitle.pipeline.importers.kinds import kind_of
 from intertitle.pipeline.importers.walk import has_suffix, walk
 from intertitle.pipeline.precompute.isolation.sandbox import decode_isolated
@@ -85,9 +85,11 @@ def features_of_file(
         reading: options for reading the files.
 
     Raises:
-        UserError: this machine's backbone is not the one that computed the features.
+        UserError: this machine's backbone is not the one that computed the features, or the
+            features were imported.
     """
     made_with = json.loads(features_json)
+    check_computable(made_with["backbone"])
     spec = backbone_spec(made_with["backbone"], made_with["features"], made_with["weights_sha256"])
     sampling = parse_sampling(made_with["sampling"])
     current = make_fingerprint(spec, sampling, "arrow", "float32").features_json()
@@ -129,9 +131,11 @@ def frames_for(
         reading: options for reading the item's file.
 
     Raises:
+        UserError: the features were imported.
         FileError: the item cannot be decoded.
     """
     made_with = json.loads(features_json)
+    check_computable(made_with["backbone"])
     return _frames(source, parse_sampling(made_with["sampling"]), made_with["size"], reading)
 
 

@@ -68,6 +68,13 @@ COMMANDS = {
             "precompute corpus --out features --frames 8",
         ),
         Command(
+            "import-features",
+            "import_features:import_computed",
+            _DATA,
+            "Make a feature store from features that another program computed.",
+            "import-features clip.npz --corpus corpus --network clip-vit-b32 --out features",
+        ),
+        Command(
             "inspect",
             "inspect_:inspect_store",
             _DATA,

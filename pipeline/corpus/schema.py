@@ -60,6 +60,13 @@ class Item:
     start_s: float | None = None
     end_s: float | None = None
 
+    @property
+    def selection(self) -> str:
+        """Description of the part of a file: the kind, and the segment if there is one."""
+        if self.start_s is None and self.end_s is None:
+            return self.kind
+        return f"{self.kind} {self.start_s}..{self.end_s} s"
+
 
 @dataclass(frozen=True, slots=True)
 class Example:

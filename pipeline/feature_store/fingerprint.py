@@ -1,7 +1,8 @@
 """The fingerprint of a feature store: the settings that its features were computed with.
 
 Features with another fingerprint are refused, so that a store contains only features with one
-fingerprint.
+fingerprint. Features that another program computed have an external fingerprint, which names their
+network; those of new files can't be computed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ from dataclasses import asdict, dataclass, fields
 from intertitle.pipeline.backbones import BackboneSpec, Precision
 from intertitle.pipeline.decoding.decode import RESIZE
 from intertitle.pipeline.decoding.sampling import Sampling
+from intertitle.pipeline.errors import UserError
+
+# Prefix of the name of a network that computed features elsewhere.
+EXTERNAL = "external:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +24,15 @@ class Fingerprint:
     """Everything that features depend on, apart from the content of the file.
 
     Attributes:
-        backbone: name of the network.
+        backbone: name of the network; "external:NAME" if the features were imported.
         features: "pooled" or "grid".
-        weights_sha256: SHA-256 of the network's weights or of the file that contains them.
+        weights_sha256: SHA-256 of the network's weights or of the file that contains them; of
+            the imported features themselves if the network is external.
         preprocessing: description of how a decoded frame becomes the network's input.
         precision: data type that the network computed in: "float32", "float16" or "bfloat16".
-        sampling: rule that selects the frames, such as "uniform:8" or "fps:2".
-        size: height and width of the frames, in pixels.
+        sampling: rule that selects the frames, such as "uniform:8" or "fps:2"; "external" if
+            the features were imported.
+        size: height and width of the frames, in pixels; 0 if the features were imported.
         shape: shape of one frame's features: (D,) if pooled, (cells, D) for a grid.
         dtype: data type of the stored features.
         format: file format of the shards, "arrow" or "webdataset".
@@ -46,6 +53,11 @@ class Fingerprint:
     def dim(self) -> int:
         """The length D of one feature vector."""
         return self.shape[-1]
+
+    @property
+    def is_external(self) -> bool:
+        """Whether the features were computed by another program and imported."""
+        return self.backbone.startswith(EXTERNAL)
 
     def to_json(self) -> str:
         """Return the fingerprint as one line of canonical JSON."""
@@ -101,3 +113,46 @@ def make_fingerprint(
         dtype="float32",
         format=format,
     )
+
+
+def external_fingerprint(
+    network: str, features: str, shape: tuple[int, ...], sha256: str, format: str
+) -> Fingerprint:
+    """Make the fingerprint of imported features.
+
+    Args:
+        network: name of the network that computed them.
+        features: "pooled" or "grid".
+        shape: shape of one frame's features.
+        sha256: hash that identifies the features.
+        format: file format of the shards.
+    """
+    return Fingerprint(
+        backbone=f"{EXTERNAL}{network}",
+        features=features,
+        weights_sha256=sha256,
+        preprocessing="external",
+        precision="float32",
+        sampling="external",
+        size=0,
+        shape=shape,
+        dtype="float32",
+        format=format,
+    )
+
+
+def check_computable(backbone: str) -> None:
+    """Check that the features of new files can be computed.
+
+    Args:
+        backbone: name of the network in a fingerprint.
+
+    Raises:
+        UserError: the features were imported.
+    """
+    if backbone.startswith(EXTERNAL):
+        raise UserError(
+            f"{backbone}: imported features, so those of a file can't be computed here; import "
+            "them for a corpus with `intertitle import-features --same-as STORE`, and name it with "
+            "--corpus and its store with --features"
+        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from intertitle.pipeline.corpus import Item
 from intertitle.pipeline.decoding.decode import DecodeError
 from intertitle.pipeline.decoding.item_file import ItemFile, file_stat, hash_item_file
 from intertitle.pipeline.feature_store.snapshot import ItemRecord
@@ -20,7 +19,7 @@ def record_of(item: DecodedItem, shard: str | None = None, row: int | None = Non
     return ItemRecord(
         key=item.source.item.key,
         source=item.source.item.uri,
-        selection=_selection(item.source.item),
+        selection=item.source.item.selection,
         sha256=state.sha256 if state else None,
         size_bytes=state.size_bytes if state else None,
         mtime_ns=state.mtime_ns if state else None,
@@ -37,7 +36,7 @@ def record_of(item: DecodedItem, shard: str | None = None, row: int | None = Non
 
 def still_holds(source: ItemFile, record: ItemRecord) -> ItemRecord | None:
     """Return the up-to-date record of an item, or None if the item has changed."""
-    if record.selection != _selection(source.item):
+    if record.selection != source.item.selection:
         return None
     missing = replace(record, file_missing=record.is_stored)
     try:
@@ -63,10 +62,3 @@ def still_holds(source: ItemFile, record: ItemRecord) -> ItemRecord | None:
     # The file was moved or touched, but its content is the same. The record is updated so that the
     # next call need not hash it again.
     return replace(present, source=source.item.uri, mtime_ns=state.mtime_ns)
-
-
-def _selection(item: Item) -> str:
-    """Describe the part of a file that an item is: its kind, and its segment if it has one."""
-    if item.start_s is None and item.end_s is None:
-        return item.kind
-    return f"{item.kind} {item.start_s}..{item.end_s} s"

@@ -65,8 +65,14 @@ def sample_items(snapshot: Snapshot, corpus: Corpus, num_items: int) -> Iterator
         num_items: maximum number of items.
 
     Raises:
-        UserError: the snapshot has no stored items, or none of those chosen is in the corpus.
+        UserError: the snapshot has no stored items, none of those chosen is in the corpus, or the
+            features were imported.
     """
+    if snapshot.fingerprint.is_external:
+        raise UserError(
+            f"--contact-sheet: {snapshot.fingerprint.backbone}: imported features, whose frames "
+            "are not known"
+        )
     stored = np.flatnonzero(np.asarray(pc.is_valid(snapshot.table["shard"])))
     if not len(stored):
         raise UserError("the snapshot has no stored items to look at")

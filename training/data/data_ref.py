@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from intertitle.pipeline.corpus import EXAMPLE_SCHEMA, Corpus
 from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.feature_store.external.identity import check_same_corpus
 from intertitle.pipeline.feature_store.pins import pinned_snapshot
 from intertitle.pipeline.feature_store.store import FeatureStore
 from intertitle.pipeline.storage.paths import AnyPath, as_path
@@ -153,6 +154,8 @@ def open_data(
             fingerprint.dim,
         )
     source = Corpus(corpus, pin)
+    if store is not None:
+        check_same_corpus(store, source)
     path = str(source.path.absolute())
     data = Data(DataRef(path, source.fingerprint(), feature_ref, source.target_language, pin))
     data.corpus, data.store = source, store

@@ -62,13 +62,16 @@ class ItemView:
 def item_views(data: Data, item_keys: Collection[str]) -> dict[str, ItemView]:
     """Return the features and frames of items, by key.
 
-    Items whose file can't be read in the same way as before are missing.
+    Items whose file can't be read in the same way as before are missing, as are all items if the
+    features were imported.
 
     Args:
         data: data with features.
         item_keys: keys of items that have features.
     """
     assert data.store is not None
+    if data.store.snapshot.fingerprint.is_external:
+        return {}
     fingerprint = data.store.snapshot.fingerprint.features_json()
     views = {}
     for source in _item_files(data.corpus, item_keys):
