@@ -60,6 +60,14 @@ COMMANDS = {
             "import folder photos --out corpus",
         ),
         Command(
+            "check",
+            "check.command:check",
+            _DATA,
+            "Check a corpus: sizes, lengths, vocabulary, and duplicates within and across its "
+            "splits.",
+            "check corpus --page check.html --fix-leaks clean",
+        ),
+        Command(
             "precompute",
             "precompute:precompute_features",
             _DATA,

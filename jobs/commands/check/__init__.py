@@ -1,0 +1,1 @@
+"""`intertitle check`: look at a corpus before training on it."""
