@@ -13,25 +13,32 @@ from torch import Tensor, nn
 class FrameNetwork(nn.Module):
     """Network that computes features of frames.
 
-    It takes uint8 [N, H, W, 3] and returns float32 [N, D], or [N, cells, D] for a grid.
+    It takes uint8 [N, H, W, 3] and returns float32 [N, D], or [N, cells, D] for a grid. A network
+    of clips takes uint8 [N, F, H, W, 3].
 
     Args:
-        body: network from images [N, 3, H, W] to the last grid [N, D, H', W'], or to the output of
-            a layer [N, D].
+        body: network from images [N, 3, H, W] to the last grid [N, D, H', W'], or to features
+            [N, D] or [N, cells, D]. A network of clips takes [N, 3, F, H, W].
         mean: mean of each channel (RGB), which is subtracted, in pixel values.
         std: standard deviation of each channel (RGB), which it is then divided by, in pixel values.
         features: "pooled" or "grid".
+        crop: height and width of the central part of a frame that the body takes; None for all.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, body: nn.Module, mean: Sequence[float], std: Sequence[float], features: str
+        self,
+        body: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        features: str,
+        crop: int | None = None,
     ) -> None:
         super().__init__()
         self.body = body
-        self._features = features
+        self._features, self._crop = features, crop
         # Not persistent, because they are not weights: they are constants in the code or in the
         # network's published settings.
         self.register_buffer("mean", torch.tensor(mean).reshape(3, 1, 1), persistent=False)
@@ -39,10 +46,17 @@ class FrameNetwork(nn.Module):
         self.eval()
 
     def forward(self, frames: Tensor) -> Tensor:
-        images = (frames.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        if self._crop is not None:
+            # Rounded as torchvision's CenterCrop does.
+            start = round((frames.shape[-2] - self._crop) / 2)
+            part = slice(start, start + self._crop)
+            frames = frames[..., part, part, :]
+        images = (frames.movedim(-1, -3).float() - self.mean) / self.std
+        if images.ndim == 5:
+            images = images.transpose(1, 2)
         # In half precision, the mean below would be rounded at every addition.
         output: Tensor = self.body(images).float()
-        if output.ndim == 2:
+        if output.ndim < 4:
             return output
         if self._features == "pooled":
             return output.mean((2, 3))

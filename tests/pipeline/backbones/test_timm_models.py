@@ -88,8 +88,8 @@ def test_fc7_of_a_vgg_is_its_second_layer_after_the_relu(onnx_cache: Path) -> No
     torch.manual_seed(0)
     model = timm.models.vgg.VGG([8, "M"] * 5).eval()
     parsed = timm_models._Name("vgg16", "fc7", None)
-    settings = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
-    network = timm_models._frame_network(parsed, model, settings, "pooled")
+    model.pretrained_cfg = {"input_size": (3, SIZE, SIZE), "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    network = timm_models._assemble(parsed, model, "pooled").network
     frames = torch.from_numpy(FRAMES[:1])
     with torch.inference_mode():
         images = (frames.permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
@@ -128,11 +128,13 @@ def test_what_it_is_not_is_refused(name: str, message: str, weights: Path) -> No
     assert "\n" not in str(error.value)
 
 
-def test_a_network_without_a_grid_is_refused(tmp_path: Path, onnx_cache: Path) -> None:
-    file = tmp_path / "vit.safetensors"
-    safetensors.torch.save_file(timm.create_model("test_vit").state_dict(), file)
-    with pytest.raises(UserError, match=r"gives \[1, 101, 64\], allowed"):
-        backbone_spec(f"timm:test_vit,weights={file}")
+def test_a_network_without_a_grid_is_refused(onnx_cache: Path) -> None:
+    # Its features are the class token alone.
+    parsed = timm_models._Name("pit_ti_224", None, None)
+    model = timm.create_model("pit_ti_224").eval()
+    body = timm_models._assemble(parsed, model, "grid").network.body
+    with pytest.raises(UserError, match=r"gives \[1, 1, 256\], allowed for features 'grid'"):
+        timm_models._shape(parsed, model, body(torch.zeros(1, 3, 224, 224)), "grid")
 
 
 def test_a_pickle_is_not_opened(tmp_path: Path) -> None:

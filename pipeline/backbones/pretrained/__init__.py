@@ -1,0 +1,1 @@
+"""Networks of libraries with pretrained weights, all of them optional dependencies."""
