@@ -31,11 +31,12 @@ Corpus = Annotated[
     ),
 ]
 Features = Annotated[
-    UPath | None,
+    list[UPath] | None,
     typer.Option(
         parser=as_path,
         metavar="PATH",
-        help="Feature store to use; default: the one the run was trained on.",
+        help="Feature store to use; repeated for several stores, in the order of the training; "
+        "default: those the run was trained on.",
     ),
 ]
 Ensemble = Annotated[

@@ -56,6 +56,7 @@ from intertitle.training.inference.prediction_io import (
 )
 from intertitle.training.inference.pyfunc import write_mlflow_model
 from intertitle.training.models.build import build_model, sizes_of
+from intertitle.training.runs.job_artifact import JOB_FORMAT, job_json, parse_job
 from intertitle.training.tracking.outbox.outbox import (
     HEADER,
     JOURNAL_FORMAT,
@@ -69,6 +70,7 @@ from intertitle.training.trainer.checkpoint import (
     Checkpoints,
     Progress,
 )
+from intertitle.training.trainer.workers.ray_trainer import TrainingJob
 from tests.training.conftest import small_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -165,6 +167,10 @@ def a_model() -> TrainedModel:
     return TrainedModel(model.eval(), vocabularies, recipe, data, step=7)
 
 
+def a_job() -> TrainingJob:
+    return TrainingJob("run", small_recipe("char_lm"), "{}", DataRef("c", "f"), Path("c"), 1)
+
+
 def a_record(folder: Path) -> None:
     write_record(folder, Evaluation("val", (), 0, 0, Scores({}, {}, {})), {"split": "val"})
 
@@ -216,6 +222,15 @@ CASES = {
         lambda folder: Checkpoint(Progress(), {"w": torch.zeros(1)}).write(folder / "checkpoint_1"),
         # One of another version is not taken for a damaged one.
         lambda folder: Checkpoints(folder).newest_valid(),
+        json_version,
+    ),
+    "training job": Case(
+        JOB_FORMAT,
+        "job.json",
+        lambda folder: (folder / "job.json").write_text(job_json(a_job())),
+        lambda folder: parse_job(
+            (folder / "job.json").read_text(), "run", str(folder / "job.json")
+        ),
         json_version,
     ),
     "model": Case(

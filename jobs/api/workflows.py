@@ -101,7 +101,7 @@ def precompute(
 def train(
     recipe: str,
     corpus: PathLike,
-    features: PathLike | None = None,
+    features: PathLike | Sequence[PathLike] = (),
     *,
     settings: Sequence[str] = (),
     workers: int = 1,
@@ -115,7 +115,8 @@ def train(
     Args:
         recipe: name of a recipe, or path of a TOML file.
         corpus: folder or URL of a corpus with splits "train" and "val".
-        features: folder or URL of its feature store; None for tasks on text alone.
+        features: folder or URL of its feature store, or several whose features are concatenated;
+            none for tasks on text alone.
         settings: changes of the recipe, "section.field=value" each.
         workers: number of training workers.
         name: name of the run; None derives it from recipe and time.
@@ -146,7 +147,7 @@ def train(
         return run(
             changed,
             as_path(corpus).absolute(),
-            None if features is None else as_path(features).absolute(),
+            [path.absolute() for path in _paths(features)],
             workers=workers,
             tracking_uri=tracking_uri or default_tracking_uri(),
             checkpoints=Path(checkpoints),
@@ -180,7 +181,7 @@ def evaluate(
     *,
     split: str = "val",
     corpus: PathLike | None = None,
-    features: PathLike | None = None,
+    features: PathLike | Sequence[PathLike] = (),
     tracking_uri: str | None = None,
     **search: Any,
 ) -> Evaluation:
@@ -190,7 +191,7 @@ def evaluate(
         run: MLflow run id, run name, or "models:/name@alias".
         split: split of the corpus.
         corpus: folder or URL; None uses the corpus of the training.
-        features: folder or URL; None uses the store of the training.
+        features: folder or URL, or several; none uses the stores of the training.
         tracking_uri: MLflow store; None takes MLFLOW_TRACKING_URI, else `mlflow.db` here.
         search: fields of `SearchConfig`, such as `beam_size=5`; the recipe's otherwise.
 
@@ -209,7 +210,7 @@ def evaluate(
         resolve_run(run, _uri(tracking_uri)),
         split=split,
         corpus=None if corpus is None else as_path(corpus),
-        features=None if features is None else as_path(features),
+        features=_paths(features),
         **search,
     )
 

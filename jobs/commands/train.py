@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +34,13 @@ def train_recipe(
         typer.Option(parser=as_path, metavar="PATH", help="Corpus with the splits train and val."),
     ] = None,
     features: Annotated[
-        UPath | None,
-        typer.Option(parser=as_path, metavar="PATH", help="Feature store of the corpus."),
+        list[UPath] | None,
+        typer.Option(
+            parser=as_path,
+            metavar="PATH",
+            help="Feature store of the corpus; repeated, the features of several stores are "
+            "concatenated.",
+        ),
     ] = None,
     workers: Annotated[
         int | None,
@@ -101,7 +106,7 @@ def train_recipe(
             )
     else:
         if like is None:
-            request = _from_options(recipe, settings, corpus, features, init_from)
+            request = _from_options(recipe, settings, corpus, features or (), init_from)
         elif recipe or corpus or features or init_from:
             raise UserError("--like: a run is repeated with the recipe and the data it had")
         else:
@@ -129,7 +134,7 @@ def train_recipe(
 class _TrainingRequest:
     recipe: Recipe
     corpus: UPath
-    features: UPath | None
+    features: Sequence[UPath]
     init_from: str | None
     workers: int = 1
 
@@ -138,7 +143,7 @@ def _from_options(
     recipe: str | None,
     settings: list[str],
     corpus: UPath | None,
-    features: UPath | None,
+    features: Sequence[UPath],
     init_from: str | None,
 ) -> _TrainingRequest:
     from intertitle.training.config.recipe import load_recipe
@@ -160,7 +165,7 @@ def _from_run(run: str, settings: list[str], tracking_uri: str) -> _TrainingRequ
     return _TrainingRequest(
         change_recipe(original.recipe, settings, "--set"),
         as_path(original.data.corpus),
-        as_path(original.data.features.path) if original.data.features else None,
+        [as_path(path) for path in original.data.stores],
         original.init_from,
         original.workers,
     )

@@ -180,11 +180,11 @@ class ReproductionRunner:
         begin = config.init_from
         expected_beginning = None if begin is None else f"{begin}-{self._first_seed(begin, seed)}"
         actual_beginning = job.init_from and resolve_run(job.init_from, self._uri).name
-        features = job.data.features and Path(job.data.features.path).name
+        stores = [Path(path).name for path in job.data.stores]
         for part, is_same in (
             ("recipe", job.recipe == recipe),
             ("corpus", Path(job.data.corpus).name == config.corpus),
-            ("store of features", features == config.features),
+            ("store of features", stores == ([config.features] if config.features else [])),
             ("beginning", actual_beginning == expected_beginning),
         ):
             if not is_same:

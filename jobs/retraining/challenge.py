@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from intertitle.jobs.progress import training_progress
-from intertitle.jobs.retraining.config import RetrainConfig, place
+from intertitle.jobs.retraining.config import RetrainConfig
 from intertitle.jobs.retraining.data import SlotData
 from intertitle.pipeline.corpus import Corpus
 from intertitle.pipeline.failpoints import failpoint
@@ -79,7 +79,7 @@ class Challenge:
             result = train(
                 load_recipe(chosen.recipe, chosen.set),
                 as_path(self._config.data.corpus),
-                place(self._config.data.features),
+                self._config.data.features,
                 workers=chosen.workers,
                 tracking_uri=self._uri,
                 checkpoints=Path(chosen.checkpoints),
@@ -116,7 +116,7 @@ class Challenge:
                 split=frozen.split,
                 beam_size=frozen.beam,
                 corpus=as_path(frozen.corpus),
-                features=place(frozen.features),
+                features=frozen.features,
             )
             evaluated = read_newest(run, frozen.split, fingerprint)
         return evaluated

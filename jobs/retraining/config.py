@@ -6,13 +6,12 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
-from upath import UPath
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.importers.dispatch import given_options
 from intertitle.pipeline.storage.format_version import FormatVersion
-from intertitle.pipeline.storage.paths import as_path, is_url
+from intertitle.pipeline.storage.paths import is_url
 from intertitle.training.config.models import PositiveInt, Section, Share
 from intertitle.training.config.toml_config import parse_toml, validate
 from intertitle.training.reports.gate import GateConfig
@@ -28,6 +27,14 @@ def _plain_name(name: str) -> str:
     return name
 
 
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+# A name or a list of them.
+Names = Annotated[list[str], BeforeValidator(_as_list)]
+
+
 class DataConfig(Section):
     """Training data; paths are relative to the file's folder.
 
@@ -38,8 +45,10 @@ class DataConfig(Section):
         target_language: code of the target language, as for `intertitle import`, or None. It
             determines how metrics split text into words.
         corpus: folder or URL of the imported corpus.
-        features: folder or URL of the feature store; None for text only.
-        backbone: name of the network, as for `intertitle precompute`.
+        features: folder or URL of the feature store, or a list of several, whose features are
+            concatenated; empty for text only.
+        backbone: name of the network, as for `intertitle precompute`, or a list with that of each
+            store.
         kind: "pooled" or "grid", the option --features of `intertitle precompute`.
         frames: number of frames per video, as for `intertitle precompute`.
         allow_failed: share of the items that may be in quarantine.
@@ -50,8 +59,8 @@ class DataConfig(Section):
     source_language: str | None = None
     target_language: str | None = None
     corpus: str
-    features: str | None = None
-    backbone: str = "efficientnet_lite0"
+    features: Names = Field(default_factory=list)
+    backbone: Names = Field(default_factory=lambda: ["efficientnet_lite0"])
     kind: Literal["pooled", "grid"] = "pooled"
     frames: PositiveInt = 8
     allow_failed: Share = 0.05
@@ -60,6 +69,15 @@ class DataConfig(Section):
     def languages(self) -> dict[str, str | None]:
         """Codes of the source and the target language, as options of the import."""
         return {"source_language": self.source_language, "target_language": self.target_language}
+
+    @model_validator(mode="after")
+    def _one_network_each(self) -> DataConfig:
+        if self.features and len(self.backbone) != len(self.features):
+            raise ValueError(
+                f"backbone: {len(self.backbone)} of them, allowed: one for each of the "
+                f"{len(self.features)} in features"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_languages(self) -> DataConfig:
@@ -97,13 +115,14 @@ class FrozenConfig(Section):
 
     Attributes:
         corpus: folder or URL of the corpus.
-        features: folder or URL of its feature store; missing features are computed.
+        features: folder or URL of its feature store, or a list of as many as `data.features`;
+            missing features are computed. Empty uses the stores of the training.
         split: name of the split.
         beam: beam size; None uses the recipe's.
     """
 
     corpus: str
-    features: str | None = None
+    features: Names = Field(default_factory=list)
     split: str = "test"
     beam: PositiveInt | None = None
 
@@ -159,6 +178,15 @@ class RetrainConfig(Section):
     gate: GateConfig = GateConfig()
     hooks: HooksConfig = HooksConfig()
 
+    @model_validator(mode="after")
+    def _as_many_stores(self) -> RetrainConfig:
+        if self.frozen.features and len(self.frozen.features) != len(self.data.features):
+            raise ValueError(
+                f"frozen.features: {len(self.frozen.features)} of them, allowed: as many as "
+                f"data.features, {len(self.data.features)}"
+            )
+        return self
+
 
 def load_config(path: Path) -> RetrainConfig:
     """Read a retraining's TOML file and make its paths absolute.
@@ -185,19 +213,17 @@ def _with_paths_from(config: RetrainConfig, folder: Path) -> RetrainConfig:
                 update={
                     "source": [at(source) for source in data.source],
                     "corpus": at(data.corpus),
-                    "features": at(data.features),
+                    "features": [at(store) for store in data.features],
                 }
             ),
             "train": train.model_copy(
                 update={"recipe": recipe, "checkpoints": at(train.checkpoints)}
             ),
             "frozen": frozen.model_copy(
-                update={"corpus": at(frozen.corpus), "features": at(frozen.features)}
+                update={
+                    "corpus": at(frozen.corpus),
+                    "features": [at(store) for store in frozen.features],
+                }
             ),
         }
     )
-
-
-def place(path: str | None) -> UPath | None:
-    """Convert an optional folder or URL of the file to a path."""
-    return None if path is None else as_path(path)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 from upath import UPath
 
 from intertitle.jobs.progress import run_import, run_precompute
-from intertitle.jobs.retraining.config import RetrainConfig, place
+from intertitle.jobs.retraining.config import RetrainConfig
 from intertitle.pipeline.corpus import PINS, TABLES, Corpus
 from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.decoding.sampling import Uniform
@@ -63,9 +64,10 @@ class SlotData:
         An unchanged file that could not be read is no new data, although `make_features` tries to
         read it again.
         """
-        store = place(self._config.data.features)
-        if store is None:
-            return True
+        return all(map(self._is_complete, self._config.data.features))
+
+    def _is_complete(self, features: str) -> bool:
+        store = as_path(features)
         last = current_snapshot(store)
         if last is None:
             return False
@@ -75,18 +77,20 @@ class SlotData:
         return not len(plan.todo_rows)
 
     def make_features(self) -> None:
-        """Compute the features that the store lacks, and pin the snapshot, once per slot.
+        """Compute the features that the stores lack, and pin the snapshots, once per slot.
 
         Raises:
-            JobError: too many items are in quarantine, or another process changed the store.
+            JobError: too many items are in quarantine, or another process changed a store.
         """
-        store = place(self._config.data.features)
-        if store is None or pinned_snapshot(store, self.pin) is not None:
-            return
-        report = self._precompute(self.corpus, store)
-        if pin_snapshot(store, self.pin) != report.snapshot:
-            unpin(store, self.pin)
-            raise JobError(f"{store}: another process published a snapshot meanwhile; call again")
+        for store, backbone in self._stores(self._config.data.features):
+            if pinned_snapshot(store, self.pin) is not None:
+                continue
+            report = self._precompute(self.corpus, store, backbone)
+            if pin_snapshot(store, self.pin) != report.snapshot:
+                unpin(store, self.pin)
+                raise JobError(
+                    f"{store}: another process published a snapshot meanwhile; call again"
+                )
 
     def make_frozen_features(self) -> None:
         """Compute the missing features of the frozen examples.
@@ -95,21 +99,25 @@ class SlotData:
             JobError: too many items are in quarantine.
         """
         frozen = self._config.frozen
-        store = place(frozen.features)
-        if store is not None:
-            self._precompute(Corpus(as_path(frozen.corpus)), store)
+        for store, backbone in self._stores(frozen.features):
+            self._precompute(Corpus(as_path(frozen.corpus)), store, backbone)
 
     def let_go(self) -> None:
         """Unpin the corpus and the features."""
-        for path in (self._config.data.corpus, self._config.data.features):
-            if path is not None and self.pin:
+        for path in (self._config.data.corpus, *self._config.data.features):
+            if self.pin:
                 # A pin that cannot be removed only uses some disk space.
                 with suppress(OSError):
                     unpin(as_path(path), self.pin)
 
-    def _precompute(self, corpus: Corpus, store: UPath) -> PrecomputeReport:
+    def _stores(self, features: Sequence[str]) -> list[tuple[UPath, str]]:
+        """Return feature stores, each with its backbone."""
+        backbones = self._config.data.backbone
+        return [(as_path(path), name) for path, name in zip(features, backbones, strict=False)]
+
+    def _precompute(self, corpus: Corpus, store: UPath, backbone: str) -> PrecomputeReport:
         data = self._config.data
-        options = PrecomputeOptions(data.backbone, Uniform(data.frames), features=data.kind)
+        options = PrecomputeOptions(backbone, Uniform(data.frames), features=data.kind)
         report = run_precompute(corpus, store, options)
         failed = len(report.quarantined)
         if failed > data.allow_failed * (failed + report.stored):

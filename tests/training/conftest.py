@@ -17,7 +17,7 @@ from intertitle.pipeline.feature_store.snapshot import ItemRecord, Snapshot, pub
 from intertitle.pipeline.storage.paths import AnyPath, as_path
 from intertitle.training.config.recipe import Recipe, load_recipe
 from intertitle.training.data.batch import Batch
-from intertitle.training.data.data_ref import Data, DataRef, FeatureRef, open_data
+from intertitle.training.data.data_ref import Data, DataRef, FeatureRef, StorePaths, open_data
 from intertitle.training.data.dataset import Dataset, open_splits
 from intertitle.training.data.task import Task, VisualInput
 from intertitle.training.data.tokenizer import Tokenizer
@@ -87,7 +87,7 @@ def write_features(
 
 
 def open_data_ref(
-    corpus: AnyPath | str, features: AnyPath | str | None, sees: VisualInput, pin: str | None = None
+    corpus: AnyPath | str, features: StorePaths, sees: VisualInput, pin: str | None = None
 ) -> DataRef:
     """The reference to some data."""
     return open_data(corpus, features, sees, pin).ref
@@ -139,9 +139,9 @@ def words_of(shown: Iterable[Shown]) -> Vocabs:
 
 
 def features_of(data: DataRef) -> FeatureRef:
-    """The features that a test's data has."""
-    assert data.features is not None
-    return data.features
+    """The features that a test's data has, of one store."""
+    (features,) = data.features
+    return features
 
 
 def small_recipe(name: str = "s2vt", *settings: str) -> Recipe:

@@ -5,12 +5,15 @@ Within the training package, only the modules of this folder use the pipeline's 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from upath import UPath
 
 from intertitle.pipeline.corpus import EXAMPLE_SCHEMA, Corpus
 from intertitle.pipeline.errors import UserError
@@ -18,7 +21,20 @@ from intertitle.pipeline.feature_store.external.identity import check_same_corpu
 from intertitle.pipeline.feature_store.pins import pinned_snapshot
 from intertitle.pipeline.feature_store.store import FeatureStore
 from intertitle.pipeline.storage.paths import AnyPath, as_path
+from intertitle.training.data.arrays.joined_stores import JoinedStores
 from intertitle.training.data.task import VisualInput
+
+# Path or URL of a feature store, or those of several of the same corpus; None stands for none.
+StorePaths = AnyPath | str | Sequence[AnyPath | str] | None
+
+
+def store_paths(features: StorePaths) -> list[UPath]:
+    """Return the paths of one feature store, of several or of none as a list."""
+    if features is None:
+        return []
+    if isinstance(features, (str, Path, UPath)):
+        return [as_path(features)]
+    return [as_path(path) for path in features]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +61,8 @@ class DataRef:
     Attributes:
         corpus: path of the corpus folder.
         corpus_fingerprint: fingerprint of all rows of the corpus.
-        features: features of the corpus' items; None for a task on text only.
+        features: features of the corpus' items. Those of several stores are concatenated, in this
+            order; empty for a task on text only.
         target_language: language code of the targets, such as `en`; None if the corpus does not
             define it.
         pin: name of the pin that preserves the corpus at a point in time; None reads the current
@@ -54,15 +71,15 @@ class DataRef:
 
     corpus: str
     corpus_fingerprint: str
-    features: FeatureRef | None = None
+    features: tuple[FeatureRef, ...] = ()
     target_language: str | None = None
     pin: str | None = None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DataRef:
         """Create a reference from the result of `dataclasses.asdict` or `facts`."""
-        features = values["features"]
-        return cls(**{**values, "features": features and FeatureRef(**features)})
+        features = tuple(FeatureRef(**ref) for ref in values["features"])
+        return cls(**{**values, "features": features})
 
     def facts(self) -> dict[str, Any]:
         """Return the values that a model or an evaluation records, without the temporary pin."""
@@ -73,7 +90,17 @@ class DataRef:
     @property
     def feature_dim(self) -> int:
         """Size of a feature vector; 0 if the task has no visual input."""
-        return self.features.dim if self.features else 0
+        return sum(ref.dim for ref in self.features)
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """Descriptions of how the features of each store were computed."""
+        return tuple(ref.fingerprint for ref in self.features)
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """Paths of the feature stores."""
+        return tuple(ref.path for ref in self.features)
 
 
 class Data:
@@ -96,75 +123,74 @@ class Data:
         return Corpus(self.ref.corpus, self.ref.pin)
 
     @cached_property
-    def store(self) -> FeatureStore | None:
-        """Opened feature store; None for a task on text only.
+    def features(self) -> JoinedStores | None:
+        """Opened feature stores; None for a task on text only.
 
         Raises:
-            UserError: the snapshot is not there, or its features have another fingerprint than the
+            UserError: a snapshot is not there, or its features have another fingerprint than the
                 reference.
         """
-        if self.ref.features is None:
-            return None
-        store = FeatureStore(self.ref.features.path, self.ref.features.snapshot)
-        check_fingerprint(store, self.ref.features.fingerprint)
-        return store
+        refs = self.ref.features
+        stores = [FeatureStore(ref.path, ref.snapshot) for ref in refs]
+        check_fingerprints(stores, self.ref.fingerprints)
+        return JoinedStores(stores) if stores else None
 
 
-def check_fingerprint(store: FeatureStore, trained_on: str) -> None:
+def check_fingerprints(stores: Sequence[FeatureStore], trained_on: Sequence[str]) -> None:
     """Check that features were computed like those that a model was trained on.
 
     Args:
-        store: store of the features.
-        trained_on: description of the features of the training, as in `FeatureRef.fingerprint`.
+        stores: stores of the features.
+        trained_on: descriptions of the features of the training, as in `DataRef.fingerprints`.
 
     Raises:
-        UserError: they were computed in another way.
+        UserError: they were computed in another way, or the stores are in another order.
     """
-    fingerprint = store.snapshot.fingerprint.features_json()
-    if fingerprint != trained_on:
+    if len(stores) != len(trained_on):
         raise UserError(
-            f"{store.path}: features are {fingerprint}, the model was trained on {trained_on}"
+            f"--features: {len(stores)} of them, the model was trained on {len(trained_on)} "
+            "together"
         )
+    for store, expected in zip(stores, trained_on, strict=True):
+        fingerprint = store.snapshot.fingerprint.features_json()
+        if fingerprint != expected:
+            raise UserError(
+                f"{store.path}: features are {fingerprint}, the model was trained on {expected}"
+            )
 
 
 def open_data(
-    corpus: AnyPath | str, features: AnyPath | str | None, sees: VisualInput, pin: str | None = None
+    corpus: AnyPath | str, features: StorePaths, sees: VisualInput, pin: str | None = None
 ) -> Data:
-    """Open a corpus and, for a task with visual input, a feature store.
+    """Open a corpus and, for a task with visual input, feature stores.
 
     Args:
         corpus: folder or URL of the corpus.
-        features: path or URL of the feature store; None for a task on text only.
+        features: feature stores; None for a task on text only.
         sees: visual input of the task.
         pin: name under which `pinned` pinned the data; None opens the current state.
 
     Raises:
         UserError: corpus or store is missing, invalid or unsuitable for the task.
     """
-    if sees == "nothing" and features is not None:
-        raise UserError(f"--features {features}: this recipe reads text alone")
-    if sees != "nothing" and features is None:
+    paths = store_paths(features)
+    if sees == "nothing" and paths:
+        raise UserError(f"--features {paths[0]}: this recipe reads text alone")
+    if sees != "nothing" and not paths:
         raise UserError(f"--features: missing; this recipe sees {sees} features")
-    store = None if features is None else _open_store(features, sees, pin)
-    feature_ref = None
-    if store is not None:
-        fingerprint = store.snapshot.fingerprint
-        feature_ref = FeatureRef(
-            *(str(store.path.absolute()), store.snapshot_id, fingerprint.features_json()),
-            fingerprint.dim,
-        )
+    stores = [_open_store(path, sees, pin) for path in paths]
     source = Corpus(corpus, pin)
-    if store is not None:
+    for store in stores:
         check_same_corpus(store, source)
+    refs = tuple(map(_ref_of, stores))
     path = str(source.path.absolute())
-    data = Data(DataRef(path, source.fingerprint(), feature_ref, source.target_language, pin))
-    data.corpus, data.store = source, store
+    data = Data(DataRef(path, source.fingerprint(), refs, source.target_language, pin))
+    data.corpus, data.features = source, JoinedStores(stores) if stores else None
     return data
 
 
-def _open_store(features: AnyPath | str, sees: VisualInput, pin: str | None) -> FeatureStore:
-    pinned = pinned_snapshot(as_path(features), pin) if pin else None
-    store = FeatureStore(features, pinned)
+def _open_store(path: UPath, sees: VisualInput, pin: str | None) -> FeatureStore:
+    store = FeatureStore(path, pinned_snapshot(path, pin) if pin else None)
     fingerprint = store.snapshot.fingerprint
     if fingerprint.features != sees:
         raise UserError(
@@ -172,6 +198,12 @@ def _open_store(features: AnyPath | str, sees: VisualInput, pin: str | None) -> 
             f"(`intertitle precompute --features {sees}`)"
         )
     return store
+
+
+def _ref_of(store: FeatureStore) -> FeatureRef:
+    fingerprint = store.snapshot.fingerprint
+    path, snapshot = str(store.path.absolute()), store.snapshot_id
+    return FeatureRef(path, snapshot, fingerprint.features_json(), fingerprint.dim)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from intertitle.pipeline.corpus import Example
 from intertitle.pipeline.errors import UserError
-from intertitle.pipeline.feature_store.store import FeatureStore
 from intertitle.training.config.recipe import Recipe
 from intertitle.training.config.sections import TrainingConfig
 from intertitle.training.data.arrays.flat_features import FlatFeatures
+from intertitle.training.data.arrays.joined_stores import JoinedStores
 from intertitle.training.data.arrays.ragged import Examples, Ragged, describe_cut, encode
 from intertitle.training.data.batch import Batch, Row, gather_batch, make_batch
 from intertitle.training.data.data_ref import Data
@@ -70,14 +70,15 @@ class Dataset:
     """The examples of one split, with the features of their items.
 
     A row is one target of one example: an example with five references has five rows, an example
-    with labels has one row. Examples whose item is in quarantine are skipped and counted. A row
+    with labels has one row. Examples whose item is in quarantine, in any of the stores, are skipped
+    and counted. A row
     with a label that is not in the vocabulary can't be learned from and is skipped, but its example
     is still evaluated.
 
-    A pickled dataset holds its encoded texts, and its feature store as `FeatureStore` is pickled.
+    A pickled dataset holds its encoded texts, and its feature stores as `FeatureStore` is pickled.
 
     Args:
-        data: corpus and feature store.
+        data: corpus and feature stores.
         split: split of the corpus.
         task: inputs and output of the model.
         vocabularies: tokenizers of the texts.
@@ -95,7 +96,8 @@ class Dataset:
         lengths: number of frames, source and target tokens of each row, [rows].
 
     Raises:
-        UserError: an example lacks what the task needs, or the store has no record of its item.
+        UserError: an example lacks what the task needs, a store has no record of its item, or two
+            stores have different numbers of its frames.
     """
 
     def __init__(
@@ -111,11 +113,11 @@ class Dataset:
         self.target_language = data.ref.target_language
         self.warnings: tuple[str, ...] = ()
         self._split = split
-        store, corpus = data.store, data.ref.corpus
+        stores, corpus = data.features, data.ref.corpus
         examples = Examples(data.corpus.example_table(split))
         has_features = np.ones(len(examples), bool)
-        if store is not None:
-            has_features = np.fromiter((_has_features(e, store, corpus) for e in examples), bool)
+        if stores is not None:
+            has_features = np.fromiter((_has_features(e, stores, corpus) for e in examples), bool)
         self.examples = examples.where(has_features)
         self.left_out = tuple(example.id for example in examples.where(~has_features))
         if not self.examples:
@@ -130,8 +132,8 @@ class Dataset:
                 full, max_source, f"sources of {split!r}", "source_tokenizer"
             )
         self._features = None
-        if store is not None:
-            self._features = FlatFeatures(store, [str(e.item_key) for e in self.examples])
+        if stores is not None:
+            self._features = FlatFeatures(stores, [str(e.item_key) for e in self.examples])
         self._frames = nothing if self._features is None else self._features.num_frames
         targets, owners = self._encoded_targets(vocabularies.target, max_target)
         if task.output != "sentence":
@@ -247,22 +249,22 @@ class Items:
     """The items of a corpus with their features, whether or not they have examples.
 
     Args:
-        data: corpus and feature store.
+        data: corpus and feature stores.
 
     Attributes:
         keys: keys of the items that have features, in the order of the corpus.
         left_out: keys of the items in quarantine.
 
     Raises:
-        UserError: there is no item, the store has no record of an item, or every item is in
+        UserError: there is no item, a store has no record of an item, or every item is in
             quarantine.
     """
 
     def __init__(self, data: Data) -> None:
-        assert data.store is not None
-        self._store, corpus = data.store, data.ref.corpus
+        assert data.features is not None
+        self._stores, corpus = data.features, data.ref.corpus
         keys = data.corpus.item_table()["key"].to_pylist()
-        has_features = [_is_stored(key, self._store, corpus) for key in keys]
+        has_features = [self._stores.is_stored(key, corpus) for key in keys]
         self.keys: tuple[str, ...] = tuple(compress(keys, has_features))
         self.left_out = tuple(key for key, has in zip(keys, has_features, strict=True) if not has)
         if not self.keys:
@@ -270,33 +272,17 @@ class Items:
 
     def num_frames(self, item: int) -> int:
         """Return the number of frames of the item with this index in `keys`."""
-        return self._store.num_frames(self.keys[item])
+        return self._stores.num_frames(self.keys[item])
 
     def features(self, item: int) -> NDArray[np.float32]:
         """Return the features of the item with this index in `keys`, [T, D] or [T, cells, D]."""
-        return self._store.features(self.keys[item])
+        return self._stores.features(self.keys[item])
 
 
-def _has_features(example: Example, store: FeatureStore, corpus: str) -> bool:
+def _has_features(example: Example, stores: JoinedStores, corpus: str) -> bool:
     if example.item_key is None:
         raise UserError(f"{corpus}: example {example.id!r} has no item to look at")
-    return _is_stored(example.item_key, store, corpus)
-
-
-def _is_stored(key: str, store: FeatureStore, corpus: str) -> bool:
-    """Return whether the store has the features of an item; otherwise it must be in quarantine.
-
-    Raises:
-        UserError: the store has no record of the item.
-    """
-    if key in store:
-        return True
-    if store.record(key) is None:
-        raise UserError(
-            f"{store.path}: has nothing on item {key!r} of {corpus}; "
-            "run `intertitle precompute` again"
-        )
-    return False
+    return stores.is_stored(example.item_key, corpus)
 
 
 def make_sampler(dataset: Dataset | LanguageModelDataset, settings: TrainingConfig) -> Sampler:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,30 +20,44 @@ from intertitle.pipeline.extract import DEFAULT_READING as DEFAULT_READING
 from intertitle.pipeline.extract import STORED, features_of_file, frames_for, source_of_file
 from intertitle.pipeline.extract import Reading as Reading
 from intertitle.pipeline.preview.thumbnails import HEIGHT, filmstrip, filmstrip_of
+from intertitle.training.data.arrays.joined_stores import join
 from intertitle.training.data.data_ref import Data, FeatureRef
 
 
 def feature_extractor(
-    source: FeatureRef, reading: Reading = DEFAULT_READING
+    sources: Sequence[FeatureRef], reading: Reading = DEFAULT_READING
 ) -> Callable[[Path], NDArray[np.float32]]:
-    """Return a function that computes the features of a new file, [T, D], as for the training data.
+    """Return a function that computes the features of a new file as for the training data.
+
+    The function returns [T, D] or [T, cells, D], for all stores of the training together.
 
     Raises:
         UserError: the features can't be computed on this machine.
         FileError: raised by the returned function: the file can't be read.
     """
-    return features_of_file(source.fingerprint, reading)
+    extractors = [features_of_file(source.fingerprint, reading) for source in sources]
+
+    def features(file: Path) -> NDArray[np.float32]:
+        parts = [extract(file) for extract in extractors]
+        if len({len(part) for part in parts}) > 1:
+            numbers = ", ".join(str(len(part)) for part in parts)
+            raise FileError("frames", f"{file}: {numbers} frames for the stores, need as many")
+        return join(parts)
+
+    return features
 
 
 def frames_of(
-    source: FeatureRef, file: Path, reading: Reading = DEFAULT_READING
+    sources: Sequence[FeatureRef], file: Path, reading: Reading = DEFAULT_READING
 ) -> NDArray[np.uint8]:
     """Return the frames that the features of a new file are computed from, [T, H, W, 3].
+
+    They are those of the first store.
 
     Raises:
         FileError: the file can't be decoded.
     """
-    return frames_for(source.fingerprint, source_of_file(file, reading), reading)
+    return frames_for(sources[0].fingerprint, source_of_file(file, reading), reading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +83,14 @@ def item_views(data: Data, item_keys: Collection[str]) -> dict[str, ItemView]:
         data: data with features.
         item_keys: keys of items that have features.
     """
-    assert data.store is not None
-    if data.store.snapshot.fingerprint.is_external:
+    assert data.features is not None
+    if data.features.stores[0].snapshot.fingerprint.is_external:
         return {}
-    fingerprint = data.store.snapshot.fingerprint.features_json()
+    fingerprint = data.ref.features[0].fingerprint
     views = {}
     for source in _item_files(data.corpus, item_keys):
         with contextlib.suppress(FileError):
-            features = data.store.features(source.item.key)
+            features = data.features.features(source.item.key)
             frames = frames_for(fingerprint, source, STORED)
             if len(frames) == len(features):
                 views[source.item.key] = ItemView(features, frames)

@@ -71,8 +71,7 @@ def explain(
     if not has_attention(trained):
         raise UserError(f"--explain: of no use to {trained.recipe.name}, which has no attention")
     batch = inputs.questions.with_targets([(0, ())])
-    feature_ref = trained.data.features
-    frames = frames_of(feature_ref, file, reading) if feature_ref and file else None
+    frames = frames_of(trained.data.features, file, reading) if file else None
     hypothesis, figure = _predict_and_draw(trained, batch, 0, trained.recipe.search, frames)
     answer = trained.vocabularies.target.decode(hypothesis.token_ids)
     return Prediction(inputs.ids[0], 1, hypothesis.score, answer), figure

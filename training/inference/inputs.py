@@ -129,7 +129,6 @@ def build_inputs(
     sources, warnings = read_queries(trained, texts)
     if not files:
         return PredictionInputs(QuerySet(trained, sources), list(texts), warnings=warnings)
-    assert trained.data.features is not None
     features = feature_extractor(trained.data.features, reading)
     inputs = QuerySet(trained, (sources or [[]]) * len(files), lambda n: features(files[n]))
     # A file name that is not UTF-8 is escaped, so that it can be written.

@@ -18,8 +18,10 @@ from intertitle.training.config.recipe import Recipe, change_recipe, change_sear
 from intertitle.training.data.data_ref import (
     Data,
     DataRef,
-    check_fingerprint,
+    StorePaths,
+    check_fingerprints,
     open_data,
+    store_paths,
 )
 from intertitle.training.data.task import Task
 from intertitle.training.data.vocab import Vocabs
@@ -30,7 +32,7 @@ from intertitle.training.tracking.store.client import RunRef, download
 from intertitle.training.trainer.checkpoint import save_tensors
 
 MODEL_ARTIFACT = "model"
-MODEL_FORMAT = FormatVersion("model bundle", 1)
+MODEL_FORMAT = FormatVersion("model bundle", 2)
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,8 @@ class TrainedModel:
         Raises:
             UserError: they were computed in another way.
         """
-        if data.store and self.data.features:
-            check_fingerprint(data.store, self.data.features.fingerprint)
+        if data.features:
+            check_fingerprints(data.features.stores, self.data.fingerprints)
 
     def write(self, folder: Path) -> None:
         """Write the model to a folder atomically."""
@@ -147,15 +149,10 @@ def make_ensemble(members: Mapping[str, TrainedModel]) -> TrainedModel:
     """
     (name, first), *other_members = members.items()
     for other_name, other_model in other_members:
-        first_features, other_features = first.data.features, other_model.data.features
         for aspect, is_equal in (
             ("task", first.task == other_model.task),
             ("vocabulary", first.vocabularies.to_json() == other_model.vocabularies.to_json()),
-            (
-                "make of features",
-                first_features is None
-                or (other_features or first_features).fingerprint == first_features.fingerprint,
-            ),
+            ("make of features", first.data.fingerprints == other_model.data.fingerprints),
         ):
             if not is_equal:
                 raise UserError(
@@ -193,7 +190,7 @@ def load_ensemble(runs: Sequence[RunRef]) -> TrainedModel:
 
 
 def data_for(
-    trained: TrainedModel, corpus: UPath | Path | None, features: UPath | Path | None
+    trained: TrainedModel, corpus: UPath | Path | None, features: StorePaths = None
 ) -> Data:
     """Open the current data to use a model on; changes since the training are reported, not
     ignored.
@@ -201,11 +198,11 @@ def data_for(
     Args:
         trained: trained model.
         corpus: path of the corpus; None uses the corpus that the model was trained on.
-        features: path of the feature store; None uses the one that the model was trained on.
+        features: feature stores, in the order of the training; None uses those that the model was
+            trained on.
 
     Raises:
         UserError: the data does not exist, or is not the visual input of the model's task.
     """
-    trained_features = trained.data.features
-    store = features or (trained_features.path if trained_features else None)
-    return open_data(corpus or trained.data.corpus, store, trained.task.visual_input)
+    stores = store_paths(features) or trained.data.stores
+    return open_data(corpus or trained.data.corpus, stores, trained.task.visual_input)

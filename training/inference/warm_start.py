@@ -133,12 +133,10 @@ def _sizes(old_tensor: Tensor, new_tensor: Tensor) -> str:
     return f"size {list(old_tensor.shape)}, not {list(new_tensor.shape)}"
 
 
-def _check_kind(data: DataRef) -> Mapping[str, object] | None:
+def _check_kind(data: DataRef) -> list[Mapping[str, object]]:
     """Return the settings that features were computed with, except for the sampling of frames."""
-    if data.features is None:
-        return None
-    settings: dict[str, object] = json.loads(data.features.fingerprint)
-    return {name: value for name, value in settings.items() if name != "sampling"}
+    settings: list[dict[str, object]] = list(map(json.loads, data.fingerprints))
+    return [{n: value for n, value in of_one.items() if n != "sampling"} for of_one in settings]
 
 
 def _reads_features(old: TrainedModel) -> frozenset[str]:

@@ -207,6 +207,9 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _flat(f"{name}.{key}", inner)
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        for n, inner in enumerate(value, start=1):
+            yield from _flat(name if n == 1 else f"{name}_{n}", inner)
     else:
         yield name, value if isinstance(value, str) else json.dumps(value)
 

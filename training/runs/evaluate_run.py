@@ -9,7 +9,7 @@ from upath import UPath
 
 from intertitle.pipeline.errors import UserError
 from intertitle.training.config.sections import SearchConfig
-from intertitle.training.data.data_ref import Data, DataRef
+from intertitle.training.data.data_ref import Data, DataRef, StorePaths
 from intertitle.training.data.dataset import open_dataset
 from intertitle.training.evaluation.evaluate import Evaluation, evaluate
 from intertitle.training.evaluation.metrics.metric_tokenizer import choose_tokenizer
@@ -27,7 +27,7 @@ def evaluate_run(
     *,
     split: str,
     corpus: UPath | Path | None = None,
-    features: UPath | Path | None = None,
+    features: StorePaths = None,
     ensemble: Sequence[RunRef] = (),
     tokenizer: str | None = None,
     max_source_tokens: int | None = None,
@@ -39,7 +39,8 @@ def evaluate_run(
         ref: run to measure.
         split: name of a split of the corpus.
         corpus: folder or URL of a corpus; None uses the one that the model was trained on.
-        features: feature store; None uses the one that the model was trained on.
+        features: feature stores, in the order of the training; None uses those that the model was
+            trained on.
         ensemble: more runs, whose models predict together with that of `ref`.
         tokenizer: name of a metric tokenizer, see `EvaluationConfig`; None uses that of the recipe.
         max_source_tokens: length to which longer sources are cut; None uses that of the recipe.

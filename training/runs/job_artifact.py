@@ -6,25 +6,38 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from intertitle.pipeline.storage.format_version import VERSION_FIELD, FormatVersion
 from intertitle.training.config.recipe import parse_recipe
 from intertitle.training.data.data_ref import DataRef
 from intertitle.training.tracking.run import TrackedRun
 from intertitle.training.tracking.store.client import RunRef, download
 from intertitle.training.trainer.workers.ray_trainer import TrainingJob
 
-JOB_ARTIFACT = "job"
+JOB_ARTIFACT, JOB_FILE = "job", "job.json"
+JOB_FORMAT = FormatVersion("training job", 1)
 
 
 def read_job(ref: RunRef) -> TrainingJob:
     """Read the definition of a run's training: everything but its initial weights.
 
     Raises:
-        UserError: the run is not that of a training.
+        UserError: the run is not that of a training, or of another version of the format.
     """
-    stored = json.loads((download(ref, JOB_ARTIFACT) / "job.json").read_text("utf-8"))
+    text = (download(ref, JOB_ARTIFACT) / JOB_FILE).read_text("utf-8")
+    return parse_job(text, ref.run_id, f"run {ref.name}: {JOB_ARTIFACT}/{JOB_FILE}")
+
+
+def parse_job(text: str, run_id: str, where: str) -> TrainingJob:
+    """Parse the definition of a training; `where` is its place, for errors.
+
+    Raises:
+        UserError: it has another version of the format, or an invalid recipe.
+    """
+    stored = json.loads(text)
+    JOB_FORMAT.check(where, stored.get(VERSION_FIELD))
     return TrainingJob(
-        ref.run_id,
-        parse_recipe(stored["recipe"], f"run {ref.name}"),
+        run_id,
+        parse_recipe(stored["recipe"], where),
         stored["vocabularies"],
         DataRef.from_dict(stored["data"]),
         Path(stored["checkpoints"]),
@@ -34,9 +47,10 @@ def read_job(ref: RunRef) -> TrainingJob:
     )
 
 
-def log_job(run: TrackedRun, job: TrainingJob) -> None:
-    """Log the definition of a training, for `read_job`."""
+def job_json(job: TrainingJob) -> str:
+    """Return the definition of a training, for `parse_job`."""
     definition = {
+        VERSION_FIELD: JOB_FORMAT.version,
         "recipe": job.recipe.model_dump(),
         "vocabularies": job.vocabularies,
         "data": asdict(job.data),
@@ -45,4 +59,9 @@ def log_job(run: TrackedRun, job: TrainingJob) -> None:
         "init_from": job.init_from,
         "gpus": job.gpus,
     }
-    run.text(f"{JOB_ARTIFACT}/job.json", json.dumps(definition))
+    return json.dumps(definition)
+
+
+def log_job(run: TrackedRun, job: TrainingJob) -> None:
+    """Log the definition of a training, for `read_job`."""
+    run.text(f"{JOB_ARTIFACT}/{JOB_FILE}", job_json(job))

@@ -9,6 +9,7 @@ from pathlib import Path
 from upath import UPath
 
 from intertitle.pipeline.errors import UserError
+from intertitle.training.data.data_ref import StorePaths
 from intertitle.training.data.dataset import Dataset
 from intertitle.training.evaluation.answers import Answer, make_samples
 from intertitle.training.evaluation.evaluate import Evaluation
@@ -31,7 +32,7 @@ def score_predictions(
     *,
     split: str,
     corpus: UPath | Path | None = None,
-    features: UPath | Path | None = None,
+    features: StorePaths = None,
     tokenizer: str | None = None,
 ) -> Evaluation:
     """Measure predictions against the references of a run's data, and log the scores to the run.
@@ -43,7 +44,7 @@ def score_predictions(
         name: name of the predictions.
         split: name of a split of the corpus.
         corpus: folder or URL of a corpus; None uses the one that the model was trained on.
-        features: feature store; None uses the one that the model was trained on.
+        features: feature stores; None uses those that the model was trained on.
         tokenizer: name of a metric tokenizer, see `EvaluationConfig`; None uses that of the recipe.
 
     Raises:

@@ -12,7 +12,7 @@ from upath import UPath
 
 from intertitle.pipeline.errors import UserError
 from intertitle.training.config.recipe import Recipe, parse_recipe, scale_to_workers
-from intertitle.training.data.data_ref import Data, DataRef, open_data
+from intertitle.training.data.data_ref import Data, DataRef, StorePaths, open_data
 from intertitle.training.data.dataset import Dataset, Splits, open_splits
 from intertitle.training.data.pinning import check_there, pinned, unpin_data
 from intertitle.training.data.texts import texts_of
@@ -37,7 +37,7 @@ EXPERIMENT = "intertitle"
 def train(
     recipe: Recipe,
     corpus: UPath | Path,
-    features: UPath | Path | None,
+    features: StorePaths = None,
     *,
     workers: int,
     tracking_uri: str,
@@ -52,13 +52,13 @@ def train(
 ) -> TrainingResult:
     """Train a recipe on a corpus, as a new run.
 
-    The corpus and the snapshot of the features are pinned until the run is finished: after a stop
+    The corpus and the snapshots of the features are pinned until the run is finished: after a stop
     it can resume with the same data, even if more has been added since.
 
     Args:
         recipe: recipe of the training.
         corpus: folder or URL of a corpus, with splits "train" and "val".
-        features: feature store made from the corpus; None for a recipe that reads text only.
+        features: feature stores made from the corpus; None for a recipe that reads text only.
         workers: number of workers.
         tracking_uri: tracking URI of MLflow.
         checkpoints: folder that every worker can access.

@@ -35,10 +35,11 @@ def params_of(recipe: Recipe, sizes: Sizes, workers: int) -> dict[str, Any]:
 
 
 def inputs_of(data: Data) -> list[DataInput]:
-    """Return the corpus and the features as data set inputs, with their profiles."""
+    """Return the corpus and each store as data set inputs, with their profiles."""
     ref, use = data.ref, "training"
     sources = [("corpus", ref.corpus, ref.corpus_fingerprint, corpus_profile(data.corpus))]
-    if ref.features and data.store:
-        profile = features_profile(data.store)
-        sources.append(("features", ref.features.path, ref.features.snapshot, profile))
+    for n, store in enumerate(data.features.stores if data.features else (), start=1):
+        name, feature_ref = "features" if n == 1 else f"features_{n}", ref.features[n - 1]
+        profile = features_profile(store)
+        sources.append((name, feature_ref.path, feature_ref.snapshot, profile))
     return [DataInput(n, path, digest, use, p.columns, p.facts) for n, path, digest, p in sources]

@@ -145,7 +145,7 @@ def predict(
     from intertitle.training.tracking.store.client import default_tracking_uri, resolve_run
 
     of_corpus = any(option is not None for option in (split, corpus, features))
-    check_inputs(files, text, question, split, rescore, corpus, features)
+    check_inputs(files, text, question, split, rescore, corpus, features or ())
     check_output(of_corpus, rescore, nbest, explain, out, workers)
     check_unused(rescore, weight, workers, address, search)
     if out is not None and workers is None:

@@ -24,7 +24,7 @@ def check_inputs(
     split: str | None,
     rescore: Path | None,
     corpus: UPath | None,
-    features: UPath | None,
+    features: Sequence[UPath],
 ) -> None:
     """Reject inputs that do not go together, and texts that are not UTF-8.
 
@@ -37,10 +37,10 @@ def check_inputs(
     for name, value in (("--split", split), ("--rescore", rescore)):
         if value is not None and has_inputs:
             raise UserError(f"{name} {value}: not with files, --text or --question")
-    for name, place in (("--corpus", corpus), ("--features", features)):
+    for name, place in (("--corpus", corpus), *(("--features", store) for store in features)):
         if place is not None and (files or text):
             raise UserError(f"{name} {place}: not with files or --text")
-    if split is None and (corpus is None) != (features is None):
+    if split is None and (corpus is None) != (not features):
         raise UserError("--corpus, --features: both of them, or with --split")
     for name, texts in (("--question", [question or ""]), ("--text", text or [])):
         for item in texts:

@@ -8,6 +8,7 @@ import io
 import tempfile
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -32,15 +33,15 @@ class FileReader:
     """Reads files as a model expects them.
 
     Args:
-        features: features that the model reads.
+        features: features that the model reads, of each store of its training.
         limits: limits on what callers may use.
 
     Raises:
         UserError: this machine cannot compute the features.
     """
 
-    def __init__(self, features: FeatureRef, limits: LimitConfig) -> None:
-        self._ref = features
+    def __init__(self, features: Sequence[FeatureRef], limits: LimitConfig) -> None:
+        self._refs = features
         self._reading = Reading(limits.max_pixels, seconds=limits.seconds)
         self._extract = feature_extractor(features, self._reading)
         self._features: OrderedDict[bytes, Future[NDArray[np.float32]]] = OrderedDict()
@@ -70,7 +71,7 @@ class FileReader:
                 try:
                     values = self._cached(data, path)
                     return values, frames_of(
-                        self._ref, path, self._reading
+                        self._refs, path, self._reading
                     ) if with_frames else None
                 except FileError as error:
                     message = one_line(str(error)).replace(str(path), one_line(name))

@@ -1,4 +1,4 @@
-"""Weights of networks: loaded by their libraries, and local ones kept in the user's cache folder."""
+"""Weights of networks, of their libraries or of local files, which are kept in the cache folder."""
 
 from __future__ import annotations
 

@@ -449,7 +449,7 @@ def seers(onnx_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Runs of a captioner and of one that is asked questions, for files as they are."""
     spec = backbone_spec("efficientnet_lite0", "pooled")
     made = make_fingerprint(spec, Uniform(2), "arrow", "float32").features_json()
-    data = DataRef("corpus", "0", FeatureRef("features", "0", made, spec.shape[-1]))
+    data = DataRef("corpus", "0", (FeatureRef("features", "0", made, spec.shape[-1]),))
     folder = tmp_path_factory.mktemp("seers")
     answers = Vocabs(
         Tokenizer.labels(["red", "blue"], size=None),

@@ -30,7 +30,17 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert config.data.source == [str(tmp_path / "inbox"), "s3://bucket/clips"]
     assert config.data.corpus == str(tmp_path / "corpus")
     assert (config.frozen.corpus, config.frozen.split) == ("/data/frozen", "test")
-    assert (config.data.features, config.train.recipe) == (None, "s2vt")
+    assert (config.data.features, config.train.recipe) == ([], "s2vt")
+
+
+def test_several_stores_have_a_network_each(tmp_path: Path) -> None:
+    file = tmp_path / "clips.toml"
+    stores = 'features = ["frames", "/motion"]\nbackbone = ["a", "b"]'
+    file.write_text(WHOLE.replace("[train]", f"{stores}\n[train]"))
+    config = load_config(file)
+    assert config.data.features == [str(tmp_path / "frames"), "/motion"]
+    assert config.data.backbone == ["a", "b"]
+    assert config.frozen.features == []
 
 
 @pytest.mark.parametrize(
@@ -41,6 +51,8 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ("[frozen]", "[frozn]", "frozen: Field required"),
         ('recipe = "s2vt"', 'recipe = "s2vt"\ninit_from = "best"', "train.init_from: 'best'"),
         ('url = "https://example.org/told"', "", "either command or url"),
+        ("[train]", 'features = ["a", "b"]\n[train]', "backbone: 1 of them"),
+        ("[frozen]", '[frozen]\nfeatures = ["a"]', "as many as data.features, 0"),
         ("[data]", "[data", "not TOML"),
         ('format = "folder"', 'format = "folder"\ntarget_language = "zh"', "no --target-language"),
         ('format = "folder"', 'format = "msvd"\nsource_language = "zh"', "no --source-language"),

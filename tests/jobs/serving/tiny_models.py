@@ -36,7 +36,7 @@ NAMES = ("translator", "classifier", "writer", "captioner", "answerer")
 def visual_data(features: str, frames: int = 2) -> DataRef:
     spec = backbone_spec("efficientnet_lite0", features)
     made = make_fingerprint(spec, Uniform(frames), "arrow", "float32").features_json()
-    return DataRef("corpus", "0", FeatureRef("features", "0", made, spec.shape[-1]))
+    return DataRef("corpus", "0", (FeatureRef("features", "0", made, spec.shape[-1]),))
 
 
 def make_models() -> dict[str, TrainedModel]:

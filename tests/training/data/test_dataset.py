@@ -154,7 +154,7 @@ def test_features_of_another_make_are_refused(tmp_path: Path, words: Vocabs) -> 
             features_of(open_data_ref(data.corpus, other, "pooled")),
             fingerprint=features_of(data).fingerprint,
         )
-        split_of(replace(data, features=make), "train", words)
+        split_of(replace(data, features=(make,)), "train", words)
 
 
 def test_a_store_that_has_changed_since_is_read_as_it_was_and_told_apart(

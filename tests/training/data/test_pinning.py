@@ -40,8 +40,8 @@ def arrive(data: DataRef, tmp_path: Path) -> None:
 
 
 def _items(data: DataRef) -> object:
-    store = Data(data).store
-    return store and features_profile(store).facts["items"]
+    features = Data(data).features
+    return features and [features_profile(store).facts["items"] for store in features.stores]
 
 
 def ids(dataset: Dataset) -> list[str]:
@@ -64,7 +64,7 @@ def test_what_is_pinned_is_read_as_it_was_whatever_arrives(tmp_path: Path, words
     check_there(Data(data))
     assert ids(split_of(data, "train", words)) == before
     assert texts_of(Data(data).corpus, "train", SEEN) == texts
-    assert _items(data) == 20
+    assert _items(data) == [20]
     now = open_data_ref(data.corpus, features, "pooled")
     assert now.corpus_fingerprint != data.corpus_fingerprint
     assert len(ids(split_of(now, "train", words))) == 32
@@ -87,6 +87,12 @@ def test_what_is_finished_or_can_not_go_on_leaves_no_pins(tmp_path: Path) -> Non
     with pytest.raises(RuntimeError), pinned(data.corpus, features_of(data).path, "a run") as held:
         held.checkpoints = tmp_path / "none"
         raise RuntimeError
+    assert not any(list(place.iterdir()) for place in places)
+    second = write_features(tmp_path / "second", coloured_things(20))
+    places.append(second / "pins")
+    with pinned(data.corpus, [features_of(data).path, second], "a run") as held:
+        names = [{pin.name for pin in place.iterdir()} for place in places]
+        assert names == 3 * [{held.name}]
     assert not any(list(place.iterdir()) for place in places)
     with pytest.raises(UserError, match="not a feature store"), pinned(data.corpus, tmp_path, "x"):
         pass

@@ -111,7 +111,7 @@ def test_a_photograph_is_drawn_for_each_word(tmp_path: Path, onnx_cache: Path) -
     Image.linear_gradient("L").convert("RGB").save(photo)
     spec = backbone_spec("efficientnet_lite0", "grid")
     made = make_fingerprint(spec, Uniform(1), "arrow", "float32").features_json()
-    data = DataRef("corpus", "0", FeatureRef("features", "0", made, spec.shape[-1]))
+    data = DataRef("corpus", "0", (FeatureRef("features", "0", made, spec.shape[-1]),))
     captioner = make("attend_and_tell", data)
     told, figure = explain(captioner, photo)
     assert told.text == predict(captioner, [photo])[0].text

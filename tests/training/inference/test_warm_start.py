@@ -40,7 +40,7 @@ BY_TOKEN = {"words.embedding.weight", "words.bias"}
 
 
 def seen(**changes: str) -> DataRef:
-    return DataRef("c", "f", FeatureRef("s", "n", json.dumps(MAKE | changes), 6))
+    return DataRef("c", "f", (FeatureRef("s", "n", json.dumps(MAKE | changes), 6),))
 
 
 def saying(*words: str) -> Vocabs:
@@ -189,7 +189,7 @@ def test_a_run_of_which_nothing_fits_is_refused(
     trained: Trained, things: DataRef, tmp_path: Path
 ) -> None:
     store = write_features(tmp_path, coloured_things(60), weights="f")
-    other = replace(things, features=replace(features_of(things), path=str(store)))
+    other = replace(things, features=(replace(features_of(things), path=str(store)),))
     settings = ("model.embedding_size=9", "model.hidden_size=9", "tokenizer.kind=words")
     with pytest.raises(UserError, match="--init-from first: nothing of its model fits s2vt"):
         begin(trained, other, "third", *settings)

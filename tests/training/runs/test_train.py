@@ -10,12 +10,14 @@ import pytest
 
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.feature_store.gc import collect
+from intertitle.pipeline.storage.format_version import VERSION_FIELD
 from intertitle.pipeline.storage.paths import as_path
 from intertitle.training.config.recipe import flatten
 from intertitle.training.data.data_ref import DataRef
 from intertitle.training.evaluation.metrics.caption_metrics import ALL_METRICS
 from intertitle.training.inference.model_bundle import TrainedModel, load_trained
 from intertitle.training.runs.evaluate_run import evaluate_run
+from intertitle.training.runs.job_artifact import JOB_FORMAT
 from intertitle.training.runs.train import resume, train
 from intertitle.training.tracking.run import TrackedRun
 from intertitle.training.tracking.store.client import download, params, resolve_run
@@ -234,7 +236,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_data_it_began_with(
 
 
 def with_features(data: DataRef, **changes: str) -> DataRef:
-    return replace(data, features=replace(features_of(data), **changes))
+    return replace(data, features=(replace(features_of(data), **changes),))
 
 
 @pytest.mark.parametrize("field", ["corpus_fingerprint", "snapshot", "features_fingerprint"])
@@ -250,6 +252,7 @@ def test_a_run_is_not_resumed_on_data_that_has_changed(
     if field != "corpus_fingerprint":
         changed = with_features(things, **{field.removeprefix("features_"): "another"})
     job = {
+        VERSION_FIELD: JOB_FORMAT.version,
         "recipe": trained.recipe.model_dump(),
         "vocabularies": "{}",
         "data": asdict(changed),

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from intertitle.pipeline.feature_store.store import FeatureStore
+from intertitle.training.data.arrays.joined_stores import JoinedStores
 
 # Features that take less than this are copied into one array; larger ones stay in the mapped files.
 MAX_COPIED_BYTES = 2**30
@@ -20,22 +20,22 @@ MAX_COPIED_BYTES = 2**30
 class FlatFeatures:
     """Features of items, by number.
 
-    A pickled object holds the store as `FeatureStore` is pickled, and no features.
+    A pickled object holds the stores as `FeatureStore` is pickled, and no features.
 
     Args:
-        store: feature store.
+        stores: feature stores.
         keys: key of each item; a key may occur several times.
 
     Attributes:
         num_frames: number of frames of each item, int64, [N].
     """
 
-    def __init__(self, store: FeatureStore, keys: Sequence[str]) -> None:
-        self._store = store
+    def __init__(self, stores: JoinedStores, keys: Sequence[str]) -> None:
+        self._stores = stores
         slots: dict[str, int] = {}
         self._slots = np.array([slots.setdefault(key, len(slots)) for key in keys])
         self._keys = tuple(slots)
-        self._frames = np.array([store.num_frames(key) for key in self._keys])
+        self._frames = np.array([stores.num_frames(key) for key in self._keys])
         self._resident: Tensor | None = None
         self.num_frames: NDArray[np.int64] = self._frames[self._slots]
 
@@ -44,19 +44,19 @@ class FlatFeatures:
         return {k: v for k, v in vars(self).items() if k not in read} | {"_resident": None}
 
     @cached_property
-    def _views(self) -> list[NDArray[np.float32]]:
-        """Views of the mapped files."""
-        return [self._store.features(key) for key in self._keys]
+    def _views(self) -> list[tuple[NDArray[np.float32], ...]]:
+        """Views of the mapped files of each item, one a store."""
+        return [self._stores.parts(key) for key in self._keys]
 
     @cached_property
     def _flat(self) -> NDArray[np.float32] | None:
         """All frames in one array, [frames, D] or [frames, cells, D]; None if they are large."""
-        first = self._store.features(self._keys[0])
+        first = self._stores.features(self._keys[0])
         if first[0].nbytes * int(self._frames.sum()) >= MAX_COPIED_BYTES:
             return None
         flat = np.empty((int(self._frames.sum()), *first.shape[1:]), np.float32)
         for key, start, num in zip(self._keys, self._starts, self._frames, strict=True):
-            flat[start : start + num] = self._store.features(key)
+            np.concatenate(self._stores.parts(key), -1, out=flat[start : start + num])
         return flat
 
     @cached_property
@@ -73,17 +73,17 @@ class FlatFeatures:
         """
         if device.type != "cuda" or choice == "host":
             return
-        frame, num = self._store.features(self._keys[0])[0], int(self._frames.sum())
+        frame, num = self._stores.features(self._keys[0])[0], int(self._frames.sum())
         if choice == "auto" and 4 * num * frame.nbytes >= torch.cuda.mem_get_info(device)[0]:
             return
         # The last frame is one of zeros, see `_gather`.
         self._resident = torch.zeros(num + 1, *frame.shape, device=device)
         for key, start, length in zip(self._keys, self._starts, self._frames, strict=True):
-            self._resident[start : start + length] = torch.tensor(self._store.features(key))
+            self._resident[start : start + length] = torch.tensor(self._stores.features(key))
 
     def __getitem__(self, item: int) -> NDArray[np.float32]:
         """Return the features of one item, [T, D] or [T, cells, D]."""
-        return self._store.features(self._keys[self._slots[item]])
+        return self._stores.features(self._keys[self._slots[item]])
 
     def padded(self, items: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.int64]]:
         """Return the features of B items, padded with zeros, and their numbers of frames.
@@ -103,9 +103,10 @@ class FlatFeatures:
                 return torch.from_numpy(self._flat.take(places, 0)), num_frames
             padded: Any = self._flat.take(places, 0, mode="clip")
         else:
-            padded = np.empty((len(items), longest, *self._views[0].shape[1:]), np.float32)
+            frame_shape = self._stores.features(self._keys[0]).shape[1:]
+            padded = np.empty((len(items), longest, *frame_shape), np.float32)
             for row, slot in enumerate(slots):
-                padded[row, : num_frames[row]] = self._views[slot]
+                np.concatenate(self._views[slot], -1, out=padded[row, : num_frames[row]])
         padded[np.arange(longest) >= num_frames[:, None]] = 0
         return torch.from_numpy(padded), num_frames
 
