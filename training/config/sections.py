@@ -32,12 +32,15 @@ class TokenizerConfig(Section):
         size: maximum size of the vocabulary of subwords, or maximum number of labels.
         max_tokens: maximum number of tokens of a text; longer texts are truncated, except running
             text.
+        vectors: file of word vectors that the embeddings of the tokens begin with, in the text
+            format of GloVe, word2vec and fastText, or None.
     """
 
     kind: TokenizerKind = "captions"
     min_count: PositiveInt = 5
     size: PositiveInt = 8000
     max_tokens: PositiveInt = 30
+    vectors: str | None = None
 
 
 class OptimizerConfig(Section):

@@ -7,22 +7,21 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-import torch
 from upath import UPath
 
 from intertitle.pipeline.errors import UserError
 from intertitle.training.config.recipe import Recipe, parse_recipe, scale_to_workers
-from intertitle.training.data.data_ref import Data, DataRef, StorePaths, open_data
+from intertitle.training.data.data_ref import Data, StorePaths, open_data
 from intertitle.training.data.dataset import Dataset, Splits, open_splits
 from intertitle.training.data.pinning import check_there, pinned, unpin_data
 from intertitle.training.data.texts import texts_of
 from intertitle.training.data.vocab import Vocabs, build_vocabs
 from intertitle.training.evaluation.scorers import make_scorer
-from intertitle.training.inference.model_bundle import load_trained
-from intertitle.training.inference.warm_start import Transfer, transfer
-from intertitle.training.models.build import build_model, sizes_of, task_of
+from intertitle.training.inference.warm_start import Transfer
+from intertitle.training.models.build import sizes_of, task_of
 from intertitle.training.models.check_recipe import check_recipe
 from intertitle.training.runs.fit_run import TrainingResult, fit_run
+from intertitle.training.runs.initial_weights import initial_weights
 from intertitle.training.runs.job_artifact import log_job, read_job
 from intertitle.training.tracking.run import TrackedRun, reopen
 from intertitle.training.tracking.store.client import RunRef, check_store, resolve_run
@@ -98,12 +97,13 @@ def train(
         if warnings:
             all_tags["warnings"] = "; ".join(warnings)
         params = params_of(recipe, sizes, workers)
-        warm_start = None
-        if init_from is not None:
-            source = resolve_run(init_from, tracking_uri)
-            warm_start = _initial_weights(source, recipe, vocabularies, data.ref)
-            on_transfer(warm_start)
+        source = None if init_from is None else resolve_run(init_from, tracking_uri)
+        initial = initial_weights(recipe, vocabularies, data.ref, source)
+        params |= initial.params
+        if source is not None:
             all_tags["init_from"] = params["init_from"] = source.run_id
+        if initial.transfer:
+            on_transfer(initial.transfer)
         run = TrackedRun.start(
             tracking_uri,
             EXPERIMENT,
@@ -116,7 +116,6 @@ def train(
         # An absolute path, because workers have other working directories.
         checkpoints_root = checkpoints.absolute()
         pins.checkpoints = checkpoints_root / run.run_id
-        initial = warm_start.tensors if warm_start else {}
         job = TrainingJob(
             run.run_id,
             recipe,
@@ -124,15 +123,15 @@ def train(
             data.ref,
             checkpoints_root,
             workers,
-            initial,
+            initial.tensors,
             all_tags.get("init_from"),
             trains_on_gpus(workers),
         )
         with run:
             run.environment()
             log_job(run, job)
-            if warm_start:
-                run.text("transfer.json", warm_start.to_json())
+            if initial.transfer:
+                run.text("transfer.json", initial.transfer.to_json())
             on_start(run.ref)
             return fit_run(job, data, splits, run, on_report)
 
@@ -148,25 +147,6 @@ def _warnings(splits: Splits, recipe: Recipe) -> list[str]:
         return []
     scorer = make_scorer(val, recipe.evaluation.tokenizer)
     return [*train.warnings, *val.warnings, *scorer.warnings]
-
-
-def _initial_weights(
-    source: RunRef, recipe: Recipe, vocabularies: Vocabs, data: DataRef
-) -> Transfer:
-    """Return the weights of a run's model that can initialize a new training.
-
-    Raises:
-        UserError: none of the weights fit.
-    """
-    with torch.random.fork_rng(devices=()):
-        # Use the seed of the workers, so that embeddings of tokens that only the new model has
-        # get the same initial values.
-        torch.manual_seed(recipe.training.seed)
-        model = build_model(recipe.model, sizes_of(vocabularies, data))
-    transferred = transfer(model, vocabularies, data, load_trained(source))
-    if not transferred.tensors:
-        raise UserError(f"--init-from {source.name}: nothing of its model fits {recipe.name}")
-    return transferred
 
 
 def resume(
