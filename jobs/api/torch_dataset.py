@@ -11,6 +11,8 @@ from torch.utils.data import Dataset
 from intertitle.pipeline.corpus import Corpus
 from intertitle.pipeline.feature_store.store import FeatureStore
 from intertitle.pipeline.storage.paths import AnyPath, as_path
+from intertitle.training.data.arrays.joined_stores import JoinedStores
+from intertitle.training.data.data_ref import StorePaths, store_paths
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +40,11 @@ class FeatureDataset(Dataset[FeatureExample]):
 
     Args:
         corpus: folder or URL of the corpus.
-        features: folder or URL of its feature store.
+        features: folder or URL of its feature store, or several whose features are concatenated.
         split: split of the corpus.
 
     Attributes:
-        left_out: identifiers of the examples whose item is in quarantine.
+        left_out: identifiers of the examples whose item is in quarantine in any store.
 
     Raises:
         UserError: there is no such corpus, store or split.
@@ -54,12 +56,12 @@ class FeatureDataset(Dataset[FeatureExample]):
         4
     """
 
-    def __init__(self, corpus: str | AnyPath, features: str | AnyPath, split: str) -> None:
-        self._store = FeatureStore(as_path(features))
+    def __init__(self, corpus: str | AnyPath, features: StorePaths, split: str) -> None:
+        self._stores = JoinedStores([FeatureStore(path) for path in store_paths(features)])
         self._examples, left_out = [], []
         for example in Corpus(as_path(corpus)).examples(split):
-            record = None if example.item_key is None else self._store.record(example.item_key)
-            if record is not None and record.is_stored:
+            key = example.item_key
+            if key is not None and all(key in store for store in self._stores.stores):
                 self._examples.append(example)
             else:
                 left_out.append(example.id)
@@ -71,5 +73,5 @@ class FeatureDataset(Dataset[FeatureExample]):
     def __getitem__(self, index: int) -> FeatureExample:
         example = self._examples[index]
         assert example.item_key is not None
-        features = torch.from_numpy(self._store.features(example.item_key).copy())
+        features = torch.from_numpy(self._stores.features(example.item_key).copy())
         return FeatureExample(example.id, features, example.source, tuple(example.targets))

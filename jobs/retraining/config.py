@@ -115,8 +115,8 @@ class FrozenConfig(Section):
 
     Attributes:
         corpus: folder or URL of the corpus.
-        features: folder or URL of its feature store, or a list of as many as `data.features`;
-            missing features are computed. Empty uses the stores of the training.
+        features: folder or URL of its feature store, or a list of the length of
+            `data.features`; missing features are computed. Empty uses the stores of the training.
         split: name of the split.
         beam: beam size; None uses the recipe's.
     """
@@ -182,7 +182,7 @@ class RetrainConfig(Section):
     def _as_many_stores(self) -> RetrainConfig:
         if self.frozen.features and len(self.frozen.features) != len(self.data.features):
             raise ValueError(
-                f"frozen.features: {len(self.frozen.features)} of them, allowed: as many as "
+                f"frozen.features: {len(self.frozen.features)} of them, allowed: the number of "
                 f"data.features, {len(self.data.features)}"
             )
         return self

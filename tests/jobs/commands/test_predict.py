@@ -449,17 +449,21 @@ def seers(onnx_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Runs of a captioner and of one that is asked questions, for files as they are."""
     spec = backbone_spec("efficientnet_lite0", "pooled")
     made = make_fingerprint(spec, Uniform(2), "arrow", "float32").features_json()
-    data = DataRef("corpus", "0", (FeatureRef("features", "0", made, spec.shape[-1]),))
+    features = FeatureRef("features", "0", made, spec.shape[-1])
+    data = DataRef("corpus", "0", (features,))
+    of_two = DataRef("corpus", "0", (features, features))
     folder = tmp_path_factory.mktemp("seers")
     answers = Vocabs(
         Tokenizer.labels(["red", "blue"], size=None),
         Tokenizer.words(["what colour"], min_count=1, lowercase=True),
     )
-    for name, recipe, words in (
-        ("captioner", "s2vt", words_of(coloured_things(20))),
-        ("answerer", "vqa_lstm", answers),
+    captions = words_of(coloured_things(20))
+    for name, recipe, words, seen in (
+        ("captioner", "s2vt", captions, data),
+        ("of two stores", "s2vt", captions, of_two),
+        ("answerer", "vqa_lstm", answers, data),
     ):
-        write_mlflow_model(untrained(small_recipe(recipe), data, words), folder / name)
+        write_mlflow_model(untrained(small_recipe(recipe), seen, words), folder / name)
         with TrackedRun.start(f"sqlite:///{folder}/mlflow.db", "predicting", name) as run:
             run.model(folder / name, "model")
     return f"sqlite:///{folder}/mlflow.db"
@@ -481,6 +485,12 @@ def look(
         return intertitle("predict", *arguments, "--tracking-uri", seers)
 
     return run
+
+
+def test_a_model_of_two_stores_sees_the_features_of_both(look: Run) -> None:
+    ended = look("of two stores", "red.png", "--json")
+    assert ended.code == 0
+    assert len(json.loads(ended.out.splitlines()[-1])["results"]) == 1
 
 
 def test_files_that_cannot_be_read_are_named_and_the_others_answered(look: Run) -> None:

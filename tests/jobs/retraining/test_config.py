@@ -52,7 +52,7 @@ def test_several_stores_have_a_network_each(tmp_path: Path) -> None:
         ('recipe = "s2vt"', 'recipe = "s2vt"\ninit_from = "best"', "train.init_from: 'best'"),
         ('url = "https://example.org/told"', "", "either command or url"),
         ("[train]", 'features = ["a", "b"]\n[train]', "backbone: 1 of them"),
-        ("[frozen]", '[frozen]\nfeatures = ["a"]', "as many as data.features, 0"),
+        ("[frozen]", '[frozen]\nfeatures = ["a"]', "the number of data.features, 0"),
         ("[data]", "[data", "not TOML"),
         ('format = "folder"', 'format = "folder"\ntarget_language = "zh"', "no --target-language"),
         ('format = "folder"', 'format = "msvd"\nsource_language = "zh"', "no --source-language"),

@@ -27,13 +27,13 @@ class JoinedStores:
 
     def __init__(self, stores: Sequence[FeatureStore]) -> None:
         self.stores = tuple(stores)
-        first, *others = self.stores
         paths = [str(store.path.absolute()) for store in self.stores]
         for n, path in enumerate(paths):
             if path in paths[:n]:
                 raise UserError(f"--features {path}: given twice, allowed: different stores")
+        first = self.stores[0]
         cells = first.snapshot.fingerprint.shape[:-1]
-        for store in others:
+        for store in self.stores:
             shape = store.snapshot.fingerprint.shape
             if shape[:-1] != cells:
                 raise UserError(
@@ -67,29 +67,33 @@ class JoinedStores:
             KeyError: a store has no features of the item.
             UserError: the stores have different numbers of frames of it.
         """
-        first, *others = self.stores
-        num = first.num_frames(key)
-        for store in others:
-            if store.num_frames(key) != num:
-                raise UserError(
-                    f"{store.path}: item {key!r} has {store.num_frames(key)} frames, in "
-                    f"{first.path} it has {num}; stores that are joined need as many "
-                    "(`intertitle precompute` with the same --frames, --fps or --every)"
-                )
-        return num
+        return self._checked(key, [store.num_frames(key) for store in self.stores])
 
     def parts(self, key: str) -> tuple[NDArray[np.float32], ...]:
-        """Return the features of an item in each store, as views of the mapped shards."""
-        return tuple(store.features(key) for store in self.stores)
-
-    def features(self, key: str) -> NDArray[np.float32]:
-        """Return the features of an item, [T, D] or [T, cells, D].
+        """Return the features of an item in each store, as views of the mapped shards.
 
         Raises:
             KeyError: a store has no features of the item.
-            UserError: an item's shard is damaged.
+            UserError: an item's shard is damaged, or the numbers of frames differ.
         """
+        parts = tuple(store.features(key) for store in self.stores)
+        self._checked(key, list(map(len, parts)))
+        return parts
+
+    def features(self, key: str) -> NDArray[np.float32]:
+        """Return the features of an item, [T, D] or [T, cells, D]; raises like `parts`."""
         return join(self.parts(key))
+
+    def _checked(self, key: str, frames: Sequence[int]) -> int:
+        """Return the number of frames of an item, given that in each store."""
+        for store, num in zip(self.stores, frames, strict=True):
+            if num != frames[0]:
+                raise UserError(
+                    f"{store.path}: item {key!r} has {num} frames, in {self.stores[0].path} it has "
+                    f"{frames[0]}; stores that are joined need the same number "
+                    "(`intertitle precompute` with the same --frames, --fps or --every)"
+                )
+        return frames[0]
 
 
 def join(parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
