@@ -125,6 +125,8 @@ def frames_for(
 ) -> NDArray[np.uint8]:
     """Decode the frames from which the features of an item are computed, uint8 [T, H, W, 3].
 
+    Of a clip, it is the frame in the middle.
+
     Args:
         features_json: description of the features, as `Fingerprint.features_json` returns it.
         source: item to decode.
@@ -136,7 +138,9 @@ def frames_for(
     """
     made_with = json.loads(features_json)
     check_computable(made_with["backbone"])
-    return _frames(source, parse_sampling(made_with["sampling"]), made_with["size"], reading)
+    sampling = parse_sampling(made_with["sampling"])
+    frames = _frames(source, sampling, made_with["size"], reading)
+    return frames[sampling.window // 2 :: sampling.window]
 
 
 def _frames(source: ItemFile, sampling: Sampling, size: int, reading: Reading) -> NDArray[np.uint8]:

@@ -45,7 +45,8 @@ def precompute_features(
         str,
         # No square brackets in the text: they are rich's markup.
         typer.Option(
-            help="Network: efficientnet_lite0, 1 or 2; onnx:FILE; timm:NAME or timm:NAME@LAYER."
+            help="Network: efficientnet_lite0, 1 or 2; onnx:FILE; timm:NAME or timm:NAME@LAYER; "
+            "open_clip:NAME/TAG; torchvision:r2plus1d_18 or s3d, of clips of 16 frames."
         ),
     ] = "efficientnet_lite0",
     features: Annotated[

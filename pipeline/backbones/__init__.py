@@ -1,13 +1,14 @@
-"""Backbones: convolutional networks, selected by name, that compute features of frames.
+"""Backbones: networks, selected by name, that compute features of frames or clips.
 
     backbone_spec ──► prepare_backbone ──► open_backbone ──► frames -> features
      (driver)            (driver)            (each worker)
 
-`efficientnet_lite0`, `1` and `2` come with Intertitle, `timm:NAME` comes from the timm library and
-`onnx:FILE` is any exported network. On a CPU, backbones run in ONNX Runtime (about six times the
-speed of eager PyTorch); on a GPU, in PyTorch in half precision. An ONNX file always runs on the
-CPU. The networks scale pixel values themselves, so all take uint8 frames as decoded. The prepared
-model contains the weights: a worker needs no download and no file.
+`efficientnet_lite0`, `1` and `2` come with Intertitle, `timm:NAME`, `torchvision:NAME` and
+`open_clip:NAME` come from these libraries and `onnx:FILE` is any exported network. On a CPU,
+backbones run in ONNX Runtime (about six times the speed of eager PyTorch); on a GPU, in PyTorch in
+half precision. An ONNX file always runs on the CPU. The networks scale pixel values themselves, so
+all take uint8 frames as decoded. The prepared model contains the weights: a worker needs no
+download and no file.
 
 Modules that need PyTorch are imported where they are used: PyTorch takes more than a second and
 200 MB, and neither the workers that decode nor those with ONNX Runtime need it.
@@ -61,17 +62,17 @@ def backbone_spec(
     Raises:
         UserError: there is no backbone with that name, or it can't compute such features.
     """
-    from intertitle.pipeline.backbones import efficientnet, onnx_models, timm_models
+    from intertitle.pipeline.backbones import efficientnet, onnx_models
 
     if features not in FEATURES:
         raise UserError(f"features: {features!r}, allowed: {', '.join(FEATURES)}")
     if name in efficientnet.NAMES:
         return efficientnet.make_spec(name, features)
-    if name.startswith(timm_models.PREFIX):
-        return timm_models.make_spec(name, features, weights_sha256)
-    if name.startswith(onnx_models.PREFIX):
-        return onnx_models.make_spec(name, features, weights_sha256)
-    known = (*efficientnet.NAMES, timm_models.SYNTAX, onnx_models.SYNTAX)
+    for family in (onnx_models, *_libraries()):
+        if name.startswith(family.PREFIX):
+            spec: BackboneSpec = family.make_spec(name, features, weights_sha256)
+            return spec
+    known = [*efficientnet.NAMES, onnx_models.SYNTAX, *(f.SYNTAX for f in _libraries())]
     raise UserError(f"backbone: {name!r}, allowed: {', '.join(known)}")
 
 
@@ -143,6 +144,15 @@ def _network(spec: BackboneSpec, weights: bytes | None = None) -> FrameNetwork:
 
 
 def _family(spec: BackboneSpec) -> ModuleType:
-    from intertitle.pipeline.backbones import efficientnet, timm_models
+    from intertitle.pipeline.backbones import efficientnet
 
-    return timm_models if spec.name.startswith(timm_models.PREFIX) else efficientnet
+    families = (family for family in _libraries() if spec.name.startswith(family.PREFIX))
+    return next(families, efficientnet)
+
+
+def _libraries() -> tuple[ModuleType, ...]:
+    """Return the families of networks that come from libraries, whose names have a prefix."""
+    from intertitle.pipeline.backbones import timm_models
+    from intertitle.pipeline.backbones.pretrained import open_clip_models, torchvision_models
+
+    return timm_models, torchvision_models, open_clip_models

@@ -19,7 +19,7 @@ from intertitle.pipeline.backbones.spec import BackboneSpec
 from intertitle.pipeline.errors import UserError
 
 # Packages whose versions, like the specification, affect the exported file.
-_PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "timm")
+_PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "timm", "torchvision", "open_clip_torch")
 
 
 def exported(spec: BackboneSpec, make_network: Callable[[], FrameNetwork]) -> bytes:
@@ -33,12 +33,14 @@ def exported(spec: BackboneSpec, make_network: Callable[[], FrameNetwork]) -> by
 def export(spec: BackboneSpec, network: FrameNetwork) -> bytes:
     """Export a network to an ONNX file.
 
-    Its input is "frames", uint8 [N, H, W, 3], and its output "features", float32 [N, *shape].
+    Its input is "frames", uint8 [N, H, W, 3], or clips [N, window, H, W, 3], and its output
+    "features", float32 [N, *shape].
 
     Raises:
         UserError: the weights take 2 GB or more, which does not fit into a single ONNX file.
     """
-    example = torch.zeros(2, spec.size, spec.size, 3, dtype=torch.uint8)
+    clip = () if spec.window == 1 else (spec.window,)
+    example = torch.zeros(2, *clip, spec.size, spec.size, 3, dtype=torch.uint8)
     exporter_log = logging.getLogger("torch.onnx")
     level = exporter_log.level
     exporter_log.setLevel(logging.ERROR)

@@ -27,6 +27,8 @@ class BackboneSpec:
         shape: shape of one frame's features: (D,) if pooled, (cells, D) for a grid, row by row.
         weights_sha256: SHA-256 of the file that contains the weights, or of the weights themselves.
         preprocessing: description of how uint8 pixels become the input, and the output features.
+        window: number of frames of a clip that one feature is computed from; 1 for a network of
+            single frames.
     """
 
     name: str
@@ -35,6 +37,7 @@ class BackboneSpec:
     shape: tuple[int, ...]
     weights_sha256: str
     preprocessing: str
+    window: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +54,20 @@ class PreparedModel:
 
 
 class Backbone(Protocol):
-    """Function from frames, uint8 [N, H, W, 3], to features, float32 [N, *shape]; N may be 0."""
+    """Function from frames, uint8 [N, H, W, 3], to features, float32 [N, *shape]; N may be 0.
+
+    A network of clips takes the frames of N clips one after the other, [N * window, H, W, 3].
+    """
 
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]: ...
+
+
+def as_clips(frames: NDArray[np.uint8], window: int) -> NDArray[np.uint8]:
+    """Group frames into clips, [N * window, H, W, 3] -> [N, window, H, W, 3].
+
+    For a window of 1 the frames are returned as they are.
+    """
+    return frames if window == 1 else frames.reshape(-1, window, *frames.shape[1:])
 
 
 def describe_output(features: str) -> str:

@@ -94,11 +94,13 @@ def make_spec(name: str, features: str, sha256: str | None) -> BackboneSpec:
     model, sha256 = with_given_weights(
         str(parsed), parsed.file, sha256, partial(_create, parsed), partial(_load, parsed)
     )
-    made = _assemble(parsed, model, features)
+    assembled = _assemble(parsed, model, features)
     with torch.inference_mode():
-        output = made.network.body(torch.zeros(1, 3, made.body_size, made.body_size))
+        output = assembled.network.body(torch.zeros(1, 3, assembled.body_size, assembled.body_size))
     shape = _shape(parsed, model, output, features)
-    return BackboneSpec(str(parsed), features, made.size, shape, sha256, made.preprocessing)
+    return BackboneSpec(
+        str(parsed), features, assembled.size, shape, sha256, assembled.preprocessing
+    )
 
 
 def make_network(spec: BackboneSpec, weights: bytes | None) -> FrameNetwork:

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from intertitle.pipeline.backbones.base import FrameNetwork
-from intertitle.pipeline.backbones.spec import BATCH, BackboneSpec, Precision
+from intertitle.pipeline.backbones.spec import BATCH, BackboneSpec, Precision, as_clips
 
 
 class TorchBackbone:
@@ -30,15 +30,17 @@ class TorchBackbone:
     ) -> None:
         # TF32 keeps only ten of float32's 23 mantissa bits, so it is turned off.
         torch.backends.cudnn.allow_tf32 = False
-        self._shape = spec.shape
+        self._shape, self._window = spec.shape, spec.window
         self._device = torch.device(device)
         self._half = None if precision == "float32" else getattr(torch, precision)
         # GPU convolutions in half precision are fastest with the channels last.
-        self._network = network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        layout = torch.channels_last if spec.window == 1 else torch.channels_last_3d
+        self._network = network.to(self._device, memory_format=layout)  # type: ignore[call-overload]
 
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         if not len(frames):
             return np.zeros((0, *self._shape), np.float32)
+        frames = as_clips(frames, self._window)
         half = torch.autocast(self._device.type, self._half, enabled=self._half is not None)
         with torch.inference_mode(), half:
             parts = [

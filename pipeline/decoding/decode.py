@@ -85,9 +85,9 @@ class Frames:
     """Decoded frames of one item.
 
     Attributes:
-        pixels: RGB frames, uint8, [T, H, W, 3].
-        times_s: presentation times in seconds from the video's first frame, float64, [T]. An image
-            has one frame at 0.
+        pixels: RGB frames, uint8, [T, H, W, 3], or [T * window, H, W, 3] for clips.
+        times_s: presentation times in seconds from the video's first frame, float64, [T]; of a
+            clip, the mean of its frames'. An image has one frame at 0.
         degraded: reason why only a part of the file could be read, in one line; None if all of it
             was read.
     """
@@ -112,7 +112,8 @@ def decode(
         path: path of the item's file.
         item: item with its kind and segment. An animation may be of either kind: as an image, only
             its first picture is decoded.
-        sampling: rule that selects the frames of a video; an image always has one frame.
+        sampling: rule that selects the frames of a video; an image always has one frame, which a
+            clip repeats.
         size: height and width of the result in pixels.
         max_pixels: maximum number of pixels of a picture in the file, width times height.
 
@@ -123,7 +124,7 @@ def decode(
         with path.open("rb") as file:
             if item.kind == "image":
                 pixels, degraded = decode_still(file.read(), size, max_pixels)
-                return Frames(pixels[None], np.zeros(1), degraded)
+                return Frames(pixels[None].repeat(sampling.window, 0), np.zeros(1), degraded)
             head = file.read(HEAD_BYTES)
             if picture_format(head) in ANIMATION_FORMATS:
                 return _decode_animation(head + file.read(), item, sampling, size, max_pixels)
@@ -149,7 +150,7 @@ def _decode_animation(
         return _choose(starts_s, end_s, item, sampling, size)
 
     pixels, times_s, degraded = decode_animation(data, choose, size, max_pixels)
-    return Frames(pixels, times_s, degraded)
+    return Frames(pixels, _times(times_s, sampling), degraded)
 
 
 def _choose(
@@ -181,7 +182,14 @@ def _decode_video(track: Track, item: Item, sampling: Sampling, size: int) -> Fr
     pixels = _turn(pixels, track.matrix)
     if len(unique) < len(indices):
         pixels = pixels[positions]
-    return Frames(np.ascontiguousarray(pixels), starts_s[indices], track.timeline.degraded)
+    times_s = _times(starts_s[indices], sampling)
+    return Frames(np.ascontiguousarray(pixels), times_s, track.timeline.degraded)
+
+
+def _times(frame_times_s: NDArray[np.float64], sampling: Sampling) -> NDArray[np.float64]:
+    """Return the time of each clip, [T * window] -> [T]; a clip may be a single frame."""
+    times_s: NDArray[np.float64] = frame_times_s.reshape(-1, sampling.window).mean(1)
+    return times_s
 
 
 def _turn(pixels: NDArray[np.uint8], matrix: NDArray[np.int64]) -> NDArray[np.uint8]:

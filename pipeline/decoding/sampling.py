@@ -1,4 +1,9 @@
-"""Sampling rules that select frames of a video by their times."""
+"""Sampling rules that select frames of a video by their times.
+
+A rule selects T positions. For a network of single frames each is one frame. For a network of clips
+each is a clip of `window` frames: spread over the position's span of time, or, of every N-th frame,
+those that follow it.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +20,14 @@ class Uniform:
     """Rule that divides the time into `num_frames` equal spans and selects the middle of each."""
 
     num_frames: int
+    window: int = 1
 
     def __post_init__(self) -> None:
         if self.num_frames < 1:
             raise UserError(f"frames: {self.num_frames}, allowed: 1 or more")
 
     def __str__(self) -> str:
-        return f"uniform:{self.num_frames}"
+        return f"uniform:{self.num_frames}{_suffix(self.window)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,7 @@ class Rate:
     """Rule that selects the frame in the middle of every span of 1 / `fps` seconds."""
 
     fps: float
+    window: int = 1
 
     def __post_init__(self) -> None:
         if not 0 < self.fps < float("inf"):
@@ -36,7 +43,7 @@ class Rate:
 
     def __str__(self) -> str:
         # All digits are kept, because features of another rate have another fingerprint.
-        return f"fps:{float(self.fps)!r}".removesuffix(".0")
+        return f"fps:{float(self.fps)!r}".removesuffix(".0") + _suffix(self.window)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +51,18 @@ class Every:
     """Rule that selects every `step`-th frame, starting with the first, whatever its time."""
 
     step: int
+    window: int = 1
 
     def __post_init__(self) -> None:
         if self.step < 1:
             raise UserError(f"every: {self.step}, allowed: 1 or more")
 
     def __str__(self) -> str:
-        return f"every:{self.step}"
+        return f"every:{self.step}{_suffix(self.window)}"
+
+
+def _suffix(window: int) -> str:
+    return f"x{window}" if window > 1 else ""
 
 
 Sampling = Uniform | Rate | Every
@@ -60,19 +72,25 @@ MAX_FRAMES = 1_000_000
 
 
 def parse_sampling(text: str) -> Sampling:
-    """Parse a sampling rule such as "uniform:8", "fps:2.5" or "every:5"; the inverse of `str`.
+    """Parse a sampling rule such as "uniform:8" or "fps:2.5x16"; the inverse of `str`.
+
+    The number after "x" is that of the frames of a clip.
 
     Raises:
         UserError: the text is not a sampling rule.
     """
     kind, _, value = text.partition(":")
+    value, has_window, frames = value.partition("x")
     try:
+        window = int(frames) if has_window else 1
+        if window < 1:
+            raise ValueError
         if kind == "uniform":
-            return Uniform(int(value))
+            return Uniform(int(value), window)
         if kind == "fps":
-            return Rate(float(value))
+            return Rate(float(value), window)
         if kind == "every":
-            return Every(int(value))
+            return Every(int(value), window)
     except ValueError:
         pass
     raise UserError(
@@ -95,8 +113,9 @@ def select_frames(
         segment: first and last second of the part to sample; None is the video's own limit.
 
     Returns:
-        Indices into `starts_s`, ascending; [T]. If the video has fewer frames than the rule
-        selects, some are repeated: an index equal to the one before it is a repetition.
+        Indices into `starts_s`; [T * window], ascending in each clip. If the video has fewer frames
+        than the rule selects, some are repeated: an index equal to the one before it is a
+        repetition.
 
     Raises:
         ValueError: the segment does not overlap with the video.
@@ -109,8 +128,11 @@ def select_frames(
     if isinstance(rule, Every):
         begin = int(np.searchsorted(starts_s, first, side="right")) - 1
         end = int(np.searchsorted(starts_s, last, side="left"))
-        return np.arange(begin, max(end, begin + 1), rule.step, dtype=np.int64)
+        clips = np.arange(begin, max(end, begin + 1), rule.step, dtype=np.int64)
+        frames = clips[:, None] + np.arange(rule.window)
+        return frames.clip(max=max(end - 1, begin)).reshape(-1)
     requested = rule.num_frames if isinstance(rule, Uniform) else (last - first) * rule.fps
+    requested *= rule.window
     if requested > MAX_FRAMES:
         raise OverflowError(f"{rule} is {requested:.0f} frames here, allowed: {MAX_FRAMES}")
     if isinstance(rule, Uniform):
@@ -120,5 +142,5 @@ def select_frames(
         # A part shorter than a span is sampled at its own middle.
         span_s = min(1.0 / rule.fps, last - first)
         num_frames = max(1, round((last - first) * rule.fps))
-    middles = first + (np.arange(num_frames) + 0.5) * span_s
+    middles = first + (np.arange(num_frames * rule.window) + 0.5) * (span_s / rule.window)
     return (np.searchsorted(starts_s, middles, side="right") - 1).astype(np.int64)

@@ -6,6 +6,7 @@ import errno
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import ray
 from upath import UPath
@@ -108,12 +109,12 @@ class _PrecomputeRun:
         on_progress: Callable[[PrecomputeProgress], None],
         check_held: Callable[[], None],
     ) -> None:
+        sampling = replace(options.sampling, window=spec.window)
+        options = replace(options, sampling=sampling)
         self._corpus, self._store, self._options = corpus, store, options
         self._on_progress, self._check_held = on_progress, check_held
         self._spec, self._precision = spec, precision(spec, gpu=num_gpus() > 0)
-        self._fingerprint = make_fingerprint(
-            self._spec, options.sampling, options.format, self._precision
-        )
+        self._fingerprint = make_fingerprint(self._spec, sampling, options.format, self._precision)
         self._before = current_snapshot(store)
         if self._before is not None and self._before.fingerprint != self._fingerprint:
             raise UserError(

@@ -17,7 +17,10 @@ from pathlib import Path
 
 # Names of the distributions that decode, scale or compute. Ray itself refuses workers with another
 # version of Python or of Ray.
-_PACKAGES = ("av", "decord2", "intertitle", "numpy", "onnxruntime", "pillow", "timm", "torch")
+_PACKAGES = (
+    *("av", "decord2", "intertitle", "numpy", "onnxruntime", "open_clip_torch", "pillow"),
+    *("timm", "torch", "torchvision"),
+)
 _CODE = "code"
 
 

@@ -110,8 +110,8 @@ def decode_source(
         on_state: callback that receives the state of the item's file before decoding starts.
 
     Returns:
-        The decoded or rejected item, and its frames, uint8 [T, size, size, 3]; a rejected item has
-        no frames.
+        The decoded or rejected item, and its frames, uint8 [T * window, size, size, 3]; a rejected
+        item has no frames.
 
     Raises:
         MemoryError: the item needs more memory than there is.

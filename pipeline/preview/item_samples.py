@@ -126,6 +126,8 @@ def _sample(
             error = decoded.rejection.error
             problem = "file is gone" if error == "missing" else f"file is {error}"
         else:
+            # The middle of each clip.
+            frames = frames[sampling.window // 2 :: sampling.window]
             num = min(MAX_FRAMES, len(frames))
             selected = np.linspace(0, len(frames) - 1, num).round().astype(int)
             pixels, times_s = frames[selected], decoded.times_s[selected]

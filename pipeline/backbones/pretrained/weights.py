@@ -126,10 +126,10 @@ def _kept_file(sha256: str) -> Path:
 
 def _load_kept(model: nn.Module, label: str, sha256: str) -> None:
     """Load weights that `with_given_weights` kept."""
-    kept = _kept_file(sha256)
+    file = _kept_file(sha256)
     error: Exception | None = None
     try:
-        load_weights(model, kept.read_bytes())
+        load_weights(model, file.read_bytes())
         if weights_sha256(model) == sha256:
             return
     # The file is missing or damaged, or has weights of another network.
@@ -137,5 +137,5 @@ def _load_kept(model: nn.Module, label: str, sha256: str) -> None:
         error = caught
     raise UserError(
         f"backbone: {label!r}: its weights are not on this machine; "
-        f"copy {kept.name} from the one that made the features to {kept.parent}"
+        f"copy {file.name} from the one that made the features to {file.parent}"
     ) from error

@@ -110,7 +110,8 @@ class Window:
 
     def decoded(self, chunk: Chunk, items: Sequence[DecodedItem]) -> None:
         """Record the size of a chunk's decoded frames."""
-        chunk.num_bytes = sum(len(item.times_s) for item in items) * self._frame_bytes
+        clips = sum(len(item.times_s) for item in items)
+        chunk.num_bytes = clips * self._sampling.window * self._frame_bytes
         self._seen.append(chunk.num_bytes)
 
     def end(self, chunk: Chunk) -> None:
@@ -123,5 +124,7 @@ class Window:
 
     def _num_frames(self, source: ItemFile) -> int:
         if source.item.kind == "image":
-            return 1
-        return self._sampling.num_frames if isinstance(self._sampling, Uniform) else BATCH
+            return self._sampling.window
+        if isinstance(self._sampling, Uniform):
+            return self._sampling.num_frames * self._sampling.window
+        return BATCH

@@ -69,6 +69,19 @@ def test_frames_are_those_at_the_times_they_say(clip: Path) -> None:
     assert distance(frames.pixels, DRAWN[0::3]) > distance(frames.pixels, DRAWN[1::3])
 
 
+def test_clips_have_the_frames_of_their_window_one_after_the_other(
+    clip: Path, tmp_path: Path
+) -> None:
+    frames = decode_video(clip, Every(12, 4))
+    assert frames.times_s == pytest.approx([1.5 / 12, 13.5 / 12])
+    assert distance(frames.pixels, DRAWN[[0, 1, 2, 3, 12, 13, 14, 15]]) < 4
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (20, 30), "red").save(picture)
+    still = decode(picture, Item("a", str(picture), "image"), Uniform(2, 4), 64)
+    assert still.times_s.tolist() == [0]
+    assert still.pixels.shape == (4, 64, 64, 3) and (still.pixels == still.pixels[:1]).all()
+
+
 def test_a_variable_frame_rate_is_sampled_by_time(tmp_path: Path) -> None:
     # Twelve frames in the first second, then one a second.
     with av.open(tmp_path / "vfr.mp4", "w") as container:

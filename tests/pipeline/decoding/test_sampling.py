@@ -93,7 +93,16 @@ def test_rules_read_well() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "uniform", "uniform:2.5", "fps:fast", "every:x", "every:1.5"),
+        *(
+            "",
+            "uniform",
+            "uniform:2.5",
+            "fps:fast",
+            "every:x",
+            "uniform:2x",
+            "uniform:2x0",
+            "every:1.5",
+        ),
         *("all:5", "frames:5", "gop:5", "zoom:5"),
     ],
 )
@@ -129,3 +138,21 @@ def test_too_many_frames_are_refused() -> None:
             select_frames(np.array([0.0]), 1.0, rule)
     for rule in (Uniform(1_000_000), Rate(1_000_000)):
         assert len(select_frames(np.array([0.0]), 1.0, rule)) == 1_000_000
+
+
+def test_a_clip_has_frames_over_its_span_or_those_that_follow() -> None:
+    starts = np.arange(100) / 10.0
+    spread = select_frames(starts, 10.0, Uniform(2, 4)).reshape(2, 4)
+    assert spread.tolist() == [[6, 18, 31, 43], [56, 68, 81, 93]]
+    assert np.array_equal(select_frames(starts, 10.0, Rate(0.2, 4)).reshape(2, 4), spread)
+    following = select_frames(starts, 10.0, Every(49, 4)).reshape(3, 4)
+    # The last clip is cut off by the end.
+    assert following.tolist() == [[0, 1, 2, 3], [49, 50, 51, 52], [98, 99, 99, 99]]
+    # As many clips as there are frames without a window.
+    assert len(following) == len(select_frames(starts, 10.0, Every(49)))
+
+
+@pytest.mark.parametrize("rule", [Uniform(8, 16), Rate(2.5, 16), Rate(2.0, 16), Every(5, 16)])
+def test_a_rule_of_clips_is_read_back(rule: Sampling) -> None:
+    assert parse_sampling(str(rule)) == rule
+    assert str(rule).endswith("x16")
