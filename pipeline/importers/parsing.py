@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from intertitle.pipeline.decoding.endings import VIDEO_SUFFIXES
 from intertitle.pipeline.errors import UserError, is_text
+from intertitle.pipeline.importers.text_lines import text_lines
 from intertitle.pipeline.importers.walk import Walk, has_suffix, is_hidden
 
 # No sentence, question or review has more words; a longer text has lost its line breaks.
@@ -52,13 +53,7 @@ def lines(file: Path) -> Iterator[tuple[int, str]]:
     """
     try:
         with file.open("rb") as stream:
-            for number, raw in enumerate(stream, start=1):
-                try:
-                    text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError as error:
-                    message = f"{file}: line {number}: not UTF-8 at byte {error.start}"
-                    raise UserError(message) from error
-                yield number, text.removesuffix("\n").removesuffix("\r")
+            yield from text_lines(stream, str(file))
     except FileNotFoundError as error:
         raise UserError(f"{file}: missing") from error
 
@@ -119,7 +114,7 @@ def find_file(folders: Iterable[Path], name: str, where: str) -> Path | None:
             f"{where}: {format_value(name)}, expected the name of a file in the data set"
         )
     return next(
-        (candidate for folder in folders if (candidate := _on_disk(folder, name)).is_file()), None
+        (candidate for folder in folders if (candidate := on_disk(folder, name)).is_file()), None
     )
 
 
@@ -131,7 +126,7 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _on_disk(folder: Path, name: str) -> Path:
+def on_disk(folder: Path, name: str) -> Path:
     """Return a path below a folder as spelled on disk, with accents composed or decomposed."""
     path = folder / name
     if name.isascii() or path.exists():

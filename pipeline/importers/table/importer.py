@@ -1,0 +1,230 @@
+"""Import tables: CSV, TSV, JSON lines or Parquet, by path or URL.
+
+FILE...                                    one or more tables
+FOLDER/metadata.csv, .jsonl or .parquet    a Hugging Face folder; also in its folders train/, test/
+
+The columns are found by the names that people use (`columns.NAMES`), or named by `--column`:
+
+  a file and captions        an item with references; several rows of a file are several references
+  a file, question, answer   an example for each question about a file
+  a file and a label         or a list of labels, one for each frame
+  source and target          a sentence and its translation
+  text and label             a text to classify
+  text                       running text
+
+With a start and an end, an item is a segment of a video.
+"""
+
+from __future__ import annotations
+
+import codecs
+import posixpath
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Any, cast
+
+from intertitle.pipeline.corpus import Item, Kind
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.report import ImportReport
+from intertitle.pipeline.importers.table.cells import text_of
+from intertitle.pipeline.importers.table.collector import Collector, FindItem
+from intertitle.pipeline.importers.table.columns import choose_columns, parse_roles
+from intertitle.pipeline.importers.table.item_files import ItemFiles
+from intertitle.pipeline.importers.table.readers import ENDINGS, Table
+from intertitle.pipeline.importers.table.splits import SplitRule, split_in_name, splits_of_tables
+from intertitle.pipeline.storage.allowed_hosts import host_of
+from intertitle.pipeline.storage.paths import AnyPath, as_path, is_local, is_url, normalized
+
+_METADATA = tuple(f"metadata{ending}" for ending in (".csv", ".jsonl", ".parquet"))
+_KINDS = ("image", "video")
+# Number of hosts that a note lists.
+_NUM_HOSTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A table, the folder that its files' names start from, and the split that its name says.
+
+    Attributes:
+        table: table to read.
+        root: folder or URL of its files.
+        prefix: beginning of the keys of its files, where tables have several folders.
+        split: split that the name of the table or its folder says, or None.
+    """
+
+    table: Table
+    root: AnyPath
+    prefix: str
+    split: str | None
+
+
+def import_table(
+    sources: Sequence[AnyPath],
+    out: AnyPath,
+    *,
+    column: Sequence[str] = (),
+    header: str | None = None,
+    root: str | None = None,
+    kind: str | None = None,
+    encoding: str = "utf-8",
+    val_share: float = 0.1,
+    test_share: float = 0.1,
+    seed: int = 0,
+) -> ImportReport:
+    """Write a corpus of the rows of tables.
+
+    The key of an item is its file's name as in the table, with `#<start>-<end>` for a segment. An
+    example's id is the key of its item or, if it has a source or no item, `<table>:<line>`.
+
+    Without a column of splits, the split is that in the name of the table (`train.csv`) or, of a
+    Hugging Face folder, of a folder; otherwise splits are drawn by file.
+
+    Args:
+        sources: paths or URLs of the tables, or a Hugging Face folder.
+        out: path or URL of the corpus.
+        column: columns by their role, `ROLE=NAME` (see `columns.NAMES`).
+        header: names of the columns, separated by commas, of CSV and TSV files without a header.
+        root: folder or URL that names of files start from; by default that of the table.
+        kind: kind of files that have no known suffix, "image" or "video".
+        encoding: encoding of text files.
+        val_share, test_share: shares of the files in drawn splits, from 0 to 1.
+        seed: seed of drawn splits.
+
+    Raises:
+        UserError: a table is missing, can't be read or occurs twice, a column is missing, a row is
+            invalid, tables are of several tasks, or all files are missing.
+    """
+    if kind is not None and kind not in _KINDS:
+        raise UserError(f"--kind: {kind!r}, allowed: {' or '.join(_KINDS)}")
+    names = tuple(name.strip() for name in header.split(",")) if header is not None else None
+    tables = _sources(sources, _encoding(encoding), names, root)
+    roles = parse_roles(column)
+    collector = Collector(SplitRule(val_share, test_share, seed))
+    notes: dict[str, None] = {}
+    tasks: dict[str, AnyPath] = {}
+    hosts: dict[str, None] = {}
+    for source in tables:
+        there = source.table.columns()
+        columns = choose_columns(there, roles, str(source.table.path))
+        tasks.setdefault(columns.task, source.table.path)
+        if len(tasks) > 1:
+            listed = ", ".join(f"{path}: {task}" for task, path in tasks.items())
+            raise UserError(f"{listed}; allowed: tables of one task")
+        notes[f"{source.table.name}: {columns.describe(there)}"] = None
+        find = _finder(ItemFiles(source.root, source.prefix, _kind(kind, columns.file)), hosts)
+        for row in source.table.rows():
+            split = source.split
+            if split is None and len(sources) == 1 and sources[0] != source.table.path:
+                split = _split_of_folder(row.cells.get(columns.file or ""))
+            collector.add(row, columns, find, split)
+    if hosts:
+        more = f" and {len(hosts) - _NUM_HOSTS} more" if len(hosts) > _NUM_HOSTS else ""
+        allow = " ".join(f"--allow-host {host}" for host in list(hosts)[:_NUM_HOSTS])
+        notes[f"files by URL are fetched by `intertitle precompute` with {allow}{more}"] = None
+    where = str(tables[0].table.path)
+    return collector.write(out, where, list(notes), advice=partial(_advice, tables[0].root))
+
+
+def _advice(root: AnyPath, name: str) -> str:
+    """Return what to do where no file is there, with a folder that has the first."""
+    there = sorted(p for p in root.iterdir() if (p / name).is_file()) if is_local(root) else []
+    return f"; looked in {root}: --root {there[0] if there else 'FOLDER'} names another"
+
+
+def _sources(
+    sources: Sequence[AnyPath],
+    encoding: str,
+    header: tuple[str, ...] | None,
+    root: str | None,
+) -> list[_Source]:
+    if not sources:
+        raise UserError(f"import table: takes a FILE, got none; allowed: {' '.join(ENDINGS)}")
+    paths: dict[str, AnyPath] = {}
+    for source in sources:
+        for path in _metadata(source) if source.is_dir() else [source]:
+            path = as_path(normalized(path)) if is_local(path) else path
+            if str(path) in paths:
+                raise UserError(f"{path}: named twice, allowed: each table once")
+            paths[str(path)] = path
+    tables = [Table(path, prefix, encoding, header) for path, prefix in _prefixed(paths.values())]
+    if all(table.path.name in _METADATA for table in tables):
+        splits = [split_in_name(table.path.parent.name) for table in tables]
+    else:
+        splits = splits_of_tables([table.name for table in tables])
+    roots = [as_path(root) if root else table.path.parent for table in tables]
+    return list(map(_Source, tables, roots, _below_common(roots), splits))
+
+
+def _below_common(folders: Sequence[AnyPath]) -> list[str]:
+    """Return the paths of folders below the folder that all are in, each with a slash, or empty."""
+    if len(set(folders)) == 1:
+        return [""] * len(folders)
+    common = posixpath.commonpath([str(folder) for folder in folders])
+    return [f"{str(folder).removeprefix(common).strip('/')}/".lstrip("/") for folder in folders]
+
+
+def _prefixed(paths: Sequence[AnyPath] | Any) -> Iterator[tuple[AnyPath, str]]:
+    """Yield paths with their names, or with the paths where names occur twice."""
+    listed = list(paths)
+    names = [path.name for path in listed]
+    for path in listed:
+        yield path, path.name if names.count(path.name) == 1 else str(path)
+
+
+def _metadata(folder: AnyPath) -> list[AnyPath]:
+    """Return the tables of a Hugging Face folder.
+
+    Raises:
+        UserError: there are none.
+    """
+    places = [folder, *sorted((p for p in folder.iterdir() if p.is_dir()), key=str)]
+    tables = [place / name for place in places for name in _METADATA if (place / name).is_file()]
+    if not tables:
+        others = sorted(p.name for p in folder.iterdir() if p.suffix in ENDINGS)
+        there = f"; there are tables that can be named: {', '.join(others[:10])}" if others else ""
+        raise UserError(f"{folder}: has no {', '.join(_METADATA)}{there}")
+    return cast(list[AnyPath], tables)
+
+
+def _split_of_folder(file: object) -> str | None:
+    """Return the split that the folders of a file's name say, or None."""
+    if not isinstance(file, str):
+        return None
+    splits = [split_in_name(part) for part in PurePosixPath(file).parts[:-1]]
+    return next((split for split in splits if split), None)
+
+
+def _finder(files: ItemFiles, hosts: dict[str, None]) -> FindItem:
+    """Return a function that finds the file in a cell, and notes the hosts of URLs."""
+
+    def find(value: object, where: str) -> tuple[str, Item | None]:
+        if isinstance(value, dict):
+            raise UserError(f"{where}: holds the file itself, which `import hf` reads")
+        key, item = files.find(text_of(value, where), where)
+        if item is not None and is_url(item.uri):
+            hosts[host_of(item.uri)] = None
+        return key, item
+
+    return find
+
+
+def _kind(kind: str | None, column: str | None) -> Kind | None:
+    """Return the kind of files without a known suffix: as given, or as the column's name says."""
+    if kind is None and column is not None:
+        kind = next((k for k in _KINDS if k in column.lower()), None)
+    return cast(Kind | None, kind)
+
+
+def _encoding(name: str) -> str:
+    try:
+        ends_lines = "a\n".encode(name) == b"a\n"
+        known = codecs.lookup(name).name
+    except (LookupError, UnicodeEncodeError) as error:
+        raise UserError(f"--encoding: {name!r}, allowed: such as utf-8 or latin-1") from error
+    if known == "utf-8-sig":
+        return "utf-8"
+    if not ends_lines:
+        raise UserError(f"--encoding: {name!r}, allowed: one that extends ASCII, such as utf-8")
+    return known
