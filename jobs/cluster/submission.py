@@ -23,7 +23,7 @@ import intertitle.jobs
 import intertitle.pipeline
 import intertitle.training
 from intertitle.pipeline.errors import UserError
-from intertitle.pipeline.storage import allowed_hosts
+from intertitle.pipeline.storage import allowed_hosts, web
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 # Variable with the job's name, which is the same in every attempt.
 JOB_VARIABLE = "INTERTITLE_JOB"
 # Variables that are sent: locations of services. Passwords must be set on the cluster itself.
-SETTINGS = ("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "AWS_REGION", allowed_hosts.VARIABLE)
+SETTINGS = (
+    *("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "AWS_REGION"),
+    *(allowed_hosts.VARIABLE, web.USER_AGENT_VARIABLE),
+)
 # Time in seconds after which Ray kills a stopped job; a training saves a checkpoint first.
 STOP_WAIT_S = 30
 # The packages may be in different folders; they are sent under the names they are imported by.

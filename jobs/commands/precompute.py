@@ -18,7 +18,7 @@ from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.decoding.sampling import Every, Rate, Sampling, Uniform
 from intertitle.pipeline.errors import UserError, one_line
 from intertitle.pipeline.feature_store.shards import Format
-from intertitle.pipeline.storage import allowed_hosts
+from intertitle.pipeline.storage import allowed_hosts, web
 from intertitle.pipeline.storage.paths import as_path
 
 # Exit code if more items are in quarantine than were allowed.
@@ -77,6 +77,9 @@ def precompute_features(
     item_memory_mb: Annotated[
         int, typer.Option(help="Memory limit for decoding one item, in MiB.")
     ] = LIMITS.memory_mb,
+    download_mb: Annotated[
+        int, typer.Option(help="Maximum size of a file that is fetched from a server, in MiB.")
+    ] = LIMITS.download_mb,
     max_pixels: Annotated[
         int, typer.Option(help="Maximum number of pixels of an image or frame.")
     ] = LIMITS.max_pixels,
@@ -111,6 +114,14 @@ def precompute_features(
             f"Further hosts: the variable {allowed_hosts.VARIABLE}.",
         ),
     ] = None,
+    user_agent: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="User-Agent with which items are fetched by http and https; default: the variable "
+            f"{web.USER_AGENT_VARIABLE}, or the name and version of this program.",
+        ),
+    ] = None,
     address: Address = None,
     json: Json = False,
 ) -> None:
@@ -121,6 +132,9 @@ def precompute_features(
         os.environ[allowed_hosts.VARIABLE] = ",".join(
             (*allowed_hosts.parse_hosts(allow_host), *allowed_hosts.allowed_hosts())
         )
+    if user_agent is not None:
+        os.environ[web.USER_AGENT_VARIABLE] = user_agent
+    web.user_agent()
     options = PrecomputeOptions(
         backbone=backbone,
         sampling=_sampling(frames, fps, every),
@@ -128,7 +142,7 @@ def precompute_features(
         format=cast(Format, format),
         shard_items=shard_items,
         workers=workers,
-        limits=Limits(item_seconds, item_memory_mb, max_pixels, keep_degraded),
+        limits=Limits(item_seconds, item_memory_mb, max_pixels, keep_degraded, download_mb),
         stop_failed=stop_failed,
         stop_internal=stop_internal,
         retry_failed=retry_failed,

@@ -5,6 +5,7 @@ schema: an example of captioning has an item and reference captions, an example 
 source and a target, and so on. Features contain no text, so new captions require no new features.
 """
 
+from intertitle.pipeline.corpus.members import Member, parse_member
 from intertitle.pipeline.corpus.reader import Corpus, locate
 from intertitle.pipeline.corpus.schema import (
     CORPUS_FORMAT,
@@ -28,9 +29,11 @@ __all__ = [
     "Example",
     "Item",
     "Kind",
+    "Member",
     "clean_text",
     "items_of",
     "locate",
     "name_target_language",
+    "parse_member",
     "write_corpus",
 ]

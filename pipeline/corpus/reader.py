@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from upath import UPath
 
+from intertitle.pipeline.corpus.members import parse_member
 from intertitle.pipeline.corpus.rules import check_items
 from intertitle.pipeline.corpus.schema import (
     CORPUS_FORMAT,
@@ -27,8 +28,13 @@ from intertitle.pipeline.storage.paths import AnyPath, as_path, is_url
 
 
 def locate(corpus: UPath | str, item: Item) -> UPath:
-    """Return the path of an item's file; a relative URI starts at the folder of the corpus."""
-    return as_path(item.uri) if is_url(item.uri) else as_path(corpus) / item.uri
+    """Return the path of an item's file, or of the file that it is a member of.
+
+    A relative URI starts at the folder of the corpus.
+    """
+    member = parse_member(item.uri)
+    uri = member.uri if member else item.uri
+    return as_path(uri) if is_url(uri) else as_path(corpus) / uri
 
 
 class Corpus:

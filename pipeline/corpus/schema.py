@@ -48,7 +48,8 @@ class Item:
 
     Attributes:
         key: unique name in the corpus; any text.
-        uri: path, absolute or relative to the corpus folder, or any URL that fsspec supports.
+        uri: path, absolute or relative to the corpus folder, or any URL that fsspec supports; or
+            the bytes of a larger file (see `members`).
         kind: kind of the item, "video" or "image".
         start_s: start of the segment in seconds; None is the start of the video.
         end_s: end of the segment in seconds; None is the end of the video.

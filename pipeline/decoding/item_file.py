@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-import stat
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from upath import UPath
 
-from intertitle.pipeline.corpus import Item, locate
+from intertitle.pipeline.corpus import Item, Member, locate, parse_member
+from intertitle.pipeline.decoding.copies import (
+    copy_member,
+    copy_object,
+    copy_web,
+    fault_of,
+    mtime_ns,
+    regular_file,
+)
 from intertitle.pipeline.decoding.decode import DecodeError
+from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.storage.allowed_hosts import allowed_hosts, host_of, is_allowed
 from intertitle.pipeline.storage.faults import is_machine_fault
-from intertitle.pipeline.storage.paths import AnyPath, as_path, downloaded, is_local, is_url
+from intertitle.pipeline.storage.paths import as_path, is_local, is_url
+from intertitle.pipeline.storage.web import WebClient, is_web, user_agent
+
+DEFAULT_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +43,35 @@ class ItemFile:
         hosts: hosts that URLs may name besides the corpus' own. The default is read from the
             environment of the process that creates the object, and is kept when the object is sent
             to another process.
+        user_agent: `User-Agent` of requests by http and https; the default is like that of `hosts`.
     """
 
     item: Item
     corpus: str
     copy: FileState | None = None
     hosts: tuple[str, ...] = field(default_factory=allowed_hosts)
+    user_agent: str = field(default_factory=user_agent)
+
+    @property
+    def member(self) -> Member | None:
+        """Range of the file's bytes that the item is; None if it is the whole file."""
+        return parse_member(self.item.uri)
+
+    @property
+    def uri(self) -> str:
+        """URI of the file, or of the larger file that the item is a member of."""
+        member = self.member
+        return member.uri if member else self.item.uri
+
+    @property
+    def name(self) -> str:
+        """Path of the file for messages, with the range of its bytes if the item is a member."""
+        member = self.member
+        return f"{self.path}[{member.offset}+{member.size_bytes}]" if member else str(self.path)
 
     @property
     def path(self) -> UPath:
-        """Path of the file.
+        """Path of the file, or of the larger file that the item is a member of.
 
         Raises:
             DecodeError: the URL names a host that is not allowed. This is checked first because
@@ -69,17 +102,26 @@ def file_stat(source: ItemFile) -> tuple[int, int] | None:
     Raises:
         DecodeError: the machine or the network failed: class "unavailable".
     """
+    member = source.member
     try:
-        info = source.path.stat()
+        path = source.path
     except DecodeError:
         # The host is not allowed.
         return None
+    try:
+        if (url := _web_url(source)) is not None:
+            size_and_time = _client(source, DEFAULT_LIMITS).stat(url)
+        else:
+            info = path.stat()
+            size_and_time = info.st_size, mtime_ns(info)
     except Exception as error:
-        fault = _fault(source.path, error)
+        fault = fault_of(path, error)
         if fault.error == "unavailable":
             raise fault from error
         return None
-    return info.st_size, _mtime_ns(info)
+    if size_and_time is None or member is None:
+        return size_and_time
+    return member.size_bytes, size_and_time[1]
 
 
 def is_there(source: ItemFile) -> bool:
@@ -105,41 +147,58 @@ def lacks_corpus(source: ItemFile) -> bool:
 
 
 @contextmanager
-def open_item_file(source: ItemFile) -> Iterator[tuple[Path, FileState]]:
+def open_item_file(
+    source: ItemFile, limits: Limits = DEFAULT_LIMITS
+) -> Iterator[tuple[Path, FileState]]:
     """Provide an item's file on a local disk, and its state, in a `with` block.
+
+    Args:
+        source: item to open.
+        limits: limits on the time and the size of a download.
 
     Raises:
         DecodeError: the file is missing, empty, not a regular file (such files are never opened),
-            outside its folder, or cannot be read. Class "unavailable" is a fault of the machine or
-            the network.
+            outside its folder, too large to be fetched, or cannot be read. Class "unavailable" is a
+            fault of the machine or the network.
         CredentialsError: the object store refuses the credentials.
     """
     path = source.path
     if source.copy is not None:
         yield Path(str(path)), source.copy
         return
-    if not is_url(source.item.uri) and ".." in PurePosixPath(source.item.uri).parts:
+    if not is_url(source.uri) and ".." in PurePosixPath(source.uri).parts:
         raise DecodeError("refused", f"{path}: leads out of the corpus")
     if is_local(path):
         _check_stays_inside(path, source)
-        yield path, file_state(path)
-        return
-    with ExitStack() as stack:
-        try:
-            info = path.stat()
-            if info.st_size == 0:
-                raise DecodeError("empty", f"{path}: has no bytes")
-            copy = stack.enter_context(downloaded(path))
-            state = FileState(_sha256(copy), copy.stat().st_size, _mtime_ns(info))
-        except FileNotFoundError as error:
-            raise DecodeError("missing", f"{path}: no such object") from error
-        except Exception as error:
-            # All other errors of an object store are faults of the store, whatever their number.
-            if isinstance(error, OSError) or is_machine_fault(error):
-                raise DecodeError("unavailable", f"{path}: {error}") from error
-            raise
-        # Outside the `try`, because errors of the `with` block do not concern the store.
-        yield copy, state
+        if source.member is None:
+            yield path, file_state(path)
+            return
+    # The copy has no name, so nothing is left of it even if the process is killed.
+    with tempfile.TemporaryFile() as file:
+        changed_ns = _copy(source, path, file, limits)
+        copy = Path(f"/proc/self/fd/{file.fileno()}")
+        yield copy, FileState(_sha256(copy), copy.stat().st_size, changed_ns)
+
+
+def _copy(source: ItemFile, path: UPath, target: BinaryIO, limits: Limits) -> int:
+    """Copy an item's bytes to a file; return the time of its last change in nanoseconds."""
+    member = source.member
+    if member is not None and is_local(path):
+        return copy_member(path, member, target)
+    if (url := _web_url(source)) is not None:
+        return copy_web(_client(source, limits), url, member, target)
+    return copy_object(path, member, target, limits.download_bytes)
+
+
+def _web_url(source: ItemFile) -> str | None:
+    """Return the URL of a file that is had by http or https; None for other files."""
+    url = source.uri if is_url(source.uri) else str(source.path)
+    return url if is_web(url) else None
+
+
+def _client(source: ItemFile, limits: Limits) -> WebClient:
+    is_allowed_url = partial(is_allowed, corpus=source.corpus, hosts=source.hosts)
+    return WebClient(is_allowed_url, source.user_agent, limits.seconds, limits.download_bytes)
 
 
 def check_host(item: Item, corpus: str, hosts: Sequence[str]) -> None:
@@ -148,7 +207,8 @@ def check_host(item: Item, corpus: str, hosts: Sequence[str]) -> None:
     Raises:
         DecodeError: the host is not allowed.
     """
-    uri = item.uri
+    member = parse_member(item.uri)
+    uri = member.uri if member else item.uri
     if not is_url(uri) or is_allowed(uri, corpus, hosts):
         return
     raise DecodeError(
@@ -188,30 +248,16 @@ def file_state(path: Path) -> FileState:
         DecodeError: the file is missing, empty, not a regular file (such files are never opened),
             or unavailable, because the machine cannot read it now.
     """
-    try:
-        info = path.stat()
-    except (OSError, ValueError) as error:
-        raise _fault(path, error) from error
-    if not stat.S_ISREG(info.st_mode):
-        raise DecodeError("refused", f"{path}: not a regular file")
-    if info.st_size == 0:
-        raise DecodeError("empty", f"{path}: has no bytes")
+    info = regular_file(path)
     try:
         return FileState(_sha256(path), info.st_size, info.st_mtime_ns)
     except OSError as error:
-        raise _fault(path, error) from error
-
-
-def _fault(path: AnyPath, error: Exception) -> DecodeError:
-    """Convert an error of the file system: the file is missing, or cannot be read now."""
-    reason = getattr(error, "strerror", None) or str(error)
-    kind = "unavailable" if is_machine_fault(error) else "missing"
-    return DecodeError(kind, f"{path}: {reason}")
+        raise fault_of(path, error) from error
 
 
 def _is_relative(source: ItemFile) -> bool:
     """Return whether an item's URI starts at the folder of the corpus."""
-    return not (is_url(source.item.uri) or Path(source.item.uri).is_absolute())
+    return not (is_url(source.uri) or Path(source.uri).is_absolute())
 
 
 def _check_stays_inside(path: Path, source: ItemFile) -> None:
@@ -226,7 +272,7 @@ def _check_stays_inside(path: Path, source: ItemFile) -> None:
         inside = resolved.is_relative_to(allowed_folder.resolve())
     except (OSError, ValueError, RuntimeError) as error:
         # ValueError: an embedded null byte. RuntimeError: a loop of links.
-        raise _fault(path, error) from error
+        raise fault_of(path, error) from error
     if not inside:
         raise DecodeError(
             "refused", f"{path}: leads to {resolved}, allowed: below {allowed_folder}"
@@ -236,9 +282,3 @@ def _check_stays_inside(path: Path, source: ItemFile) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _mtime_ns(info: object) -> int:
-    exact = getattr(info, "st_mtime_ns", None)
-    # An object store reports the time in seconds or in milliseconds, depending on the request.
-    return int(exact) if exact is not None else int(getattr(info, "st_mtime", 0)) * 10**9

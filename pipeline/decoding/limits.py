@@ -25,17 +25,24 @@ class Limits:
         max_pixels: maximum number of pixels of a picture or frame, width times height.
         keep_degraded: whether the readable part of a damaged file is stored and marked as degraded;
             otherwise the item is rejected.
+        download_mb: maximum size of a file that is fetched from a server, in MiB.
     """
 
     seconds: float = 120.0
     memory_mb: int = 2048
     max_pixels: int = MAX_PIXELS
     keep_degraded: bool = True
+    download_mb: int = 4096
 
     def __post_init__(self) -> None:
-        for name in ("seconds", "memory_mb", "max_pixels"):
+        for name in ("seconds", "memory_mb", "max_pixels", "download_mb"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}: {getattr(self, name)}, allowed: more than 0")
+
+    @property
+    def download_bytes(self) -> int:
+        """Maximum size of a file that is fetched from a server, in bytes."""
+        return self.download_mb << 20
 
 
 @contextmanager

@@ -81,7 +81,7 @@ def rejected(source: ItemFile, rejection: Rejection, state: FileState | None = N
 
 def unforeseen(source: ItemFile, error: Exception, state: FileState | None = None) -> DecodedItem:
     """Return an item as rejected because of an unexpected error; called in an `except` block."""
-    line = one_line(f"{source.path}: {type(error).__name__}: {error}")
+    line = one_line(f"{source.name}: {type(error).__name__}: {error}")
     raised = "".join(traceback.format_exception(error))[-_MAX_TRACEBACK:]
     return rejected(source, Rejection("decode", INTERNAL, line, raised), state)
 
@@ -119,15 +119,15 @@ def decode_source(
     """
     no_frames = np.zeros((0, size, size, 3), np.uint8)
     # The temporary copy of a remote file has a meaningless name, so messages get the original one.
-    name, state = str(source.path), None
+    name, state = source.name, None
     try:
-        with open_item_file(source) as (path, state):
+        with open_item_file(source, limits) as (path, state):
             name = str(path)
             on_state(state)
             failpoint("decode", source.item.key)
             frames = decode(path, source.item, sampling, size, limits.max_pixels)
     except DecodeError as error:
-        message = one_line(error.message.replace(name, str(source.path)))
+        message = one_line(error.message.replace(name, source.name))
         return rejected(source, Rejection("decode", error.error, message), state), no_frames
     except (MemoryError, JobError):
         # The caller handles a lack of memory; a `JobError` concerns every item.
@@ -136,7 +136,7 @@ def decode_source(
         fault = unavailable(source, error) if is_machine_fault(error) else None
         return fault or unforeseen(source, error, state), no_frames
     if frames.degraded and not limits.keep_degraded:
-        message = one_line(f"{source.path}: {frames.degraded}")
+        message = one_line(f"{source.name}: {frames.degraded}")
         return rejected(source, Rejection("decode", "degraded", message), state), no_frames
     return DecodedItem(source, state, frames.times_s, frames.degraded), frames.pixels
 
@@ -161,7 +161,7 @@ def decode_chunk(
                 item, pixels = decode_source(source, sampling, size, limits)
                 message = item.rejection.message if item.rejection else item.degraded
                 if message and (_OUT_OF_MEMORY.search(message) or guard.memory_ran_short()):
-                    raise MemoryError(f"{source.path}: may need more memory")
+                    raise MemoryError(f"{source.name}: may need more memory")
         except OSError as error:
             # The resource limits could not be set, for example because too many files are open.
             item, pixels = unavailable(source, error), frames[0]
@@ -201,7 +201,7 @@ def write_features(
         item_features = values[row : row + len(item.times_s)]
         row += len(item.times_s)
         if item.rejection is None and not np.isfinite(item_features).all():
-            message = one_line(f"{item.source.path}: its features are not finite")
+            message = one_line(f"{item.source.name}: its features are not finite")
             rejection = Rejection("features", "not_finite", message)
             item = replace(item, times_s=np.zeros(0), degraded=None, rejection=rejection)
         elif item.rejection is None:

@@ -13,7 +13,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         *("file_name", "filename", "file", "image", "video", "image_path", "video_path"),
         *("path", "url", "image_url", "video_url"),
     ),
-    "caption": ("caption", "captions", "text", "sentence", "sentences", "txt"),
+    "caption": ("txt", "caption", "captions", "text", "sentence", "sentences"),
     "question": ("question",),
     "answer": ("answer", "answers"),
     "label": ("label", "cls"),
@@ -88,16 +88,13 @@ def parse_roles(pairs: Sequence[str]) -> dict[str, str]:
     return roles
 
 
-def choose_columns(
-    names: Collection[str], chosen: Mapping[str, str], where: str, allow_file: bool = True
-) -> Columns:
+def choose_columns(names: Collection[str], chosen: Mapping[str, str], where: str) -> Columns:
     """Decide which columns are read.
 
     Args:
         names: names of the columns that there are.
         chosen: names of columns by their role, as the user gave them.
         where: name of the table, for messages.
-        allow_file: whether the usual names of a file's column are looked for.
 
     Raises:
         UserError: a chosen column is missing, or the columns fit no task or several.
@@ -110,7 +107,7 @@ def choose_columns(
     for role, usual in NAMES.items():
         known = [by_name[name] for name in usual if name in by_name]
         free = [name for name in known if name not in chosen.values()]
-        if role not in roles and free and (allow_file or role != "file"):
+        if role not in roles and free:
             roles[role] = free[0]
     tasks = [task for task in _tasks(roles, chosen) if _uses(task, chosen)]
     if not tasks:

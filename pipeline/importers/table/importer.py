@@ -19,11 +19,11 @@ from __future__ import annotations
 
 import codecs
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
-from typing import Any, cast
+from typing import cast
 
 from intertitle.pipeline.corpus import Item, Kind
 from intertitle.pipeline.errors import UserError
@@ -40,7 +40,7 @@ from intertitle.pipeline.storage.paths import AnyPath, as_path, is_local, is_url
 _METADATA = tuple(f"metadata{ending}" for ending in (".csv", ".jsonl", ".parquet"))
 _KINDS = ("image", "video")
 # Number of hosts that a note lists.
-_NUM_HOSTS = 5
+_NUM_HOSTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ def _below_common(folders: Sequence[AnyPath]) -> list[str]:
     return [f"{str(folder).removeprefix(common).strip('/')}/".lstrip("/") for folder in folders]
 
 
-def _prefixed(paths: Sequence[AnyPath] | Any) -> Iterator[tuple[AnyPath, str]]:
+def _prefixed(paths: Iterable[AnyPath]) -> Iterator[tuple[AnyPath, str]]:
     """Yield paths with their names, or with the paths where names occur twice."""
     listed = list(paths)
     names = [path.name for path in listed]

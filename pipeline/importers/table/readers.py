@@ -240,7 +240,7 @@ def _opened(path: AnyPath) -> Iterator[BinaryIO]:
                 with gzip.open(raw) as unpacked:
                     yield cast(BinaryIO, unpacked)
             else:
-                yield raw
+                yield cast(BinaryIO, raw)
     except FileNotFoundError as error:
         raise UserError(f"{path}: missing") from error
     except IsADirectoryError as error:

@@ -171,7 +171,7 @@ def _decode_watched(
         return decode_source(source, sampling, size, limits, write_state)
     except MemoryError:
         # A single allocation exceeded the memory of the machine.
-        line = one_line(f"{source.path}: decoding takes more memory than there is")
+        line = one_line(f"{source.name}: decoding takes more memory than there is")
         rejection = Rejection("decode", "memory", line)
         item = rejected(source, rejection, states[-1] if states else None)
         return item, np.zeros((0, size, size, 3), np.uint8)
@@ -192,7 +192,7 @@ def _sources(requests: Sequence[dict[str, Any]], descriptors: Sequence[int]) -> 
 
 def _as_json(item: DecodedItem) -> dict[str, Any]:
     return {
-        "path": str(item.source.path),
+        "path": item.source.name,
         "state": item.state and asdict(item.state),
         "times_s": item.times_s.tolist(),
         "degraded": item.degraded,

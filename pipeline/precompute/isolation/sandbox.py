@@ -85,7 +85,7 @@ def decode_isolated(
     if kind == "timeout" and end.state is None:
         # The process hung before decoding started, so a disk or the network is at fault.
         kind, message = "unavailable", f"reading the file takes more than {limits.seconds:g} s"
-    rejection = Rejection("decode", kind, one_line(f"{source.path}: {message}"))
+    rejection = Rejection("decode", kind, one_line(f"{source.name}: {message}"))
     return rejected(source, rejection, end.state), np.zeros((0, size, size, 3), np.uint8)
 
 
@@ -143,18 +143,21 @@ class _File:
 
 
 def _fetch(source: ItemFile, limits: Limits, stack: ExitStack) -> _File | DecodedItem:
-    """Download a remote file in this process, because the decoder process has no network."""
+    """Copy a remote file or a member of a larger file in this process.
+
+    The decoder process has no network, and sees the bytes of its items alone.
+    """
     try:
-        if is_local(source.path):
+        if is_local(source.path) and source.member is None:
             return _File(source)
     except DecodeError as error:
         return rejected(source, Rejection("decode", error.error, one_line(error.message)))
     # A download that takes too long continues in its thread; nothing waits for it.
-    fetching = _open_in_background(source, stack)
+    fetching = _open_in_background(source, limits, stack)
     try:
         copy, state = fetching.result(limits.seconds)
     except TimeoutError:
-        message = one_line(f"{source.path}: fetching takes more than {limits.seconds:g} s")
+        message = one_line(f"{source.name}: fetching takes more than {limits.seconds:g} s")
         rejection = Rejection("decode", "unavailable", message)
         return DecodedItem(source, None, np.zeros(0), None, rejection)
     except DecodeError as error:
@@ -168,8 +171,10 @@ def _fetch(source: ItemFile, limits: Limits, stack: ExitStack) -> _File | Decode
     return _File(source, stack.enter_context(copy.open("rb")).fileno(), state)
 
 
-def _open_in_background(source: ItemFile, stack: ExitStack) -> Future[tuple[Path, FileState]]:
-    """Open a remote file in a thread that does not keep Python from exiting.
+def _open_in_background(
+    source: ItemFile, limits: Limits, stack: ExitStack
+) -> Future[tuple[Path, FileState]]:
+    """Open a file that has to be copied in a thread that does not keep Python from exiting.
 
     Python waits at its exit for the threads of an executor, but not for daemon threads.
     """
@@ -177,7 +182,7 @@ def _open_in_background(source: ItemFile, stack: ExitStack) -> Future[tuple[Path
 
     def run() -> None:
         try:
-            future.set_result(stack.enter_context(open_item_file(source)))
+            future.set_result(stack.enter_context(open_item_file(source, limits)))
         except BaseException as error:
             future.set_exception(error)
 
@@ -202,7 +207,7 @@ def _item(source: ItemFile, result: dict[str, Any]) -> DecodedItem:
     if rejection:
         # The decoder process knows a downloaded file by a meaningless name, so messages get the
         # original one.
-        message = rejection.message.replace(one_line(result["path"]), one_line(str(source.path)))
+        message = rejection.message.replace(one_line(result["path"]), one_line(source.name))
         rejection = replace(rejection, message=message)
     return DecodedItem(
         source,

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import requests
 from upath import UPath
 
-from intertitle.pipeline.corpus import Item
+from intertitle.pipeline.corpus import Item, Member
 from intertitle.pipeline.decoding.decode import DecodeError
 from intertitle.pipeline.decoding.item_file import (
     ItemFile,
@@ -191,6 +192,47 @@ def test_what_is_known_of_a_file_that_is_not_read(corpus: Path) -> None:
     assert unread_file_state(source(corpus, "films/gone.mp4")) is None
 
 
+def member_of(corpus: Path, uri: str, offset: int = 2, size_bytes: int = 3) -> ItemFile:
+    return source(corpus, Member(uri, offset, size_bytes).to_uri())
+
+
+@pytest.mark.parametrize("place", ["relative", "absolute", "remote"])
+def test_a_member_is_a_range_of_bytes(place: str, corpus: Path) -> None:
+    uri = {"relative": "films/a.mp4", "absolute": f"{corpus}/films/a.mp4"}.get(place)
+    member = member_of(corpus, uri or "")
+    if uri is None:
+        films = as_path("memory://tars")
+        films.fs.pipe_file(f"{films.path}/a.tar", b"corpus")
+        member = ItemFile(Item("a", Member("a.tar", 2, 3).to_uri(), "video"), str(films))
+    with open_item_file(member) as (path, state):
+        assert path.read_bytes() == b"rpu"
+    assert state.sha256 == hashlib.sha256(b"rpu").hexdigest()
+    assert file_stat(member) == (3, state.mtime_ns) == (state.size_bytes, state.mtime_ns)
+
+
+@pytest.mark.parametrize(
+    ("uri", "offset", "size_bytes", "error"),
+    [
+        ("films/a.mp4", 4, 3, "unreadable"),
+        ("films/a.mp4", 100, 3, "unreadable"),
+        ("films/a.mp4", 0, 0, "empty"),
+        ("films/gone.tar", 0, 3, "missing"),
+        ("../elsewhere/films/a.mp4", 0, 3, "refused"),
+        ("films/link.tar", 0, 3, "refused"),
+        ("http://169.254.169.254/a.tar", 0, 3, "refused"),
+    ],
+)
+def test_a_member_that_cannot_be_read_is_named(
+    uri: str, offset: int, size_bytes: int, error: str, corpus: Path
+) -> None:
+    (corpus / "films" / "link.tar").symlink_to("../../elsewhere/films/a.mp4")
+    member = member_of(corpus, uri, offset, size_bytes)
+    with pytest.raises(DecodeError) as refused, open_item_file(member):
+        pass
+    assert refused.value.error == error
+    assert hash_item_file(member) is None
+
+
 STRANGE = ["a#b?c%d.mp4", "two\nlines.mp4", "\u043a\u043b\u044e\u0447 1.mp4", "x" * 200 + ".mp4"]
 
 
@@ -245,6 +287,11 @@ def test_a_url_leads_to_where_the_corpus_is_or_to_a_host_on_the_list(
         asked.append(str(path))
         raise FileNotFoundError
 
+    def send(session: requests.Session, method: str, url: str, **_: object) -> NoReturn:
+        asked.append(url)
+        raise FileNotFoundError
+
+    monkeypatch.setattr(requests.Session, "request", send)
     monkeypatch.setattr(UPath, "stat", get)
     for scheme in ("https", "http", "s3", "zip"):
         monkeypatch.setattr(type(UPath(f"{scheme}://a/b")), "stat", get)

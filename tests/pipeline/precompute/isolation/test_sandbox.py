@@ -152,7 +152,7 @@ from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.precompute.isolation import decoder_process, sandbox
 
 @contextmanager
-def hang(source):
+def hang(source, limits):
     time.sleep(1000)
     yield
 
