@@ -100,3 +100,17 @@ TARGET_LANGUAGE = Option(
 FOLLOW_LINKS = Option(
     "follow_links", "Follow symbolic links to folders, and those that leave the folder", bool
 )
+SEED = Option("seed", "Random seed of clips, or of splits that are drawn; default: 0", int)
+# Those of importers with `table.columns`.
+COLUMN = Option(
+    "column",
+    "Column that has a role; may be repeated. Roles: file, caption, question, answer, label, "
+    "frame_labels, source, target, split, start, end; default: columns with the usual names",
+    list[str],
+    "ROLE=NAME",
+)
+SPLIT_DRAW = (
+    Option("val_share", "Share of the files in val if splits are drawn; default: 0.1", float),
+    Option("test_share", "Share of the files in test if splits are drawn; default: 0.1", float),
+    SEED,
+)

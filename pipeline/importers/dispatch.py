@@ -26,13 +26,16 @@ IMPORTERS = Registry(
         "flickr30k": f"{_HERE}.flickr30k:IMPORTER",
         "flickr8k": f"{_HERE}.flickr8k:IMPORTER",
         "folder": f"{_HERE}.folder:IMPORTER",
+        "hf": f"{_HERE}.hf:IMPORTER",
         "labelled": f"{_HERE}.labelled:IMPORTER",
         "msrvtt": f"{_HERE}.msrvtt:IMPORTER",
         "msvd": f"{_HERE}.msvd:IMPORTER",
         "parallel": f"{_HERE}.parallel:IMPORTER",
         "rendered": f"{_HERE}.synthetic.write:IMPORTER",
+        "table": f"{_HERE}.table.importer:IMPORTER",
         "text": f"{_HERE}.text:IMPORTER",
         "vqa_v2": f"{_HERE}.vqa_v2:IMPORTER",
+        "webdataset": f"{_HERE}.webdataset:IMPORTER",
     },
 )
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*")

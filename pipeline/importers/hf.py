@@ -24,6 +24,13 @@ from intertitle.pipeline.corpus import Item, Kind
 from intertitle.pipeline.decoding.containers import ProbeError
 from intertitle.pipeline.decoding.endings import VIDEO_SUFFIXES, ending_for
 from intertitle.pipeline.errors import UserError, one_line
+from intertitle.pipeline.importers.declaration import (
+    COLUMN,
+    SPLIT_DRAW,
+    Importer,
+    Option,
+    Sources,
+)
 from intertitle.pipeline.importers.parsing import split_named
 from intertitle.pipeline.importers.report import ImportReport
 from intertitle.pipeline.importers.table.cells import text_of
@@ -226,3 +233,18 @@ def _named(label: Any, value: Any) -> Any:
     if isinstance(value, list):
         return [_named(label, element) for element in value]
     return None if value is None or value < 0 else label.int2str(value)
+
+
+IMPORTER = Importer(
+    "hf",
+    import_hf,
+    Sources.ONE,
+    "FOLDER|FILE|NAME",
+    "data sets of the library datasets: save_to_disk, Parquet, the hub",
+    options=(
+        Option("config", "Configuration of a data set of the hub"),
+        COLUMN,
+        *SPLIT_DRAW,
+    ),
+    sentences=True,
+)

@@ -26,6 +26,7 @@ from intertitle.pipeline.corpus import Item, Kind, Member
 from intertitle.pipeline.decoding.endings import ANIMATED_SUFFIXES, VIDEO_SUFFIXES
 from intertitle.pipeline.decoding.images.formats import HEAD_BYTES, is_animated
 from intertitle.pipeline.errors import UserError, one_line
+from intertitle.pipeline.importers.declaration import COLUMN, SPLIT_DRAW, Importer, Sources
 from intertitle.pipeline.importers.report import ImportReport
 from intertitle.pipeline.importers.table.collector import Collector
 from intertitle.pipeline.importers.table.columns import choose_columns, parse_roles
@@ -276,3 +277,15 @@ def _downloads(tars: Sequence[AnyPath]) -> list[str]:
     if num_urls == num_downloaded:
         return []
     return [f"{num_urls - num_downloaded:,} of {num_urls:,} URLs were not downloaded (_stats.json)"]
+
+
+IMPORTER = Importer(
+    "webdataset",
+    import_webdataset,
+    Sources.MANY,
+    "TAR...|FOLDER",
+    "tars of img2dataset, video2dataset and others, not unpacked",
+    options=(COLUMN, *SPLIT_DRAW),
+    sentences=True,
+    urls=True,
+)

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from intertitle.pipeline.corpus import Example, Item, write_corpus
 from intertitle.pipeline.errors import UserError
-from intertitle.pipeline.importers.declaration import Importer, Option, Sources
+from intertitle.pipeline.importers.declaration import SEED, Importer, Option, Sources
 from intertitle.pipeline.importers.report import ImportReport, count_import
 from intertitle.pipeline.importers.synthetic.captions import draw_references
 from intertitle.pipeline.importers.synthetic.draw import draw
@@ -262,7 +262,7 @@ IMPORTER = Importer(
     "clips drawn by the program",
     options=(
         Option("num_clips", "Number of clips to draw; default: 400", int),
-        Option("seed", "Random seed of the clips; default: 0", int),
+        SEED,
         Option("frame_labels", "Give each frame a label, without captions", bool),
     ),
     progress="drawing clips",

@@ -27,6 +27,13 @@ from typing import cast
 
 from intertitle.pipeline.corpus import Item, Kind
 from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.importers.declaration import (
+    COLUMN,
+    SPLIT_DRAW,
+    Importer,
+    Option,
+    Sources,
+)
 from intertitle.pipeline.importers.report import ImportReport
 from intertitle.pipeline.importers.table.cells import text_of
 from intertitle.pipeline.importers.table.collector import Collector, FindItem
@@ -228,3 +235,22 @@ def _encoding(name: str) -> str:
     if not ends_lines:
         raise UserError(f"--encoding: {name!r}, allowed: one that extends ASCII, such as utf-8")
     return known
+
+
+IMPORTER = Importer(
+    "table",
+    import_table,
+    Sources.MANY,
+    "FILE...|FOLDER",
+    "your own: CSV, TSV, JSON lines, Parquet; or a folder with metadata.csv",
+    options=(
+        COLUMN,
+        Option("header", "Names of the columns of a file without a header", str, "NAME,..."),
+        Option("root", "Folder or URL of the files that are named; default: the table's folder"),
+        Option("kind", "Kind of files whose names do not say it: image or video"),
+        Option("encoding", "Encoding of text files, such as latin-1; default: utf-8"),
+        *SPLIT_DRAW,
+    ),
+    sentences=True,
+    urls=True,
+)

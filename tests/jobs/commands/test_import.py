@@ -122,6 +122,29 @@ def test_one_file_of_text(format: str, file: str, intertitle, tmp_path: Path) ->
     assert ended.out.endswith("corpus: 0 items, 1 examples, 1 references, 0 missing files\n")
 
 
+def test_a_table_of_ones_own(intertitle, tmp_path: Path) -> None:
+    rows = [f"{n}.jpg;A dog runs .\n{n}.jpg;The dog .\n" for n in range(20)]
+    for n in range(19):
+        (tmp_path / f"{n}.jpg").touch()
+    table = tmp_path / "captions.csv"
+    table.write_text("photo;title\n" + "".join(rows))
+    columns = ("--column", "file=photo", "--column", "caption=title")
+    options = (*columns, "--val-share", 0.2, "--test-share", 0, "--seed", 3)
+    ended = intertitle("import", "table", table, "--out", tmp_path / "corpus", *options, "--json")
+    assert ended.code == 0, ended.err
+    assert "splits drawn with seed 3: 0.8 train, 0.2 val, 0 test" in ended.out
+    assert "captions.csv: captions (file = photo, caption = title)" in ended.out
+    assert "missing: 19.jpg" in ended.out
+    result = json.loads(ended.out.splitlines()[-1])
+    assert [result[name] for name in ("items", "examples", "references", "missing")] == [
+        19,
+        19,
+        38,
+        1,
+    ]
+    assert set(Corpus(tmp_path / "corpus").splits()) == {"train", "val"}
+
+
 LANGUAGES = "--source-language and --target-language"
 
 
@@ -146,7 +169,7 @@ LANGUAGES = "--source-language and --target-language"
         (
             ["text", "a.txt", "--target-language", "en"],
             "import text: takes no --target-language, allowed for coco, flickr30k, flickr8k, "
-            "msrvtt, msvd, parallel",
+            "hf, msrvtt, msvd, parallel, table, webdataset",
         ),
         (
             ["msvd", "a", "--target-language", "Chinese"],
@@ -158,12 +181,12 @@ LANGUAGES = "--source-language and --target-language"
         ),
         (
             ["text", "a", "--seed", "0"],
-            "import text: takes no --seed, allowed for rendered",
+            "import text: takes no --seed, allowed for hf, rendered, table, webdataset",
         ),
         (
             ["coco2", "somewhere"],
-            "import: 'coco2', allowed: coco, easy_vqa, flickr30k, flickr8k, folder, labelled, "
-            "msrvtt, msvd, parallel, rendered, text, vqa_v2",
+            "import: 'coco2', allowed: coco, easy_vqa, flickr30k, flickr8k, folder, hf, labelled, "
+            "msrvtt, msvd, parallel, rendered, table, text, vqa_v2, webdataset",
         ),
     ],
 )
