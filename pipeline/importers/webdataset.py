@@ -2,7 +2,7 @@
 
 TAR... or FOLDER, at any depth
   000000012.jpg  000000012.txt  000000012.json    members of one name are a sample
-  00000_stats.json                                beside a tar, optional: counts of the download
+  00000_stats.json                                next to a tar, optional: counts of the download
 
 An item is the first video or image of a sample: a range of the tar's bytes. Its text is the member
 `.txt`; the fields of `.json`, and `.cls`, are columns like those of a table (`table.columns`). A
@@ -211,10 +211,10 @@ def _listed(sources: Sequence[AnyPath]) -> list[AnyPath]:
     tars: dict[str, AnyPath] = {}
     for source in sources:
         path = as_path(normalized(source)) if is_local(source) else source
-        there = sorted(path.rglob("*.tar"), key=str) if path.is_dir() else [path]
-        if not there:
+        listed = sorted(path.rglob("*.tar"), key=str) if path.is_dir() else [path]
+        if not listed:
             raise UserError(f"{source}: has no *.tar")
-        for tar in there:
+        for tar in listed:
             if str(tar) in tars:
                 raise UserError(f"{tar}: named twice, allowed: each tar once")
             tars[str(tar)] = tar

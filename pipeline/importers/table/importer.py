@@ -105,25 +105,25 @@ def import_table(
     """
     if kind is not None and kind not in _KINDS:
         raise UserError(f"--kind: {kind!r}, allowed: {' or '.join(_KINDS)}")
-    names = tuple(name.strip() for name in header.split(",")) if header is not None else None
-    tables = _sources(sources, _encoding(encoding), names, root)
+    own_header = tuple(name.strip() for name in header.split(",")) if header is not None else None
+    tables = _sources(sources, _encoding(encoding), own_header, root)
     roles = parse_roles(column)
     collector = Collector(SplitRule(val_share, test_share, seed))
     notes: dict[str, None] = {}
     tasks: dict[str, AnyPath] = {}
     hosts: dict[str, None] = {}
     for source in tables:
-        there = source.table.columns()
-        columns = choose_columns(there, roles, str(source.table.path))
+        names = source.table.columns()
+        columns = choose_columns(names, roles, str(source.table.path))
         tasks.setdefault(columns.task, source.table.path)
         if len(tasks) > 1:
             listed = ", ".join(f"{path}: {task}" for task, path in tasks.items())
             raise UserError(f"{listed}; allowed: tables of one task")
-        notes[f"{source.table.name}: {columns.describe(there)}"] = None
+        notes[f"{source.table.name}: {columns.describe(names)}"] = None
         find = _finder(ItemFiles(source.root, source.prefix, _kind(kind, columns.file)), hosts)
         for row in source.table.rows():
             split = source.split
-            if split is None and len(sources) == 1 and sources[0] != source.table.path:
+            if split is None and source.table.path.name in _METADATA:
                 split = _split_of_folder(row.cells.get(columns.file or ""))
             collector.add(row, columns, find, split)
     if hosts:
@@ -136,8 +136,8 @@ def import_table(
 
 def _advice(root: AnyPath, name: str) -> str:
     """Return what to do where no file is there, with a folder that has the first."""
-    there = sorted(p for p in root.iterdir() if (p / name).is_file()) if is_local(root) else []
-    return f"; looked in {root}: --root {there[0] if there else 'FOLDER'} names another"
+    folders = sorted(p for p in root.iterdir() if (p / name).is_file()) if is_local(root) else []
+    return f"; looked in {root}: --root {folders[0] if folders else 'FOLDER'} names another"
 
 
 def _sources(
@@ -189,9 +189,9 @@ def _metadata(folder: AnyPath) -> list[AnyPath]:
     places = [folder, *sorted((p for p in folder.iterdir() if p.is_dir()), key=str)]
     tables = [place / name for place in places for name in _METADATA if (place / name).is_file()]
     if not tables:
-        others = sorted(p.name for p in folder.iterdir() if p.suffix in ENDINGS)
-        there = f"; there are tables that can be named: {', '.join(others[:10])}" if others else ""
-        raise UserError(f"{folder}: has no {', '.join(_METADATA)}{there}")
+        names = sorted(p.name for p in folder.iterdir() if p.suffix in ENDINGS)
+        advice = f"; its tables can be named: {', '.join(names[:10])}" if names else ""
+        raise UserError(f"{folder}: has no {', '.join(_METADATA)}{advice}")
     return cast(list[AnyPath], tables)
 
 

@@ -74,8 +74,8 @@ class SplitRule:
 
 def split_in_name(name: str) -> str | None:
     """Return the split that a file or folder name such as `train-00000-of-00002` has, or None."""
-    found = {split_named(match) for match in _NAME.findall(name)}
-    return found.pop() if len(found) == 1 else None
+    splits = {split_named(match) for match in _NAME.findall(name)}
+    return splits.pop() if len(splits) == 1 else None
 
 
 def splits_of_tables(names: Sequence[str]) -> list[str | None]:

@@ -355,7 +355,7 @@ def test_bad_tables_are_named_in_one_line(
             r"t\.csv: text, .*s\.csv: translation; allowed: tables of one task",
         ),
         (["gone.csv"], {}, r"gone\.csv: missing"),
-        (["."], {}, "has no metadata.csv, .*; there are tables that can be named: bad"),
+        (["."], {}, "has no metadata.csv, .*; its tables can be named: bad"),
         ([], {}, "takes a FILE"),
         (["bad.parquet"], {}, "bad.parquet: not Parquet that can be read"),
         (["bad.jsonl"], {}, r"bad\.jsonl: line 1: not JSON: .*: '\{\"a\": '"),
