@@ -85,12 +85,17 @@ def test_names_of_labels_replace_their_numbers(tmp_path: Path) -> None:
 
 def test_translations_are_columns_by_their_language(tmp_path: Path) -> None:
     rows = {"translation": [{"en": "a dog", "fr": "un chien"}]}
-    features = datasets.Features(translation=datasets.Translation(languages=("en", "fr")))
-    datasets.Dataset.from_dict(rows, features).to_parquet(tmp_path / "test.parquet")
+    translation = datasets.Translation(languages=("en", "fr"))
+    features = datasets.Features(translation=translation)
+    datasets.Dataset.from_dict(rows, features).save_to_disk(tmp_path / "a", num_shards=1)
+    text = datasets.Value("string")
+    fields = datasets.Features(translation={"en": text, "fr": text})
+    datasets.Dataset.from_dict(rows, fields).to_parquet(tmp_path / "b.parquet")
     columns = ["source=translation.en", "target=translation.fr"]
-    import_hf(tmp_path / "test.parquet", tmp_path / "corpus", column=columns)
-    (example,) = Corpus(tmp_path / "corpus").examples()
-    assert (example.split, example.source, example.targets) == ("test", "a dog", ("un chien",))
+    for source in ("a", "b.parquet"):
+        import_hf(tmp_path / source, tmp_path / "corpus", column=columns)
+        (example,) = Corpus(tmp_path / "corpus").examples()
+        assert (example.source, example.targets) == ("a dog", ("un chien",))
 
 
 def test_a_picture_that_is_none_becomes_an_item_that_the_decoder_rejects(tmp_path: Path) -> None:
