@@ -34,6 +34,7 @@ def demo(
 
     start = time.perf_counter()
     corpus, store = workdir / "corpus", workdir / "features"
+    tracking_uri = sqlite_uri(workdir / "mlflow.db")
     run_import("rendered", [], corpus, num_clips=NUM_CLIPS, seed=0)
     with cluster(None):
         features = run_precompute(
@@ -47,7 +48,7 @@ def demo(
                 corpus,
                 store,
                 workers=min(2, os.cpu_count() or 1),
-                tracking_uri=sqlite_uri(workdir / "mlflow.db"),
+                tracking_uri=tracking_uri,
                 checkpoints=workdir / "checkpoints",
                 on_start=watch.on_start,
                 on_report=watch.on_report,
@@ -61,5 +62,9 @@ def demo(
     seconds = time.perf_counter() - start
     console.echo(f"\n{features.stored} clips, {seconds:.0f} s in all; everything is in {workdir}/")
     show_result(result)
+    console.echo(
+        f"to caption videos in a browser: intertitle serve {result.run.name} --page "
+        f"--examples {corpus / 'clips'} --tracking-uri {tracking_uri}"
+    )
     if json:
         console.result({**as_json(result), "seconds": round(seconds, 1)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,6 +80,13 @@ def serve(
         Path | None,
         typer.Option(help="Corpus that judgements of answers are added to; default: none is kept."),
     ] = None,
+    page: Annotated[
+        bool, typer.Option("--page", help="Serve a page for browsers at /; needs the extra `page`.")
+    ] = False,
+    examples: Annotated[
+        Path | None,
+        typer.Option(help="Folder of pictures and videos that the page offers as examples."),
+    ] = None,
     max_body_mb: Annotated[
         int, typer.Option(min=1, help="Maximum size of the body of a request in MiB.")
     ] = 64,
@@ -99,7 +107,7 @@ def serve(
     tracking_uri: TrackingUri = None,
     json: Json = False,
 ) -> None:
-    """Serve models over HTTP, on Ray Serve: an API with its description at /docs."""
+    """Serve models over HTTP, on Ray Serve: an API with its description at /docs, and a page."""
     from intertitle.jobs.serving.config import (
         TOKEN_VARIABLE,
         LimitConfig,
@@ -111,6 +119,7 @@ def serve(
     from intertitle.training.tracking.store.client import default_tracking_uri
     from intertitle.training.tracking.store.sqlite import absolute
 
+    _check_page(page, examples)
     low, high = _parse_replicas(replicas)
     token = hash_token(os.environ.get(TOKEN_VARIABLE))
     body_bytes = max_body_mb * _MIB
@@ -125,6 +134,8 @@ def serve(
         token_sha256=token,
         host_names=check_exposure(host, token),
         feedback=str(feedback.absolute()) if feedback else None,
+        page=page,
+        examples=str(examples.absolute()) if examples else None,
         limits=LimitConfig(
             body_bytes=body_bytes,
             pending_bytes=max(8 * body_bytes, 512 * _MIB),
@@ -149,6 +160,18 @@ def _parse_replicas(text: str) -> tuple[int, int]:
     if low > high:
         raise UserError(f"--replicas: {text!r}, allowed: MIN:MAX with MIN at most MAX")
     return low, high
+
+
+def _check_page(page: bool, examples: Path | None) -> None:
+    """Check the options of the page.
+
+    Raises:
+        UserError: Gradio is not installed, or the examples are no folder, or for no page.
+    """
+    if page and find_spec("gradio") is None:
+        raise UserError("--page: Gradio is not installed, allowed: pip install 'intertitle[page]'")
+    if examples is not None and not (page and examples.is_dir()):
+        raise UserError(f"--examples: {str(examples)!r}, allowed: a folder, with --page")
 
 
 def _resolve(config: ServerConfig) -> None:
@@ -221,7 +244,7 @@ def _check(config: ServerConfig, json: bool) -> None:
     """Load each model in this process, and print what it takes."""
     import psutil
 
-    from intertitle.jobs.serving.models.loading import describe, load, resolve_version
+    from intertitle.jobs.serving.models.loading import load, resolve_version
 
     process = psutil.Process()
     rows: list[dict[str, Any]] = []
@@ -229,9 +252,9 @@ def _check(config: ServerConfig, json: bool) -> None:
     for model in config.models:
         version = resolve_version(model.spec, config.tracking_uri)
         before = process.memory_info().rss
-        loaded.append(load(version, config.limits))
+        loaded.append(load(model.name, version, config.limits))
         rss = process.memory_info().rss
-        details = describe(model, loaded[-1])
+        details = loaded[-1].details
         rows.append(
             {
                 "name": model.name,

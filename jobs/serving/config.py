@@ -84,6 +84,8 @@ class ServerConfig(_Settings):
         token_sha256: SHA-256 hash of the token that callers have to send; None if there is none.
         host_names: names by which callers may reach the server; empty for any.
         feedback: folder of the corpus of feedback; None keeps none.
+        page: whether there is a page for browsers at `/`.
+        examples: folder of the pictures and videos that the page offers; None if there is none.
         limits: limits on what callers may send and use.
     """
 
@@ -97,6 +99,8 @@ class ServerConfig(_Settings):
     token_sha256: str | None = None
     host_names: tuple[str, ...] = ()
     feedback: str | None = None
+    page: bool = False
+    examples: str | None = None
     limits: LimitConfig = LimitConfig()
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from intertitle.pipeline.errors import UserError
 
+# A browser asks for the token as a password; programs send `Bearer TOKEN`.
+_CHALLENGE = 'Basic realm="Intertitle: the token is the password"'
 # Characters of a caller's value that an error repeats.
 _SHOWN = 200
 _LINE = re.compile(
@@ -41,7 +43,7 @@ class ApiError(Exception):
     def headers(self) -> dict[str, str]:
         """Return additional headers of the response."""
         headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
-        return headers | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
+        return headers | ({"WWW-Authenticate": _CHALLENGE} if self.status == 401 else {})
 
 
 def full(allowed: str) -> ApiError:

@@ -52,6 +52,7 @@ class Options(SearchFields):
         nbest: number of outputs of each input.
         tokens: whether to return the tokens of each output with their probabilities.
         attention: whether to return the attention weights of the best output.
+        frames: whether to return the frames that the model read.
         num_texts: number of texts that a language model writes.
         num_tokens: number of tokens of each of them.
     """
@@ -59,6 +60,7 @@ class Options(SearchFields):
     nbest: _Width = 1
     tokens: bool = False
     attention: bool = False
+    frames: bool = False
     num_texts: Annotated[int, Field(ge=1, le=8)] | None = None
     num_tokens: Annotated[int, Field(ge=1, le=400)] | None = None
 
@@ -114,14 +116,12 @@ class Attention(BaseModel):
         tokens: tokens of the output, the last of which stands for the end of the sentence.
         source: tokens of the source, for a model of text.
         shape: frames, rows and columns of the positions, for a model of images.
-        frames: frames that the model read, JPEG in base64.
         weights: weights of each token, over the source tokens or the cells frame by frame.
     """
 
     tokens: list[str]
     source: list[str] | None = None
     shape: tuple[int, int, int] | None = None
-    frames: list[str] | None = None
     weights: list[list[float]]
 
 
@@ -134,13 +134,17 @@ class ErrorBody(BaseModel):
 
 
 class Result(BaseModel):
-    """Answer to one input, or the reason why there is none."""
+    """Answer to one input, or the reason why there is none.
+
+    `frames` are those that the model read, JPEG in base64, where they are wanted.
+    """
 
     input: str
     text: str = ""
     score: float = 0.0
     nbest: list[Candidate] = []
     attention: Attention | None = None
+    frames: list[str] | None = None
     warnings: list[str] = []
     error: ErrorBody | None = None
 
@@ -214,6 +218,16 @@ class Score(BaseModel):
     high: float
 
 
+class EvaluatedExample(BaseModel):
+    """Example of the newest evaluation, with its score by the metric."""
+
+    input: str
+    output: str
+    reference: str
+    metric: str
+    score: float
+
+
 class ModelSummary(AnsweredBy):
     """Entry of the list of models."""
 
@@ -233,7 +247,9 @@ class ModelDetails(ModelSummary):
         step: number of optimizer steps of the training.
         recipe: recipe of the model.
         search: search settings of the recipe.
-        scores: scores of the newest evaluation.
+        scores: scores of the newest evaluation when the model was loaded.
+        best: examples of that evaluation with the best answers.
+        worst: examples with the worst answers, worst first.
         signature: MLflow signature: columns of inputs and outputs.
         corpus: path or URL of the corpus that the model was trained on.
         attention: whether the model has attention.
@@ -248,6 +264,8 @@ class ModelDetails(ModelSummary):
     recipe: str
     search: dict[str, Any]
     scores: list[Score]
+    best: list[EvaluatedExample]
+    worst: list[EvaluatedExample]
     signature: dict[str, Any]
     corpus: str
     attention: bool

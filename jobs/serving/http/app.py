@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -193,7 +194,27 @@ def create_app(
         return job_book.status(job)
 
     _add_schema(app)
+    if config.page:
+        _mount_page(app, config, routes, records, job_book)
     return app
+
+
+def _mount_page(
+    app: FastAPI,
+    config: ServerConfig,
+    routes: Mapping[str, Route],
+    records: Records,
+    job_book: JobBook,
+) -> None:
+    """Add the page; Gradio takes seconds to import, and only the page needs it."""
+    from intertitle.jobs.serving.page.build import mount_page
+    from intertitle.jobs.serving.page.desk import Desk
+    from intertitle.jobs.serving.page.inputs import example_files
+
+    examples = example_files(Path(config.examples)) if config.examples else ()
+    has_token = config.token_sha256 is not None
+    body_bytes = config.limits.body_bytes
+    mount_page(app, Desk(routes, records, job_book, body_bytes, has_token, examples))
 
 
 async def _server_sent(

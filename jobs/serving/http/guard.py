@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import hmac
+from contextlib import suppress
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
@@ -86,10 +89,8 @@ class Guard:
     def _check_token(self, scope: Scope, headers: Headers) -> None:
         if self._config.token_sha256 is None or scope["path"] in _OPEN_PATHS:
             return
-        kind, _, token = headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer":
-            token = ""
-        if not self._is_token(token.strip()):
+        token = _token_of(headers.get("authorization", ""))
+        if not self._is_token(token):
             allowed = "Bearer and the token of this server"
             raise ApiError(401, "Authorization", "missing" if not token else "wrong", allowed)
 
@@ -122,6 +123,22 @@ class Guard:
             return message
 
         return counted
+
+
+def _token_of(authorization: str) -> str:
+    """Return the token of a header; "" if there is none.
+
+    A browser asks for a password and sends it with each request of the page: the token is the
+    password of any user name.
+    """
+    kind, _, value = authorization.partition(" ")
+    match kind.lower():
+        case "bearer":
+            return value.strip()
+        case "basic":
+            with suppress(binascii.Error, ValueError):
+                return base64.b64decode(value, validate=True).decode().partition(":")[2]
+    return ""
 
 
 def error_response(error: ApiError) -> JSONResponse:

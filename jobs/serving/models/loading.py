@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from intertitle.jobs.serving.config import LimitConfig, ModelConfig, followed_model
+from intertitle.jobs.serving.config import LimitConfig, followed_model
 from intertitle.jobs.serving.models.predictor import Predictor
-from intertitle.jobs.serving.schemas import ModelDetails, Score
+from intertitle.jobs.serving.schemas import EvaluatedExample, ModelDetails, Score
 from intertitle.pipeline.errors import UserError
-from intertitle.training.evaluation.metrics.sufficient_stats import combine, score_of
+from intertitle.training.evaluation.metrics.sufficient_stats import (
+    SMALLER_IS_BETTER,
+    combine,
+    score_of,
+)
+from intertitle.training.evaluation.record import EvaluationRecord
 from intertitle.training.evaluation.significance import interval, resampled_sums
-from intertitle.training.inference.model_bundle import load_trained
+from intertitle.training.inference.model_bundle import TrainedModel, load_trained
 from intertitle.training.inference.pyfunc import signature_of
+from intertitle.training.reports.compare import EXAMPLE_METRICS
 from intertitle.training.reports.evaluations import find_newest
 from intertitle.training.tracking.registry.alias_moves import version_of
 from intertitle.training.tracking.store.client import RunRef, open_client, resolve_run
@@ -23,6 +30,8 @@ from intertitle.training.tracking.store.sqlite import absolute, is_missing
 
 # Splits whose scores a model is described by, the first one that it was evaluated on.
 _SPLITS = ("test", "val", "dev")
+# Examples on each side of a model's description.
+_NUM_EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +60,12 @@ class LoadedModel:
     Attributes:
         version: version that it is.
         predictor: the model with what its answers need.
+        details: what is known about the model.
     """
 
     version: ModelVersion
     predictor: Predictor
+    details: ModelDetails
 
 
 def resolve_version(spec: str, tracking_uri: str) -> ModelVersion:
@@ -90,27 +101,34 @@ def has_alias(spec: str, tracking_uri: str) -> bool:
         return version_of(open_client(uri), str(followed_model(spec)), alias) is not None
 
 
-def load(version: ModelVersion, limits: LimitConfig) -> LoadedModel:
+def load(name: str, version: ModelVersion, limits: LimitConfig) -> LoadedModel:
     """Load a model, and its backbone if it reads files.
+
+    Args:
+        name: name of the model in URLs.
+        version: version to load.
+        limits: limits on what callers may use.
 
     Raises:
         UserError: the run has no model, or this machine cannot compute its features.
     """
-    trained = load_trained(version.run).to_default_device()
-    return LoadedModel(version, Predictor(trained, limits))
+    predictor = Predictor(load_trained(version.run).to_default_device(), limits)
+    return LoadedModel(version, predictor, _describe(name, version, predictor))
 
 
-def describe(model: ModelConfig, loaded: LoadedModel) -> ModelDetails:
-    """Describe a model; scores are missing if the store does not answer."""
-    trained, version = loaded.predictor.trained, loaded.version
+def _describe(name: str, version: ModelVersion, predictor: Predictor) -> ModelDetails:
+    """Describe a model; scores and examples are missing if the store does not answer."""
+    trained = predictor.trained
     vocabularies = trained.vocabularies
+    record = _newest_record(version.run)
+    best, worst = _examples(record) if record else ([], [])
     return ModelDetails(
-        name=model.name,
-        spec=model.spec,
+        name=name,
+        spec=version.spec,
         version=version.version,
         run_id=version.run.run_id,
         run=version.run.name,
-        task=_task_name(loaded),
+        task=_task_name(trained),
         vocabulary=len(vocabularies.target),
         source_vocabulary=len(vocabularies.source) if vocabularies.source else 0,
         visual_input=trained.task.visual_input,
@@ -120,15 +138,17 @@ def describe(model: ModelConfig, loaded: LoadedModel) -> ModelDetails:
         step=trained.step,
         recipe=trained.recipe.name,
         search=trained.recipe.search.model_dump(),
-        scores=_scores(version.run),
+        scores=_scores(record) if record else [],
+        best=best,
+        worst=worst,
         signature=dict(signature_of(trained).to_dict()),
         corpus=trained.data.corpus.rstrip("/").rpartition("/")[2],
-        attention=loaded.predictor.attention,
+        attention=predictor.attention,
     )
 
 
-def _task_name(loaded: LoadedModel) -> str:
-    task = loaded.predictor.trained.task
+def _task_name(trained: TrainedModel) -> str:
+    task = trained.task
     visual = task.visual_input != "nothing"
     names: dict[Any, str] = {
         ("sentence", True, False): "captioning",
@@ -142,19 +162,51 @@ def _task_name(loaded: LoadedModel) -> str:
     return names.get((task.output, visual, task.has_source), "generation")
 
 
-def _scores(run: RunRef) -> list[Score]:
-    """Return the scores of the newest evaluation, each with its 95 % interval."""
+def _newest_record(run: RunRef) -> EvaluationRecord | None:
+    """Return the newest evaluation of a run, or None, also if the store does not answer."""
     try:
-        evaluations = [record for split in _SPLITS if (record := find_newest(run, split))]
+        for split in _SPLITS:
+            evaluation = find_newest(run, split)
+            if evaluation is not None:
+                return evaluation.record
     except UserError:
-        return []
-    if not evaluations:
-        return []
-    evaluation, scores = evaluations[0].record, []
-    for metric, statistics in evaluation.statistics.items():
+        pass
+    return None
+
+
+def _scores(record: EvaluationRecord) -> list[Score]:
+    """Return the scores of an evaluation, each with its 95 % interval."""
+    scores = []
+    for metric, statistics in record.statistics.items():
         low, high = interval(combine(metric, resampled_sums(statistics)))
         value = score_of(metric, statistics)
         if np.isfinite([value, low, high]).all():
-            split = str(evaluation.description["split"])
+            split = str(record.description["split"])
             scores.append(Score(metric=metric, split=split, value=value, low=low, high=high))
     return scores
+
+
+def _examples(
+    record: EvaluationRecord,
+) -> tuple[list[EvaluatedExample], list[EvaluatedExample]]:
+    """Return the examples with the best and with the worst answers, and none of running text."""
+    metric = next((name for name in EXAMPLE_METRICS if name in record.statistics), None)
+    if metric is None or not any(record.hypotheses):
+        return [], []
+    scores = combine(metric, record.statistics[metric])
+    order = np.argsort(scores if metric in SMALLER_IS_BETTER else -scores, kind="stable")
+    num = min(_NUM_EXAMPLES, len(order) // 2)
+
+    def entries(numbers: Iterable[int]) -> list[EvaluatedExample]:
+        return [
+            EvaluatedExample(
+                input=" ".join(filter(None, (record.item_keys[n], record.sources[n]))),
+                output=record.hypotheses[n],
+                reference=(record.references[n] or ("",))[0],
+                metric=metric,
+                score=float(scores[n]),
+            )
+            for n in numbers
+        ]
+
+    return entries(order[:num]), entries(order[::-1][:num])

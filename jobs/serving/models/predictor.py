@@ -13,6 +13,7 @@ from intertitle.jobs.options import search_changes
 from intertitle.jobs.serving.config import LimitConfig
 from intertitle.jobs.serving.errors import ApiError, from_user_error
 from intertitle.jobs.serving.models.files import FileReader, as_jpeg
+from intertitle.jobs.serving.models.novelty import far_features, unknown_words
 from intertitle.jobs.serving.models.replay import replay
 from intertitle.jobs.serving.schemas import (
     Attention,
@@ -62,8 +63,8 @@ class Prepared:
         query: input of the request.
         row: features and source tokens.
         search: settings of the search.
-        frames: frames that the model reads, uint8 [T, H, W, 3], if attention is wanted.
-        warnings: warnings about truncated texts.
+        frames: frames that the model reads, uint8 [T, H, W, 3], if they are wanted.
+        warnings: warnings about truncated texts and inputs unlike the training split.
     """
 
     query: Query
@@ -109,15 +110,16 @@ class Predictor:
         self._check_inputs(query, where)
         self._check_options(options)
         sources, warnings = read_queries(self.trained, [query.text or ""])
+        source = sources[0] if sources else []
+        warnings += unknown_words(source)
         features, frames = None, None
         if query.file is not None:
             assert self._files is not None
             features, frames = self._files.read(
-                query.file, query.name or "file", where + "data", with_frames=options.attention
+                query.file, query.name or "file", where + "data", with_frames=options.frames
             )
-        return Prepared(
-            query, Row(features, sources[0] if sources else []), search, frames, warnings
-        )
+            warnings += far_features(self.trained.model, features)
+        return Prepared(query, Row(features, source), search, frames, warnings)
 
     def answer(self, prepared: Sequence[Prepared]) -> list[Result | ApiError]:
         """Answer inputs of any callers; those with the same settings are computed together."""
@@ -206,6 +208,8 @@ class Predictor:
             raise ApiError(422, "nbest", str(options.nbest), "1 for this model")
         if options.attention and not self.attention:
             raise ApiError(422, "attention", "true", "false: this model has no attention")
+        if options.frames and self._files is None:
+            raise ApiError(422, "frames", "true", "false: this model reads no files")
         for field in ("num_texts", "num_tokens"):
             if getattr(options, field) is not None and output != "stream":
                 value = str(getattr(options, field))
@@ -277,6 +281,7 @@ class Predictor:
             score=candidates[0].score,
             nbest=candidates,
             attention=attention,
+            frames=None if item.frames is None else [as_jpeg(frame) for frame in item.frames],
             warnings=list(item.warnings),
         )
 
@@ -289,12 +294,11 @@ class Predictor:
     ) -> Attention:
         tokens = [*(self._names[token] for token in token_ids), END_MARK]
         rows = [[round(float(value), 5) for value in row] for row in weights]
-        if item.frames is not None:
-            cells = weights.shape[1] // len(item.frames)
+        if item.row.features is not None:
+            num_frames = len(item.row.features)
+            cells = weights.shape[1] // num_frames
             side = round(cells**0.5)
-            frames = [as_jpeg(frame) for frame in item.frames]
-            shape = (len(item.frames), cells // side, side)
-            return Attention(tokens=tokens, shape=shape, frames=frames, weights=rows)
+            return Attention(tokens=tokens, shape=(num_frames, cells // side, side), weights=rows)
         assert self.trained.vocabularies.source is not None
         names = self.trained.vocabularies.source.tokens()
         source = [names[token] for token in item.row.source] or [""]

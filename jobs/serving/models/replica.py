@@ -19,7 +19,6 @@ from intertitle.jobs.serving.errors import ApiError
 from intertitle.jobs.serving.models.loading import (
     LoadedModel,
     ModelVersion,
-    describe,
     has_alias,
     load,
     resolve_version,
@@ -71,7 +70,6 @@ class Replica:
         self._decoding = ThreadPoolExecutor(config.limits.decoders, "decode")
         self._computing = ThreadPoolExecutor(1, "compute")
         self._streaming = ThreadPoolExecutor(4, "stream")
-        self._details: tuple[LoadedModel, ModelDetails] | None = None
         # A batch for each instance: the decorator of a method makes one for all of a process.
         self._search = serve.batch(max_batch_size=ANSWER_BATCH, batch_wait_timeout_s=_WAIT_S)(
             self._search_batch
@@ -108,13 +106,7 @@ class Replica:
 
     async def details(self) -> ModelDetails | None:
         """Describe the model; None if there is none."""
-        loaded = self._loaded
-        if loaded is None:
-            return None
-        if self._details is None or self._details[0] is not loaded:
-            described = await asyncio.to_thread(describe, self._model, loaded)
-            self._details = (loaded, described)
-        return self._details[1]
+        return self._loaded.details if self._loaded else None
 
     async def events(self, since: float) -> list[tuple[float, str]]:
         """Return the moves of the alias after a time, and failures to follow it, as lines."""
@@ -171,7 +163,9 @@ class Replica:
         return resolve_version(self._spec, uri)
 
     def _load(self, version: ModelVersion | None) -> LoadedModel | None:
-        return None if version is None else load(version, self._config.limits)
+        if version is None:
+            return None
+        return load(self._model.name, version, self._config.limits)
 
     def _follow(self) -> None:
         """Follow the alias; one line is logged for a move, and one for each kind of failure."""

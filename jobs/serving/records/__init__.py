@@ -1,1 +1,1 @@
-"""Records of what the server answered: shadows and feedback."""
+"""Records of what the server answered: shadows, feedback and votes."""

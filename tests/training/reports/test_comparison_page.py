@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +25,7 @@ from intertitle.training.reports.compare import compare
 from intertitle.training.reports.comparison_page import render
 from intertitle.training.reports.evaluations import EvaluatedRun
 from intertitle.training.tracking.store.client import RunRef
+from tests.browser import open_browser
 from tests.training.evaluations import captions, spoiled
 
 HOSTILE = """<script>document.title = "taken"</script> & "quoted" <b>"""
@@ -35,20 +34,8 @@ NUM_EXAMPLES = 24
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[webdriver.Chrome]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        missing = "chromium and chromedriver (Debian's `chromium` and `chromium-driver`)"
-        if os.environ.get("CI"):
-            pytest.fail(f"{missing} are needed")
-        pytest.skip(f"{missing} are not here")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    started = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    yield started
-    started.quit()
+    with open_browser() as started:
+        yield started
 
 
 def measured(name: str, samples: list[Sample], corpus: Path) -> EvaluatedRun:

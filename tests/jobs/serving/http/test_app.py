@@ -139,11 +139,21 @@ def test_tokens_and_attention(api: TestClient) -> None:
     assert np.allclose(np.sum(attention["weights"], 1), 1, atol=1e-3)
 
     form = {"file": ("a.png", png())}
-    answer = api.post("/v1/models/captioner/predict", files=form, data={"attention": "true"}).json()
-    attention = answer["results"][0]["attention"]
+    options = {"attention": "true", "frames": "true"}
+    answer = api.post("/v1/models/captioner/predict", files=form, data=options).json()
+    (result,) = answer["results"]
+    attention = result["attention"]
     frames, rows, columns = attention["shape"]
     assert (frames, rows * columns) == (1, len(attention["weights"][0]))
-    assert base64.b64decode(attention["frames"][0]).startswith(b"\xff\xd8")
+    assert len(result["frames"]) == frames
+    assert base64.b64decode(result["frames"][0]).startswith(b"\xff\xd8")
+
+
+def test_words_that_a_model_does_not_know_are_a_warning(api: TestClient) -> None:
+    body = {"inputs": [{"text": text} for text in (GERMAN[0], "lorem ipsum Ball")]}
+    known, unknown = api.post("/v1/models/translator/predict", json=body).json()["results"]
+    assert known["warnings"] == []
+    assert unknown["warnings"][0].startswith("2 of 3 words are unknown to the model")
 
 
 def events(api: TestClient, name: str, body: dict[str, Any]) -> list[dict[str, Any]]:
@@ -239,6 +249,7 @@ def test_health_metrics_and_the_description_of_the_interface(api: TestClient) ->
         ),
         ("translator", {"inputs": [{"text": "a"}], "prefix": "x"}, 422, "prefix", "words that"),
         ("classifier", {"inputs": [{"text": "a"}], "attention": True}, 422, "attention", "false"),
+        ("classifier", {"inputs": [{"text": "a"}], "frames": True}, 422, "frames", "false"),
         ("writer", {"nbest": 2}, 422, "nbest", "1 for this model"),
         ("translator", {"inputs": [{"text": "a"}], "num_tokens": 2}, 422, "num_tokens", "none"),
         ("translator", {"inputs": [{"text": "a"}] * 65}, 422, "inputs", "at most 64"),

@@ -42,18 +42,25 @@ def locked(store: str) -> Iterator[TestClient]:
         yield opened
 
 
+def basic(token: str) -> str:
+    """What a browser sends whose user has given the token as the password."""
+    return "Basic " + base64.b64encode(f"anybody:{token}".encode()).decode()
+
+
 def test_a_token_is_needed_but_for_health(locked: TestClient) -> None:
-    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}):
-        response = locked.post(PREDICT, json=TEXT, headers=headers)
+    for authorization in ("", "Bearer wrong", f"Basic {TOKEN}", basic("wrong"), f"Digest {TOKEN}"):
+        response = locked.post(PREDICT, json=TEXT, headers={"Authorization": authorization})
         assert response.status_code == 401
-        assert response.headers["www-authenticate"] == "Bearer"
+        # A browser asks for a password.
+        assert response.headers["www-authenticate"].startswith("Basic realm=")
         assert response.json()["field"] == "Authorization"
         assert TOKEN not in response.text
     for path in ("/v1/models", "/metrics", "/docs", "/openapi.json"):
         assert locked.get(path).status_code == 401
     assert locked.get("/healthz").status_code == locked.get("/readyz").status_code == 200
-    allowed = {"Authorization": f"Bearer {TOKEN}"}
-    assert locked.post(PREDICT, json=TEXT, headers=allowed).status_code == 200
+    for authorization in (f"Bearer {TOKEN}", basic(TOKEN)):
+        allowed = {"Authorization": authorization}
+        assert locked.post(PREDICT, json=TEXT, headers=allowed).status_code == 200
 
 
 def test_pages_of_other_sites_are_refused(locked: TestClient) -> None:

@@ -1,0 +1,132 @@
+"""The page as a Gradio application that is mounted in the server."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI
+
+from intertitle.jobs.serving.page.batch import batch_tab
+from intertitle.jobs.serving.page.better import better_tab
+from intertitle.jobs.serving.page.desk import Desk
+from intertitle.jobs.serving.page.tabs import (
+    answer_tab,
+    caption_tab,
+    card_tab,
+    translate_tab,
+    write_tab,
+)
+from intertitle.jobs.serving.schemas import ModelDetails
+
+_STYLE = Path(__file__).parent / "style.css"
+# Fonts of the reader's system: none is loaded.
+_FONTS = ["system-ui", "sans-serif"]
+_MONOSPACE = ["ui-monospace", "monospace"]
+_CALLERS, _QUEUE = 16, 64
+# Seconds between two looks for old uploads, and the age at which they are deleted.
+_CLEANUP = (600, 3600)
+_BETTER = "Which is better"
+
+_Fits = Callable[[ModelDetails], bool]
+_Build = Callable[[Desk, gr.Dropdown], None]
+# Tabs by title: the models that they are for, and what builds them.
+_TABS: dict[str, tuple[_Fits, _Build]] = {
+    "Caption": (
+        lambda model: model.visual_input != "nothing" and not model.has_source,
+        caption_tab,
+    ),
+    "Ask": (lambda model: model.visual_input != "nothing" and model.has_source, answer_tab),
+    "Translate": (
+        lambda model: model.visual_input == "nothing" and model.has_source,
+        translate_tab,
+    ),
+    "Write": (lambda model: model.output == "stream", write_tab),
+    "Batch": (lambda model: model.output != "stream", batch_tab),
+    "Model card": (lambda model: True, card_tab),
+}
+
+
+def mount_page(app: FastAPI, desk: Desk) -> FastAPI:
+    """Add the page at `/`.
+
+    Args:
+        app: application, whose own paths go first.
+        desk: models and records of the server.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    # Uploads are in a folder that others cannot read.
+    os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="intertitle-page-")
+    mounted: FastAPI = gr.mount_gradio_app(
+        app,
+        _build(desk),
+        path="/",
+        footer_links=[],
+        run_history=False,
+        max_file_size=desk.body_bytes,
+        allowed_paths=list(map(str, desk.examples)),
+        ssr_mode=False,
+        theme=gr.themes.Default(font=_FONTS, font_mono=_MONOSPACE),
+        css=_STYLE.read_text("utf-8"),
+    )
+    return mounted
+
+
+def _build(desk: Desk) -> gr.Blocks:
+    blocks: gr.Blocks
+    with gr.Blocks(title="Intertitle", analytics_enabled=False, delete_cache=_CLEANUP) as blocks:
+        gr.Markdown("# Intertitle")
+        tabs, models = [], []
+        with gr.Tabs() as group:
+            for title, (_, build) in _TABS.items():
+                with gr.Tab(title, id=title) as tab:
+                    model = gr.Dropdown(label="Model", interactive=True)
+                    build(desk, model)
+                tabs.append(tab)
+                models.append(model)
+            with gr.Tab(_BETTER, id=_BETTER) as better:
+                pair = better_tab(desk)
+
+        async def load() -> list[Any]:
+            """Show the tabs of the models that answer now."""
+            described = await desk.models()
+            fitting = [
+                [name for name, details in described.items() if fits(details)]
+                for fits, _ in _TABS.values()
+            ]
+            first = next(title for title, names in zip(_TABS, fitting, strict=True) if names)
+            names = list(described)
+            return [
+                gr.update(selected=first),
+                *(gr.update(visible=bool(chosen)) for chosen in fitting),
+                gr.update(visible=len(names) > 1),
+                *(gr.update(choices=chosen, value=(chosen or [None])[0]) for chosen in fitting),
+                *(gr.update(choices=names, value=name) for name in (names * 2)[:2]),
+            ]
+
+        outputs = [group, *tabs, better, *models, *pair]
+        blocks.load(load, None, outputs, queue=False, api_visibility="private")
+    blocks.queue(max_size=_QUEUE, default_concurrency_limit=_CALLERS)
+    _refuse_urls(blocks)
+    return blocks
+
+
+def _refuse_urls(blocks: gr.Blocks) -> None:
+    """Let no component fetch a URL that a caller names in place of an uploaded file."""
+    for block in blocks.blocks.values():
+        block.async_move_resource_to_block_cache = _checked(
+            block.async_move_resource_to_block_cache
+        )
+
+
+def _checked(move: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    async def checked(path: Any) -> Any:
+        if "://" in str(path):
+            raise gr.Error("file: a URL, allowed: a file that is uploaded")
+        return await move(path)
+
+    return checked

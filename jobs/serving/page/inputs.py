@@ -1,0 +1,78 @@
+"""Inputs of pictures and videos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from intertitle.pipeline.decoding.endings import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+
+# Empties the second input if the first one has got a file.
+_EMPTY_OTHER = "(file, other) => file ? null : other"
+_MAX_EXAMPLES = 6
+
+
+def picture_input(elem_id: str, examples: Sequence[Path] = ()) -> gr.Image:
+    """Return an input of a picture that is dropped, pasted or shot; its value is a path."""
+    picture = gr.Image(
+        label="Picture",
+        sources=["upload", "clipboard", "webcam"],
+        type="filepath",
+        height=260,
+        elem_id=elem_id,
+        buttons=[],
+    )
+    _keep_file(picture)
+    _offer(picture, examples, IMAGE_SUFFIXES)
+    return picture
+
+
+def video_input(elem_id: str, examples: Sequence[Path] = ()) -> gr.Video:
+    """Return an input of a video; its value is a path."""
+    video = gr.Video(label="Video", sources=["upload"], height=260, elem_id=elem_id, buttons=[])
+    _keep_file(video)
+    _offer(video, examples, VIDEO_SUFFIXES)
+    return video
+
+
+def media_inputs(elem_id: str, examples: Sequence[Path]) -> tuple[gr.Image, gr.Video]:
+    """Return inputs of a picture and of a video; a file in one of them empties the other."""
+    with gr.Tab("Picture"):
+        picture = picture_input(f"{elem_id}-picture", examples)
+    with gr.Tab("Video"):
+        video = video_input(f"{elem_id}-video", examples)
+    for changed, other in ((picture, video), (video, picture)):
+        changed.change(
+            None,
+            [changed, other],
+            other,
+            js=_EMPTY_OTHER,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+    return picture, video
+
+
+def example_files(folder: Path) -> list[Path]:
+    """Return the pictures and videos in a folder that the page offers."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return [
+        path
+        for suffixes in (IMAGE_SUFFIXES, VIDEO_SUFFIXES)
+        for path in [f for f in files if f.suffix.lower() in suffixes][:_MAX_EXAMPLES]
+    ]
+
+
+def _keep_file(component: Any) -> None:
+    """Let a component give the uploaded file itself: this process decodes nothing."""
+    # A subclass would make Gradio write a stub file next to this module.
+    component.preprocess = lambda payload: str(payload.path) if payload and payload.path else None
+
+
+def _offer(component: Any, files: Sequence[Path], suffixes: frozenset[str]) -> None:
+    chosen = [str(path) for path in files if path.suffix.lower() in suffixes]
+    if chosen:
+        gr.Examples(chosen, component, label="Examples", api_visibility="private")
