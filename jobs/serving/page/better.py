@@ -77,12 +77,11 @@ def better_tab(desk: Desk) -> tuple[gr.Dropdown, gr.Dropdown]:
         names = f"Left is {models[0].name}, right is {models[1].name}."
         return render.status(f"{names} {counted}."), None
 
-    inputs = [first, second, picture, video, text]
-    status = gr.HTML(elem_id="it-vote-status", render=False)
-    button.click(show, inputs, [left, right, pair, status], api_visibility="private")
     with gr.Row():
-        for label in _CHOICES:
-            choice = gr.Button(label, size="sm")
-            choice.click(vote, [choice, pair], [status, pair], api_visibility="private")
-    status.render()
+        choices = [gr.Button(label, size="sm") for label in _CHOICES]
+    status = gr.HTML(elem_id="it-vote-status")
+    inputs = [first, second, picture, video, text]
+    button.click(show, inputs, [left, right, pair, status], api_visibility="private")
+    for choice in choices:
+        choice.click(vote, [choice, pair], [status, pair], api_visibility="private")
     return first, second

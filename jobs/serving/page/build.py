@@ -104,7 +104,10 @@ def _build(desk: Desk) -> gr.Blocks:
                 gr.update(selected=first),
                 *(gr.update(visible=bool(chosen)) for chosen in fitting),
                 gr.update(visible=len(names) > 1),
-                *(gr.update(choices=chosen, value=(chosen or [None])[0]) for chosen in fitting),
+                *(
+                    gr.update(choices=chosen, value=chosen[0] if chosen else None)
+                    for chosen in fitting
+                ),
                 *(gr.update(choices=names, value=name) for name in (names * 2)[:2]),
             ]
 
@@ -117,6 +120,7 @@ def _build(desk: Desk) -> gr.Blocks:
 
 def _refuse_urls(blocks: gr.Blocks) -> None:
     """Let no component fetch a URL that a caller names in place of an uploaded file."""
+    block: Any
     for block in blocks.blocks.values():
         block.async_move_resource_to_block_cache = _checked(
             block.async_move_resource_to_block_cache

@@ -44,11 +44,11 @@ def media_inputs(elem_id: str, examples: Sequence[Path]) -> tuple[gr.Image, gr.V
         picture = picture_input(f"{elem_id}-picture", examples)
     with gr.Tab("Video"):
         video = video_input(f"{elem_id}-video", examples)
-    for changed, other in ((picture, video), (video, picture)):
+    for changed, emptied in ((picture, video), (video, picture)):
         changed.change(
             None,
-            [changed, other],
-            other,
+            [changed, emptied],
+            emptied,
             js=_EMPTY_OTHER,
             show_progress="hidden",
             api_visibility="private",

@@ -46,19 +46,17 @@ class Judgement:
                 return render.error(message(error))
             return render.status(f"Kept. Examples in the corpus of feedback: {num}.")
 
-        status = gr.HTML(elem_classes="it-feedback", render=False)
         correction = gr.Textbox(
             label="Right answer, if this one is wrong", elem_classes="it-correction"
         )
         with gr.Row():
-            for label, is_good in (("Right", True), ("Wrong", False)):
-                button = gr.Button(
-                    label, size="sm", elem_classes="it-right" if is_good else "it-wrong"
-                )
-                button.click(
-                    judge,
-                    [gr.State(is_good), self.answered, correction],
-                    status,
-                    api_visibility="private",
-                )
-        status.render()
+            right = gr.Button("Right", size="sm", elem_classes="it-right")
+            wrong = gr.Button("Wrong", size="sm", elem_classes="it-wrong")
+        status = gr.HTML(elem_classes="it-feedback")
+        for button, is_good in ((right, True), (wrong, False)):
+            button.click(
+                judge,
+                [gr.State(is_good), self.answered, correction],
+                status,
+                api_visibility="private",
+            )

@@ -55,9 +55,9 @@ def caption_tab(desk: Desk, model: gr.Dropdown) -> None:
             yield render.error(message(error)), "", "", "", "", None
             return
         assert answered is not None
-        beside = f"<h3>Challenger</h3>{render.caption(second.result)}" if second else ""
+        second_caption = f"<h3>Challenger</h3>{render.caption(second.result)}" if second else ""
         candidates = render.bars(answered.result.nbest, not is_sentence) if nbest > 1 else ""
-        yield render.caption(answered.result), candidates, beside, *call, answered
+        yield render.caption(answered.result), candidates, second_caption, *call, answered
 
     outputs = [output, listed, challenger, *calls.texts, judgement.answered]
     inputs = [model, picture, video, prefix]
@@ -89,8 +89,8 @@ def answer_tab(desk: Desk, model: gr.Dropdown) -> None:
         assert answered is not None
         result = answered.result
         bars = render.bars(result.nbest, details.output == "label")
-        shown = render.words(result.text) + bars + render.notes(result)
-        return shown, *calls.of(details.name, query), answered
+        answer = render.words(result.text) + bars + render.notes(result)
+        return answer, *calls.of(details.name, query), answered
 
     inputs = [model, picture, video, question]
     outputs = [output, *calls.texts, judgement.answered]
@@ -168,7 +168,7 @@ def write_tab(desk: Desk, model: gr.Dropdown) -> None:
         except ApiError as error:
             yield render.error(message(error)), "", ""
 
-    # A slider that is moved writes the text anew.
+    # A slider that is moved starts the text over.
     gr.on(
         [button.click, temperature.release, top_p.release],
         run,
