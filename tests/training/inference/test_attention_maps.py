@@ -33,7 +33,8 @@ from intertitle.training.inference.attention_maps import (
 from intertitle.training.inference.attention_plot import (
     attention_over_frames,
     attention_over_text,
-    highlight,
+    merge_repeated,
+    overlay,
 )
 from intertitle.training.inference.model_bundle import TrainedModel, make_ensemble
 from intertitle.training.inference.predictor import predict
@@ -115,7 +116,8 @@ def test_a_photograph_is_drawn_for_each_word(tmp_path: Path, onnx_cache: Path) -
     captioner = make("attend_and_tell", data)
     told, figure = explain(captioner, photo)
     assert told.text == predict(captioner, [photo])[0].text
-    assert titles(figure) == [*told.text.split(), END_MARK]
+    expected, _ = merge_repeated([*told.text.split(), END_MARK], np.zeros((100, 1), np.float32))
+    assert titles(figure) == ["photograph", *expected]
     figure.savefig(tmp_path / "out.png")
     assert Image.open(tmp_path / "out.png").width > 100
 
@@ -131,25 +133,43 @@ def test_a_video_has_a_panel_for_each_word_and_most_attended_frame() -> None:
     weights[:, 5] += 10
     weights /= weights.sum((1, 2), keepdims=True)
     figure = attention_over_frames(frames, ["a", "dog", END_MARK], weights)
-    assert len(titles(figure)) == 3 * 8
+    assert len(titles(figure)) == (1 + 3) * 8
+    # The frames that are drawn, among them the sixth, come first.
+    assert "frame 6" in titles(figure)[:8]
     assert sum(title.startswith("a ") for title in titles(figure)) == 8
-    assert max(int(title.split()[-2]) for title in titles(figure)) > 80
+    assert max(int(title.split()[-2]) for title in titles(figure)[8:]) > 80
 
 
-@pytest.mark.parametrize(("num_frames", "num_rows"), [(1, 2), (2, 2), (3, 3), (8, 6), (12, 6)])
+@pytest.mark.parametrize(("num_frames", "num_rows"), [(1, 2), (2, 2), (3, 4), (8, 7), (12, 7)])
 def test_a_row_holds_as_many_words_as_fit(num_frames: int, num_rows: int) -> None:
     frames = np.zeros((num_frames, 8, 8, 3), np.uint8)
     figure = attention_over_frames(frames, list("abcdef"), random_weights(6, num_frames, 4))
-    assert len(titles(figure)) == 6 * min(num_frames, 8)
-    assert len(figure.axes[0].images) == num_rows
+    assert len(titles(figure)) == (1 + 6) * min(num_frames, 8)
+    # One image a row, and the legend.
+    assert len(figure.axes[0].images) == num_rows + 1
 
 
-def test_attended_cells_are_not_darkened() -> None:
-    grid = np.zeros((3, 3), np.float32)
-    grid[1, 1] = 1
-    shown = highlight(np.full((7, 7, 3), 200, np.uint8), grid)
-    assert (shown[3:5, 3:5] == 200).all()
-    assert (shown == 50).sum() == 3 * (7 * 7 - 4)
+def test_a_heat_map_is_smooth_and_leaves_the_rest_of_the_frame_visible() -> None:
+    grid = np.zeros((7, 7), np.float32)
+    grid[1, 5] = 1
+    frame = np.random.default_rng(0).integers(0, 256, (70, 70, 3), np.uint8)
+    change = np.abs(overlay(frame, grid).astype(int) - frame).mean(2)
+    assert change[40:, :40].max() == 0
+    # The change is largest around the centre of the cell, and steps between pixels are small.
+    tinted = overlay(np.full((70, 70, 3), 128, np.uint8), grid).astype(int)
+    row, column = np.unravel_index(np.abs(tinted - 128).sum(2).argmax(), (70, 70))
+    assert (abs(row - 15) <= 4, abs(column - 55) <= 4) == (True, True)
+    assert np.abs(np.diff(tinted, axis=0)).max() < 40
+    # Something of the frame shines through where the weight is largest.
+    brighter = overlay(np.full((70, 70, 3), 228, np.uint8), grid).astype(int)
+    assert (brighter - tinted).min() >= 30
+
+
+def test_repeated_words_share_a_panel() -> None:
+    weights = np.array([[1, 0], [0, 1], [0, 1]], np.float32)
+    labels, merged = merge_repeated(["a", "dog", "a"], weights)
+    assert labels == ["a (2×)", "dog"]
+    assert merged.tolist() == [[0.5, 0.5], [0, 1]]
 
 
 def test_over_text_a_word_is_a_row() -> None:
