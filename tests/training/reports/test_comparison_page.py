@@ -21,8 +21,9 @@ from intertitle.training.evaluation.metrics.caption_metrics import (
 from intertitle.training.evaluation.metrics.sufficient_stats import combine
 from intertitle.training.evaluation.record import EvaluationRecord
 from intertitle.training.evaluation.sample import Sample
-from intertitle.training.reports.compare import compare
-from intertitle.training.reports.comparison_page import render
+from intertitle.training.evaluation.significance import Difference
+from intertitle.training.reports.compare import ChangedExample, compare
+from intertitle.training.reports.comparison_page import interval_bar, mark_words, render
 from intertitle.training.reports.evaluations import EvaluatedRun
 from intertitle.training.tracking.store.client import RunRef
 from tests.browser import open_browser
@@ -167,3 +168,43 @@ def test_the_page_fits_a_phone_and_follows_the_colour_scheme(
         sum(map(int, c[c.index("(") + 1 : -1].split(", ")[:3])) for c in (page_is, ink_is)
     ]
     assert (brightness[0] > brightness[1]) == (scheme == "light")
+
+
+def test_the_words_that_differ_are_marked(page: Path, browser: webdriver.Chrome) -> None:
+    assert mark_words("a red dog runs", "a dog runs fast") == [
+        ("a", False),
+        ("red", True),
+        ("dog runs", False),
+    ]
+    assert mark_words("", "a dog") == []
+    texts = browser.find_elements(By.CSS_SELECTOR, "dd.text")
+    marks = browser.find_elements(By.CSS_SELECTOR, "dd.text mark")
+    assert len(texts) == 2 * len(browser.find_elements(By.TAG_NAME, "article"))
+    assert len(marks) > 0
+    # Marking changes no text.
+    said = {str(one.get_property("textContent")) for one in texts}
+    assert all("  " not in text and text == text.strip() for text in said)
+
+
+def test_an_interval_is_drawn_around_zero(page: Path, browser: webdriver.Chrome) -> None:
+    bar = interval_bar(Difference(1.0, -1.0, 2.0, 0.2))
+    assert (bar.low, bar.value, bar.high) == (27.0, 73.0, 96.0)
+    equal = interval_bar(Difference(0.0, 0.0, 0.0, 1.0))
+    assert (equal.low, equal.value, equal.high) == (50.0, 50.0, 50.0)
+    drawn = browser.find_elements(By.CSS_SELECTOR, "svg.interval")
+    rows = browser.find_elements(By.CSS_SELECTOR, "td.verdict")
+    assert len(drawn) == len(rows) > 0
+
+
+def test_runs_of_a_server_are_linked_and_equal_predictions_are_one_line(clips: Path) -> None:
+    samples = captions(NUM_EXAMPLES)
+    runs = [measured("first", samples, clips), measured("second", samples, clips)]
+    url = "https://mlflow.example/#/experiments/1/runs/2"
+    comparison = compare(runs)
+    example = ChangedExample("one", None, None, ("a dog",), ("a cat", "a cat"), (0.0, 1.0), 1.0)
+    (against,) = comparison.against_baseline
+    comparison = replace(comparison, against_baseline=(replace(against, better=(example,)),))
+    html = render(comparison, {}, {"second": url})
+    assert html.count(f'<a href="{url}">second</a>') == 1
+    assert html.count("a cat") == 1
+    assert "<dt>both</dt><dd>a cat</dd>" in html
