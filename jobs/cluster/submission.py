@@ -44,7 +44,7 @@ _PACKAGES = (intertitle, intertitle.pipeline, intertitle.training, intertitle.jo
 # Data files of each package, as pyproject.toml declares them.
 PACKAGE_DATA = {
     "intertitle": ("py.typed",),
-    "intertitle.training": ("recipes/*.toml", "reports/*.jinja", "reports/*.css"),
+    "intertitle.training": ("recipes/*.toml", "reports/**/*.jinja", "reports/*.css"),
     "intertitle.jobs": ("reproduce/tables/*.toml", "retraining/*.yaml"),
 }
 _SLOT = re.compile(r"[\w.:+-]{1,64}", re.ASCII)
@@ -111,9 +111,11 @@ def describe(command: Sequence[str], slot: str = "") -> Submission:
     identity = json.dumps([list(command), slot, str(folder), settings, recipes], sort_keys=True)
     name_parts = [_title(command), slot, hashlib.sha256(identity.encode()).hexdigest()[:10]]
     name = "-".join(part for part in name_parts if part)
+    # Ray's page shows the beginning of the entrypoint: the name, after a command without effect.
+    start = f": {name}; PACKED=$PWD; cd {shlex.quote(str(folder))} 2>/dev/null"
     return Submission(
         name,
-        f"PACKED=$PWD; cd {shlex.quote(str(folder))} 2>/dev/null; exec {' '.join(arguments)}",
+        f"{start}; exec {' '.join(arguments)}",
         {**settings, JOB_VARIABLE: name, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)},
         files,
     )

@@ -12,6 +12,7 @@ import typer
 
 from intertitle.jobs import console
 from intertitle.jobs.options import Address, Json, Timezone, TrackingUri
+from intertitle.jobs.tracking import tracking_store
 
 
 def retrain(
@@ -37,20 +38,20 @@ def retrain(
     json: Json = False,
 ) -> None:
     """Look for new data, train a challenger, and promote it if it passes the gate."""
-    from intertitle.jobs.retraining import load_config
-    from intertitle.jobs.retraining import retrain as run_slot
+    from intertitle.jobs.retraining.config import load_config
     from intertitle.jobs.retraining.cron import Clock, name_of
-    from intertitle.training.tracking.store.client import default_tracking_uri
 
     settings = load_config(config)
     now = datetime.now().astimezone()
     name = slot or name_of(Clock(cron, timezone).last(now) if cron else now)
+    with console.step("loading PyTorch and Ray"):
+        from intertitle.jobs.retraining.run_slot import retrain as run_slot
     try:
         outcome = run_slot(
             settings,
             name,
             if_new=if_new,
-            tracking_uri=tracking_uri or default_tracking_uri(),
+            tracking_uri=tracking_store(tracking_uri),
             address=address,
             on_step=console.note,
         )

@@ -13,6 +13,7 @@ import typer
 
 from intertitle.jobs import console
 from intertitle.jobs.options import Address, Timezone, TrackingUri
+from intertitle.jobs.tracking import tracking_store
 from intertitle.pipeline.errors import UserError
 
 
@@ -45,24 +46,24 @@ def schedule(
     address: Address = None,
 ) -> None:
     """Run the slots of a retraining at their times, one at a time and each once."""
-    from intertitle.jobs.retraining import Clock, Missed, load_config
-    from intertitle.jobs.retraining import export as manifest
-    from intertitle.jobs.retraining.cron import time_of
+    from intertitle.jobs.retraining.config import load_config
+    from intertitle.jobs.retraining.cron import Clock, Missed, time_of
     from intertitle.jobs.retraining.daemon import serve
     from intertitle.training.tracking.registry.retraining_runs import finished_slots
-    from intertitle.training.tracking.store.client import default_tracking_uri
 
     if missed not in get_args(Missed):
         raise UserError(f"--missed {missed!r}: allowed: {', '.join(get_args(Missed))}")
     clock = Clock(cron, timezone)
     model = load_config(config).model
-    uri = tracking_uri or default_tracking_uri()
+    uri = tracking_store(tracking_uri)
     options = [
         *(["--if-new"] if if_new else []),
         *(["--address", address] if address else []),
     ]
     if export is not None:
-        console.echo(manifest(export, config, model, clock, options, image).rstrip())
+        from intertitle.jobs.retraining.export import export as manifest
+
+        console.echo(manifest(export, config, model, clock, options, image, uri).rstrip())
         return
 
     def run(slot: str) -> bool:

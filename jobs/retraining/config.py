@@ -12,9 +12,9 @@ from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.importers.dispatch import given_options
 from intertitle.pipeline.storage.format_version import FormatVersion
 from intertitle.pipeline.storage.paths import is_url
+from intertitle.training.config.gate import GateConfig
 from intertitle.training.config.models import PositiveInt, Section, Share
 from intertitle.training.config.toml_config import parse_toml, validate
-from intertitle.training.reports.gate import GateConfig
 
 RETRAINING_FORMAT = FormatVersion("retraining configuration", 1)
 # Version of a file that does not name one: people write these files.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+import sys
 from collections.abc import Iterable, Iterator
 from importlib import resources
 from pathlib import Path
@@ -20,6 +22,8 @@ MAX_NAME = 36
 
 # Manifests in this package, of a retraining named `retrain`.
 _MANIFESTS = {"kubernetes": "cron-job.yaml", "kuberay": "ray-cron-job.yaml"}
+_STORE_VARIABLE = "MLFLOW_TRACKING_URI"
+_URL_PASSWORD = re.compile(r"//[^/@\s]*:[^/@\s]+@")
 _DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
@@ -30,8 +34,12 @@ def export(
     clock: Clock,
     options: list[str],
     image: str | None = None,
+    tracking_uri: str | None = None,
 ) -> str:
     """Return a manifest that runs a retraining's slots; each run computes its slot's time itself.
+
+    For this machine, systemd and cron, it names the program's path, the current folder and the
+    store of runs.
 
     Args:
         format: one of `FORMATS`.
@@ -40,6 +48,7 @@ def export(
         clock: times of the slots.
         options: further arguments of the command.
         image: container image, for Kubernetes and KubeRay; default: that of the project's version.
+        tracking_uri: tracking URI of the runs; one with a password is not written.
 
     Raises:
         UserError: the format is unknown, or it can't represent the cron expression.
@@ -49,10 +58,12 @@ def export(
         command = _command(config, clock, options)
         return _manifest(_MANIFESTS[format], _name(model), clock, command, image)
     command = _command(config.absolute(), clock, options)
+    command[0] = str(Path(sys.executable).with_name(command[0]))
+    store = tracking_uri if tracking_uri and not _URL_PASSWORD.search(tracking_uri) else None
     if format == "systemd":
-        return _systemd(model, clock, command)
+        return _systemd(model, clock, command, store)
     if format == "cron":
-        return _cron(clock, command)
+        return _cron(clock, command, store)
     raise UserError(f"--export {format!r}: allowed: {', '.join(FORMATS)}")
 
 
@@ -99,10 +110,13 @@ def _containers(tree: Any) -> Iterator[dict[str, Any]]:
             yield from _containers(value)
 
 
-def _systemd(model: str, clock: Clock, command: list[str]) -> str:
+def _systemd(model: str, clock: Clock, command: list[str], store: str | None) -> str:
     """Return a service and its timer; slots missed while the machine was off are run once."""
     # systemd expands specifiers that begin with %.
-    start = shlex.join(command).replace("%", "%%")
+    start, folder = (text.replace("%", "%%") for text in (shlex.join(command), str(Path.cwd())))
+    variable = f"{_STORE_VARIABLE}={store}".replace("%", "%%")
+    # A JSON string is quoted like one of systemd.
+    environment = f"\nEnvironment={json.dumps(variable, ensure_ascii=False)}" if store else ""
     calendars = "\n".join(f"OnCalendar={line}" for line in _calendars(clock))
     return f"""# /etc/systemd/system/retrain-{model}.service
 [Unit]
@@ -112,7 +126,8 @@ After=network-online.target
 
 [Service]
 Type=oneshot
-ExecStart=/usr/bin/env {start}
+WorkingDirectory={folder}{environment}
+ExecStart={start}
 EnvironmentFile=-/etc/intertitle.env
 
 # /etc/systemd/system/retrain-{model}.timer
@@ -143,9 +158,12 @@ def _calendars(clock: Clock) -> list[str]:
     return [f"*-{months}-{days} {time}", f"{weekdays}*-{months}-* {time}"]
 
 
-def _cron(clock: Clock, command: list[str]) -> str:
+def _cron(clock: Clock, command: list[str], store: str | None) -> str:
+    start = f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join(command)}"
+    if store:
+        start = f"export {_STORE_VARIABLE}={shlex.quote(store)}; {start}"
     # cron treats % as the end of a line.
-    line = shlex.join(command).replace("%", "\\%")
+    line = start.replace("%", "\\%")
     return (
         "# cronie knows CRON_TZ; Debian's cron has the machine's time zone alone.\n"
         f"CRON_TZ={clock.timezone}\n{clock.cron} {line}\n"

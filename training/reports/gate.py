@@ -3,43 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field
 
-from intertitle.training.config.models import Section, Share
+from intertitle.training.config.gate import GateConfig
 from intertitle.training.evaluation.metrics.metric_tokenizer import DEFAULT, num_words
-from intertitle.training.evaluation.metrics.sufficient_stats import SMALLER_IS_BETTER
+from intertitle.training.evaluation.metrics.sufficient_stats import SMALLER_IS_BETTER, score_of
 from intertitle.training.evaluation.record import EvaluationRecord
 from intertitle.training.evaluation.significance import Difference
+from intertitle.training.reports.comparable import common_metrics
 from intertitle.training.reports.compare import compare
 from intertitle.training.reports.evaluations import EvaluatedRun
-
-_Margin = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class GateConfig(Section):
-    """Requirements for a challenger, on examples that both models were evaluated on.
-
-    Attributes:
-        metric: metric that has to improve.
-        margin: minimum improvement; the 95 % interval of the difference must lie above it.
-        guards: metrics that must not get worse by more than a tolerance, with the tolerance of
-            each.
-        max_empty: maximum share of predictions that may be empty.
-        min_distinct: minimum share of distinct predictions; it is close to 0 for a model that
-            predicts the same for every input.
-        length_ratio: minimum and maximum ratio of the mean number of words per prediction to that
-            of the references.
-    """
-
-    metric: str = "meteor"
-    margin: _Margin = 0.0
-    guards: dict[str, _Margin] = Field(default_factory=dict)
-    max_empty: Share = 0.0
-    min_distinct: Annotated[float, Field(ge=0, le=1)] = 0.05
-    length_ratio: tuple[_Margin, _Margin] = (0.5, 2.0)
 
 
 @dataclass(frozen=True)
@@ -68,14 +42,14 @@ def decide(
     Args:
         challenger: challenger, evaluated on the frozen examples.
         champion: champion, evaluated on the same examples; None if there is no champion, in which
-            case only the sanity of the predictions is checked.
+            case only its own scores and the sanity of the predictions are checked.
         gate: requirements.
 
     Raises:
         UserError: the runs were evaluated on different examples or with differently computed
             metrics, or lack a metric.
     """
-    checks = list(_check_sanity(challenger.record, gate))
+    checks = [*_check_sanity(challenger.record, gate), *_check_required(challenger, gate)]
     if champion is None:
         checks.append((True, "there is no champion yet"))
     else:
@@ -103,6 +77,23 @@ def _judge(
         return lower > gate.margin, f"{line}; the interval must lie above {gate.margin:g}"
     allowed = gate.guards[metric]
     return gain >= -allowed, f"{line}; allowed drop {allowed:g}"
+
+
+def _check_required(challenger: EvaluatedRun, gate: GateConfig) -> list[tuple[bool, str]]:
+    """Check the scores that are required of every model.
+
+    Raises:
+        UserError: a metric was not measured.
+    """
+    checks = []
+    for metric in common_metrics([challenger], gate.required) if gate.required else ():
+        required = gate.required[metric]
+        score = score_of(metric, challenger.record.statistics[metric])
+        is_maximum = metric in SMALLER_IS_BETTER
+        passed = score <= required if is_maximum else score >= required
+        bound = "at most" if is_maximum else "at least"
+        checks.append((passed, f"{metric} {score:.4g}, required {bound} {required:g}"))
+    return checks
 
 
 def _check_sanity(record: EvaluationRecord, gate: GateConfig) -> list[tuple[bool, str]]:

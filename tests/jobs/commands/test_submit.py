@@ -289,6 +289,8 @@ def test_a_name_follows_what_decides_on_a_job(
     sent = describe(command)
     assert sent.environment["MLFLOW_TRACKING_URI"] == "http://tracking:5000"
     assert PASSWORD not in sent.environment.values()
+    # Ray's page shows the beginning.
+    assert sent.entrypoint.startswith(f": {sent.name}; ")
     # The recipe is found where it was packed, every other word is as it was.
     (place,) = sent.files
     words = shlex.split(sent.entrypoint.partition("exec ")[2])

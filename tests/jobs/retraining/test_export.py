@@ -12,6 +12,7 @@ import yaml
 from intertitle.jobs.retraining.cron import Clock
 from intertitle.jobs.retraining.export import FORMATS, MAX_NAME, export
 from intertitle.pipeline.errors import UserError
+from tests.jobs.program import PROGRAM
 
 ROOT = Path(__file__).parents[3]
 CLOCK = Clock("0 3 * * 1-5", "Europe/Berlin")
@@ -89,7 +90,7 @@ def test_systemd_runs_at_the_same_times(cron: str, calendars: list[str]) -> None
     assert [line for line in text.splitlines() if line.startswith("OnCalendar=")] == [
         f"OnCalendar={calendar}" for calendar in calendars
     ]
-    assert "ExecStart=/usr/bin/env intertitle retrain '/etc/clips 5%%.toml' --cron" in text
+    assert f"ExecStart={PROGRAM} retrain '/etc/clips 5%%.toml' --cron" in text
     if shutil.which("systemd-analyze"):
         for calendar in calendars:
             subprocess.run(["systemd-analyze", "calendar", calendar], check=True)
@@ -98,7 +99,37 @@ def test_systemd_runs_at_the_same_times(cron: str, calendars: list[str]) -> None
 def test_cron_is_told_the_time_zone_and_no_line_ends_at_a_percent_sign() -> None:
     zone, line = exported("cron").splitlines()[1:]
     assert zone == "CRON_TZ=Europe/Berlin"
-    assert line.startswith("0 3 * * 1-5 intertitle retrain '/etc/clips 5\\%.toml' --cron '0 3")
+    start = f"cd {Path.cwd()} && {PROGRAM} retrain '/etc/clips 5\\%.toml' --cron '0 3"
+    assert line.startswith(f"0 3 * * 1-5 {start}")
+
+
+@pytest.mark.parametrize("format", ["systemd", "cron"])
+def test_a_unit_names_the_folder_and_the_store(
+    format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "my project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def made(uri: str) -> str:
+        return export(format, Path("retrain.toml"), "clips", CLOCK, [], None, uri)
+
+    store = "sqlite:////a b/100%.db"
+    expected = {
+        "systemd": [
+            f"WorkingDirectory={folder}",
+            'Environment="MLFLOW_TRACKING_URI=sqlite:////a b/100%%.db"',
+            f"ExecStart={PROGRAM} retrain '{folder}/retrain.toml'",
+        ],
+        "cron": [
+            "export MLFLOW_TRACKING_URI='sqlite:////a b/100\\%.db'; ",
+            f"cd '{folder}' && {PROGRAM} retrain '{folder}/retrain.toml'",
+        ],
+    }
+    for text in expected[format]:
+        assert text in made(store)
+    # Everybody may read these files.
+    assert "secret" not in made("postgresql://user:secret@host/runs")
 
 
 def test_what_can_not_be_said_is_refused() -> None:

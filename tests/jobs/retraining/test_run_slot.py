@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from intertitle.jobs.retraining import load_config, retrain
-from intertitle.jobs.retraining.run_slot import PROMOTED, SlotOutcome
+from intertitle.jobs.retraining.config import load_config
+from intertitle.jobs.retraining.run_slot import PROMOTED, SlotOutcome, retrain
 from intertitle.pipeline.errors import UserError
 from intertitle.training.tracking.registry import registry, retraining_runs
 from intertitle.training.tracking.registry.arbiter import only_one

@@ -7,10 +7,11 @@ import pytest
 from numpy.typing import NDArray
 
 from intertitle.pipeline.errors import UserError
+from intertitle.training.config.gate import GateConfig
 from intertitle.training.evaluation.record import EvaluationRecord
 from intertitle.training.reports.compare import compare
 from intertitle.training.reports.evaluations import EvaluatedRun
-from intertitle.training.reports.gate import GateConfig, decide
+from intertitle.training.reports.gate import decide
 from intertitle.training.tracking.store.client import RunRef
 
 B = 200
@@ -207,6 +208,25 @@ def test_the_first_model_has_to_be_sane_alone() -> None:
     gate = GateConfig(metric="accuracy")
     assert decide(measured("challenger", 0.1), None, gate).promote
     assert not decide(measured("challenger", 0.1, ("",) * B), None, gate).promote
+
+
+@pytest.mark.parametrize(
+    ("required", "promoted"),
+    [
+        ({"accuracy": 80.0}, True),
+        ({"accuracy": 91.0}, False),
+        ({"accuracy": 80.0, "nats_per_token": 1.9}, False),
+        ({"nats_per_token": 2.1}, True),
+    ],
+)
+def test_every_model_needs_the_required_scores(required: dict[str, float], promoted: bool) -> None:
+    gate = GateConfig(metric="accuracy", required=required)
+    for champion in (None, measured("champion", 0.2)):
+        assert decide(measured("challenger", 0.9), champion, gate).promote == promoted
+    decision = decide(measured("challenger", 0.9), None, GateConfig(required={"accuracy": 91}))
+    assert "no: accuracy 90, required at least 91" in decision.reasons
+    with pytest.raises(UserError, match="cider"):
+        decide(measured("challenger", 0.9), None, GateConfig(required={"cider": 0.1}))
 
 
 def test_a_metric_that_was_not_measured_is_refused() -> None:
