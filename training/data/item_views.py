@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from intertitle.pipeline.corpus import Corpus, items_of
 from intertitle.pipeline.decoding.decode import DecodeError
+from intertitle.pipeline.decoding.endings import ending_for
 from intertitle.pipeline.decoding.item_file import ItemFile
 from intertitle.pipeline.errors import FileError
 from intertitle.pipeline.extract import DEFAULT_READING as DEFAULT_READING
@@ -22,6 +23,9 @@ from intertitle.pipeline.extract import Reading as Reading
 from intertitle.pipeline.preview.thumbnails import HEIGHT, filmstrip, filmstrip_of
 from intertitle.training.data.arrays.joined_stores import join
 from intertitle.training.data.data_ref import Data, FeatureRef
+
+# Number of bytes that the format of a file is recognised by.
+_HEAD_BYTES = 4096
 
 
 def feature_extractor(
@@ -58,6 +62,24 @@ def frames_of(
         FileError: the file can't be decoded.
     """
     return frames_for(sources[0].fingerprint, source_of_file(file, reading), reading)
+
+
+def write_item(content: bytes, path: Path) -> Path:
+    """Write the bytes of a video or image to a file with the extension of its format.
+
+    Args:
+        content: bytes of the file.
+        path: path of the file without an extension.
+
+    Returns:
+        The path with the extension.
+
+    Raises:
+        ProbeError: the bytes are neither a video nor an image.
+    """
+    file = path.with_name(f"{path.name}{ending_for(content[:_HEAD_BYTES])}")
+    file.write_bytes(content)
+    return file
 
 
 @dataclass(frozen=True, slots=True)

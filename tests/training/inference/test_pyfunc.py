@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import pickletools
@@ -13,11 +14,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+import torch
+from PIL import Image
 
+from intertitle.pipeline.backbones import backbone_spec
 from intertitle.pipeline.corpus import Corpus, Example, write_corpus
+from intertitle.pipeline.decoding.sampling import Uniform
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.feature_store.fingerprint import make_fingerprint
+from intertitle.training.data.data_ref import DataRef, FeatureRef
 from intertitle.training.data.texts import texts_of
-from intertitle.training.data.vocab import build_vocabs
+from intertitle.training.data.tokenizer import Tokenizer
+from intertitle.training.data.vocab import Vocabs, build_vocabs
 from intertitle.training.inference import pyfunc
 from intertitle.training.inference.model_bundle import TrainedModel, load_trained
 from intertitle.training.inference.predictor import predict
@@ -127,8 +137,8 @@ def test_nothing_of_it_is_pickled(logged: RunRef) -> None:
 @pytest.mark.parametrize(
     ("recipe", "inputs"),
     [
-        ("vqa_lstm", ["file", "text"]),
-        ("s2vt", ["file"]),
+        ("vqa_lstm", ["file", "data", "text"]),
+        ("s2vt", ["file", "data"]),
         ("seq2seq_attention", ["text"]),
         ("char_lm", None),
     ],
@@ -155,4 +165,71 @@ def test_a_project_that_is_not_installed_writes_its_models(
     write_mlflow_model(classifier, tmp_path / "model")
     needed = (tmp_path / "model" / "requirements.txt").read_text().splitlines()
     assert "intertitle" in needed
-    assert f"torch=={version('torch')}" in needed
+    # The package index has no builds with a local version, such as "+cpu".
+    assert f"torch=={version('torch').partition('+')[0]}" in needed
+
+
+@pytest.fixture(scope="module")
+def captioner(tmp_path_factory: pytest.TempPathFactory, onnx_cache: Path) -> Path:
+    """A folder with a captioner of photographs that has learned nothing, as MLflow loads it."""
+    torch.manual_seed(0)
+    spec = backbone_spec("efficientnet_lite0")
+    made = make_fingerprint(spec, Uniform(1), "arrow", "float32").features_json()
+    data = DataRef("corpus", "0", FeatureRef("features", "0", made, spec.shape[-1]))
+    words = Vocabs(Tokenizer.words(["a red ball here"], min_count=1, lowercase=True), None)
+    recipe = small_recipe("show_and_tell", "search.max_tokens=6")
+    model = build_model(recipe.model, sizes_of(words, data))
+    folder = tmp_path_factory.mktemp("captioner") / "model"
+    write_mlflow_model(TrainedModel(model.eval(), words, recipe, data, step=1), folder)
+    return folder
+
+
+def test_a_photograph_is_a_path_or_its_bytes(captioner: Path, tmp_path: Path) -> None:
+    import mlflow.pyfunc
+
+    photo = tmp_path / "photo.png"
+    Image.linear_gradient("L").convert("RGB").save(photo)
+    model = mlflow.pyfunc.load_model(str(captioner))
+    by_path = model.predict(pd.DataFrame({"file": [str(photo)]}))
+    by_bytes = model.predict(pd.DataFrame({"data": [photo.read_bytes()]}))
+    assert by_path.to_dict() == by_bytes.to_dict()
+    # MLflow's server takes a request as JSON, with bytes as base64.
+    encoded = base64.b64encode(photo.read_bytes()).decode()
+    request = json.dumps({"dataframe_split": {"columns": ["data"], "data": [[encoded]]}})
+    answer = _scored(captioner, request)
+    assert answer["predictions"] == by_path.to_dict("records")
+    with pytest.raises(UserError, match="one of `file`, a path, and `data`, bytes"):
+        model.predict(pd.DataFrame({"file": [str(photo)], "data": [b"x"]}))
+
+
+def _scored(folder: Path, request: str) -> dict[str, Any]:
+    """The answer of MLflow's scoring server to a request, without a socket."""
+    import mlflow.pyfunc
+    from mlflow.pyfunc.scoring_server import invocations
+
+    model = mlflow.pyfunc.load_model(str(folder))
+    result = invocations(request, "application/json", model, model.metadata.get_input_schema())
+    assert result.status == 200, result.response
+    answer: dict[str, Any] = json.loads(result.response)
+    return answer
+
+
+def test_params_change_the_search(captioner: Path, tmp_path: Path) -> None:
+    import mlflow.pyfunc
+
+    photo = tmp_path / "photo.png"
+    Image.linear_gradient("L").convert("RGB").save(photo)
+    rows = pd.DataFrame({"file": [str(photo)]})
+    model = mlflow.pyfunc.load_model(str(captioner))
+    trained = TrainedModel.read(captioner)
+    for params in ({"beam": 1}, {"beam": 5, "length_penalty": 0.0}, {"prefix": "a red"}):
+        fields = {"beam_size" if name == "beam" else name: v for name, v in params.items()}
+        (expected,) = predict(trained.with_search(**fields), [photo])
+        answer = model.predict(rows, params=params)
+        assert (answer["text"][0], answer["score"][0]) == (
+            expected.text,
+            pytest.approx(expected.score, abs=1e-6),
+        )
+    assert model.predict(rows, params={"prefix": "a red"})["text"][0].startswith("a red")
+    with pytest.raises(UserError, match="beam_size: 0"):
+        model.predict(rows, params={"beam": 0})
