@@ -81,6 +81,18 @@ def differences(systems: Sequence[Mapping[str, _Floats]]) -> list[dict[str, Diff
         ]
 
 
+def intervals(statistics: Mapping[str, _Floats]) -> dict[str, tuple[float, float]]:
+    """Compute the 95 % interval of each metric of one system.
+
+    Args:
+        statistics: statistics by metric, [B, S]; the same B examples for all.
+    """
+    names = list(statistics)
+    ends = np.cumsum([statistics[name].shape[1] for name in names])[:-1]
+    sums = np.split(resampled_sums(np.hstack([statistics[n] for n in names])), ends, axis=1)
+    return {name: interval(combine(name, rows)) for name, rows in zip(names, sums, strict=True)}
+
+
 def resampled_sums(statistics: _Floats) -> _Floats:
     """Sum the statistics of each resample.
 

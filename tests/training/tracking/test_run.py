@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +18,6 @@ from intertitle.training.tracking.store.client import (
     RunRef,
     default_tracking_uri,
     download,
-    open_command,
     params,
     resolve_run,
 )
@@ -254,18 +252,22 @@ def test_the_store_is_the_environments_or_lies_here(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert default_tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
+    # As git finds its folder: the nearest one, from here upwards.
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    assert default_tracking_uri() == f"sqlite:///{tmp_path}/a/b/mlflow.db"
+    (tmp_path / "mlflow.db").touch()
+    assert default_tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
+    (tmp_path / "a" / "mlflow.db").touch()
+    assert default_tracking_uri() == f"sqlite:///{tmp_path}/a/mlflow.db"
+    if os.getuid() == 0:
+        os.chown(tmp_path / "a" / "mlflow.db", 12345, -1)
+        assert default_tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs.db")
     assert default_tracking_uri() == f"sqlite:///{tmp_path}/runs.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
     assert default_tracking_uri() == "http://mlflow:5000"
-
-
-def test_the_command_opens_the_store() -> None:
-    assert open_command("http://mlflow:5000") == "http://mlflow:5000"
-    uri = "sqlite:////a b/mlflow.db"
-    program, *arguments = shlex.split(open_command(uri))
-    assert os.access(program, os.X_OK)
-    assert arguments == ["ui", "--workers", "1", "--backend-store-uri", uri]
 
 
 def test_importing_is_light_and_init_turns_telemetry_off() -> None:

@@ -8,7 +8,6 @@ not need it.
 import atexit
 import json
 import logging
-import os
 import re
 import shlex
 import shutil
@@ -20,7 +19,6 @@ from urllib.parse import unquote, urlsplit
 
 from intertitle.pipeline.errors import UserError
 from intertitle.training.tracking.store.mlflow_errors import (
-    mlflow_command,
     mlflow_errors,
     one_line,
     redact,
@@ -30,6 +28,7 @@ from intertitle.training.tracking.store.sqlite import (
     ARTIFACTS,
     absolute,
     database,
+    default_tracking_uri,
     is_missing,
     opening,
 )
@@ -49,9 +48,9 @@ __all__ = [
     "mlflow_errors",
     "one_line",
     "open_client",
-    "open_command",
     "open_experiment",
     "params",
+    "read_artifact",
     "redact",
     "resolve_run",
     "search_named",
@@ -75,20 +74,6 @@ class RunRef:
     run_id: str
     name: str
     tracking_uri: str
-
-
-def default_tracking_uri() -> str:
-    """Return the environment's MLFLOW_TRACKING_URI, or else `mlflow.db` in the current folder."""
-    return absolute(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
-
-
-def open_command(tracking_uri: str) -> str:
-    """Return the shell command that serves MLflow's page for a database, or a server's address."""
-    uri = absolute(tracking_uri)
-    if uri.startswith(("http://", "https://")):
-        return redact(uri)
-    # One worker starts in a third of the time of the default four.
-    return f"{mlflow_command()} ui --workers 1 --backend-store-uri {shlex.quote(redact(uri))}"
 
 
 def resolve_run(spec: str, tracking_uri: str) -> RunRef:
@@ -154,6 +139,20 @@ def download(run: RunRef, artifact_path: str) -> Path:
         folder = tempfile.mkdtemp(prefix="intertitle-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         return Path(client.download_artifacts(run.run_id, artifact_path, folder))
+
+
+def read_artifact(run: RunRef, artifact_path: str) -> bytes | None:
+    """Return a file of a run's artifacts; None if it has no such file.
+
+    Raises:
+        UserError: the store does not answer.
+    """
+    folder = artifact_path.rpartition("/")[0] or None
+    with mlflow_errors(run.tracking_uri), tempfile.TemporaryDirectory() as scratch:
+        client = open_client(run.tracking_uri)
+        if artifact_path not in {f.path for f in client.list_artifacts(run.run_id, folder)}:
+            return None
+        return Path(client.download_artifacts(run.run_id, artifact_path, scratch)).read_bytes()
 
 
 def _whereabouts(artifact_uri: str, tracking_uri: str) -> str:

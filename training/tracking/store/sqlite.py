@@ -1,4 +1,4 @@
-"""SQLite files as MLflow databases: their URIs, and their creation by one process at a time."""
+"""SQLite files as MLflow databases: which one a project uses, URIs, and creation by one process."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+DATABASE = "mlflow.db"  # name of a project's database
 ARTIFACTS = "mlartifacts"  # folder next to the database file
 _SCHEME = "sqlite:///"
 _ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"
@@ -19,6 +20,29 @@ _ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"
 def sqlite_uri(file: Path) -> str:
     """Return the URI of a database file."""
     return _SCHEME + _quoted(file.absolute())
+
+
+def default_tracking_uri() -> str:
+    """Return the environment's MLFLOW_TRACKING_URI, or else the URI of the project's database.
+
+    That is `mlflow.db` in the current folder or in the nearest folder above it that has one, as git
+    finds its folder. A database of another user in a folder above is ignored. If there is none, it
+    will be created in the current folder.
+    """
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        return absolute(uri)
+    here, *above = (folder / DATABASE for folder in (Path.cwd(), *Path.cwd().parents))
+    is_above = not here.exists()
+    nearest = next((file for file in above if is_above and _is_own(file)), here)
+    return sqlite_uri(nearest)
+
+
+def _is_own(file: Path) -> bool:
+    """Return whether a file exists and belongs to the user of this process."""
+    try:
+        return file.stat().st_uid == os.getuid()
+    except OSError:
+        return False
 
 
 def absolute(uri: str) -> str:

@@ -1,0 +1,118 @@
+"""`intertitle ui`: show the trainings in MLflow's page."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import time
+import webbrowser
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from intertitle.jobs import console
+from intertitle.jobs.options import TrackingUri
+from intertitle.jobs.tracking import tracking_store
+from intertitle.pipeline.errors import JobError, UserError
+
+HOST = "127.0.0.1"
+FIRST_PORT = 5000
+# Number of ports that are tried if no port is given.
+_NUM_PORTS = 100
+# Time limit for the start of the server, in seconds.
+_START_S = 300.0
+
+
+def show_runs(
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=65535,
+            help=f"Port on this machine; default: a free one from {FIRST_PORT} on.",
+        ),
+    ] = None,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Open MLflow's page at the table of trainings with their scores.
+
+    For a database, MLflow's server runs on this machine until Ctrl-C.
+    """
+    from intertitle.training.tracking.store.client import absolute
+    from intertitle.training.tracking.store.mlflow_errors import redact
+    from intertitle.training.tracking.store.run_list import table_path
+
+    if port is not None:
+        _check_free(port)
+    uri = absolute(tracking_store(tracking_uri))
+    with console.step("reading the runs"):
+        path = table_path(uri)
+    if uri.startswith(("http://", "https://")):
+        _open(f"{redact(uri).rstrip('/')}{path}")
+        return
+    port = port or next(p for p in range(FIRST_PORT, FIRST_PORT + _NUM_PORTS) if _is_free(p))
+    command = [
+        *(str(Path(sys.executable).with_name("mlflow")), "server", "--workers", "1"),
+        *("--host", HOST, "--port", str(port)),
+    ]
+    environment = {
+        **os.environ,
+        # In the list of processes every user would see a password in it.
+        "MLFLOW_BACKEND_STORE_URI": uri,
+        # Tasks of features that trainings do not use start further processes.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    server = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+    )
+    try:
+        with console.step("starting MLflow's server"):
+            _wait(server, port)
+        _open(f"http://{HOST}:{port}{path}")
+        console.note("Ctrl-C stops the server")
+        server.wait()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _check_free(port: int) -> None:
+    if not _is_free(port):
+        raise UserError(f"--port {port}: another program listens there, allowed: a free port")
+
+
+def _is_free(port: int) -> bool:
+    with closing(socket.socket()) as probe, suppress(OSError):
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((HOST, port))
+        return True
+    return False
+
+
+def _wait(server: subprocess.Popen[bytes], port: int) -> None:
+    """Wait until a server answers.
+
+    Raises:
+        JobError: it ends, or does not answer in time.
+    """
+    deadline = time.monotonic() + _START_S
+    while server.poll() is None and time.monotonic() < deadline:
+        with suppress(OSError, http.client.HTTPException):
+            connection = http.client.HTTPConnection(HOST, port, timeout=5)
+            connection.request("GET", "/health")
+            if connection.getresponse().status == 200:
+                return
+        time.sleep(0.2)
+    raise JobError("MLflow's server does not start")
+
+
+def _open(url: str) -> None:
+    """Print the address of a page, and show it if there is a graphical browser."""
+    console.echo(url)
+    if sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        webbrowser.open(url)

@@ -1,0 +1,38 @@
+"""The store of runs that a command uses."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from intertitle.jobs import console
+
+
+def tracking_store(uri: str | None) -> str:
+    """Return the tracking URI of a command, and print it if it is a database of a folder above.
+
+    Args:
+        uri: value of `--tracking-uri`; None uses the store that `default_tracking_uri` finds.
+    """
+    from intertitle.training.tracking.store.client import database, default_tracking_uri
+
+    if uri is not None:
+        return uri
+    chosen = default_tracking_uri()
+    file = database(chosen)
+    if file is not None and file.parent != Path.cwd():
+        console.note(f"runs: {file}")
+    return chosen
+
+
+def store_option(uri: str) -> str:
+    """Return the option that makes a command use a store from here; "" if it does without it."""
+    from intertitle.training.tracking.store.client import absolute, default_tracking_uri
+    from intertitle.training.tracking.store.mlflow_errors import redact
+
+    if absolute(uri) == default_tracking_uri():
+        return ""
+    here = absolute("sqlite:///").rstrip("/")
+    if uri.startswith(f"{here}/"):
+        uri = f"sqlite:///{uri.removeprefix(f'{here}/')}"
+    return f" --tracking-uri {shlex.quote(redact(uri))}"

@@ -1,0 +1,57 @@
+"""Self-contained HTML page of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from intertitle.training.evaluation.metrics.sufficient_stats import SMALLER_IS_BETTER
+from intertitle.training.reports.evaluations import EvaluatedRun
+from intertitle.training.reports.results_page import BEST, WORST, choose
+from intertitle.training.reports.run_report.summary import length_rows, score_rows
+from intertitle.training.tracking.html import data_url, template
+from intertitle.training.tracking.store.run_list import MAIN_METRICS
+
+# Number of metrics in the table of scores by length.
+_NUM_BY_LENGTH = 3
+
+
+def render(
+    evaluated: EvaluatedRun, pictures: Mapping[str, bytes], curves: bytes | None = None
+) -> str:
+    """Render the page as HTML.
+
+    Args:
+        evaluated: run with the evaluation to show.
+        pictures: JPEG images by the key of the item; other items are shown without an image.
+        curves: PNG image of the learning curves; None if the run has none.
+    """
+    record = evaluated.record
+    metric, examples = choose(record)
+    by_length = length_rows(record)
+    metrics = [name for name in MAIN_METRICS if name in record.statistics][:_NUM_BY_LENGTH]
+    plots = data_url({"curves": curves} if curves is not None else {})
+    return template("run_report/report.html.jinja").render(
+        run=evaluated.run,
+        params=evaluated.params,
+        description=record.description,
+        num_examples=len(record.ids),
+        scores=score_rows(record.statistics),
+        smaller_is_better=SMALLER_IS_BETTER,
+        by_length=by_length,
+        metrics=metrics,
+        metric=metric,
+        examples=[example for example in examples if example.kind in (BEST, WORST)],
+        kinds=(BEST, WORST),
+        pictures=data_url(pictures),
+        curves=plots.get("curves"),
+    )
+
+
+def shown_items(evaluated: EvaluatedRun) -> set[str]:
+    """Return the keys of the items of the examples that the page shows."""
+    _, examples = choose(evaluated.record)
+    return {
+        example.item_key
+        for example in examples
+        if example.kind in (BEST, WORST) and example.item_key is not None
+    }
