@@ -9,7 +9,8 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml infra/constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet -c infra/constraints.txt -e '.[dev]'
+	@echo "installing PyTorch, Ray, MLflow and others; this takes some minutes"
+	$(BIN)/pip install -c infra/constraints.txt -e '.[dev]'
 	touch $(STAMP)
 
 demo: setup

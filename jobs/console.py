@@ -8,10 +8,13 @@ import json
 import locale
 import os
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from math import isclose, nan
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -29,6 +32,10 @@ OUTPUT = Console(highlight=False, emoji=False)
 
 # Maximum time between two progress lines where there is no terminal.
 SILENCE_S = 60.0
+# Time after which a step is named where there is no terminal: what is shorter needs no word.
+SHORT_S = 1.5
+# Time window over which rates and remaining times are averaged.
+RATE_OVER_S = 20.0
 
 
 def use_utf8() -> None:
@@ -48,13 +55,19 @@ def use_utf8() -> None:
 
 
 class Bar:
-    """Progress bar; without a terminal, it prints a line per tenth and at least one per minute."""
+    """Progress bar; without a terminal, it prints a line per tenth and at least one per minute.
 
-    def __init__(self, progress: Progress | None, task: TaskID | None, title: str) -> None:
-        self._progress, self._task, self._title = progress, task, title
+    The rate and the remaining time are computed from the progress of the last `RATE_OVER_S`.
+    """
+
+    def __init__(
+        self, progress: Progress | None, task: TaskID | None, title: str, unit: str | None = None
+    ) -> None:
+        self._progress, self._task, self._title, self._unit = progress, task, title, unit
         self._told = -1
         self._told_at = time.monotonic()
-        self._began: tuple[float, float] | None = None
+        self._past: deque[tuple[float, float]] = deque()
+        self._timer: threading.Timer | None = None
 
     def update(self, done: float, total: float, note: str = "") -> None:
         """Show the progress.
@@ -64,33 +77,67 @@ class Bar:
             total: total amount.
             note: text shown after the bar.
         """
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=done, total=total, note=note)
-            return
+        self.end_phase()
         now = time.monotonic()
-        start_time, start_done = self._began = self._began or (now, done)
+        parts = (note, *self._speed(now, done, total))
+        details = ", ".join(part for part in parts if part)
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done, total=total, note=details)
+            return
         tenth = int(10 * done / total) if total else 10
         if tenth > self._told or now > self._told_at + SILENCE_S:
             self._told, self._told_at = tenth, now
             count = f"{done:g}/{total:g}" if total > 1 else f"{100 * done:.0f} %"
-            left = ""
-            if start_done < done < total:
-                seconds = (total - done) * (now - start_time) / (done - start_done)
-                left = f"{timedelta(seconds=round(seconds))} left" if seconds >= 1 else ""
-            details = ", ".join(part for part in (note, left) if part)
             ERRORS.print(f"{self._title}: {count} {details}".rstrip(), markup=False)
+
+    def phase(self, title: str) -> None:
+        """Begin another phase, whose length is not known until its first `update`.
+
+        Without a terminal it is named if it takes longer than `SHORT_S`.
+        """
+        self.end_phase()
+        self._title, self._told = title, -1
+        self._past.clear()
+        if self._progress is not None and self._task is not None:
+            self._progress.reset(self._task, total=None, description=title, note="")
+        else:
+            self._timer = _later(title)
+
+    def end_phase(self) -> None:
+        """Name the current phase no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _speed(self, now: float, done: float, total: float) -> tuple[str, str]:
+        """Return the rate and the remaining time as texts; "" where they are not known."""
+        self._past.append((now, done))
+        while self._past[0][0] < now - RATE_OVER_S and len(self._past) > 2:
+            self._past.popleft()
+        start_time, start_done = self._past[0]
+        if not start_done < done < total or now <= start_time:
+            return "", ""
+        rate = (done - start_done) / (now - start_time)
+        speed = f"{rate:.{0 if rate >= 10 else 1}f} {self._unit}/s" if self._unit else ""
+        seconds = round((total - done) / rate)
+        return speed, f"{timedelta(seconds=seconds)} left" if seconds >= 1 else ""
 
 
 @contextmanager
-def bar(title: str, *, counts: bool = True) -> Iterator[Bar]:
+def bar(title: str, *, unit: str | None = None, counts: bool = True) -> Iterator[Bar]:
     """Show a progress bar while a block runs.
 
     Args:
         title: text shown before the bar.
+        unit: plural noun of what is counted, to show a rate; None shows none.
         counts: whether progress is a number of items instead of a fraction of 1.
     """
-    if not ERRORS.is_terminal or os.environ.get("CI"):
-        yield Bar(None, None, title)
+    if not _is_interactive():
+        plain = Bar(None, None, title, unit)
+        try:
+            yield plain
+        finally:
+            plain.end_phase()
         return
     from rich.progress import (
         BarColumn,
@@ -99,20 +146,47 @@ def bar(title: str, *, counts: bool = True) -> Iterator[Bar]:
         SpinnerColumn,
         TextColumn,
         TimeElapsedColumn,
-        TimeRemainingColumn,
     )
 
     columns = [
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         *([MofNCompleteColumn()] if counts else [TextColumn("{task.percentage:>3.0f} %")]),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
     ]
     with Progress(*columns, console=ERRORS) as progress:
-        yield Bar(progress, progress.add_task(title, total=None, note=""), title)
+        yield Bar(progress, progress.add_task(title, total=None, note=""), title, unit)
+
+
+@contextmanager
+def step(title: str) -> Iterator[None]:
+    """Say what the program does while a block runs, if it takes longer than `SHORT_S`.
+
+    A terminal shows a spinner with the title; elsewhere the title is printed once.
+    """
+    if _is_interactive():
+        with ERRORS.status(escape(title)):
+            yield
+        return
+    timer = _later(title)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _later(title: str) -> threading.Timer:
+    """Start a timer that prints the title of what takes longer than `SHORT_S`."""
+    timer = threading.Timer(SHORT_S, note, (f"{title} ...",))
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+def _is_interactive() -> bool:
+    return ERRORS.is_terminal and not os.environ.get("CI")
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -122,14 +196,27 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
         numbers = all(isinstance(row[index], int | float) for row in rows)
         grid.add_column(escape(column), justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*(f"{v:.2f}" if isinstance(v, float) else escape(str(v)) for v in row))
+        grid.add_row(*(score(v) if isinstance(v, float) else escape(str(v)) for v in row))
     echo(f"\n{title}\n")
     OUTPUT.print(grid)
 
 
 def scores(title: str, values: Mapping[str, float]) -> None:
-    """Print one score per line after its name, which fits even a narrow terminal."""
-    table(title, ("metric", "score"), list(values.items()))
+    """Print one score per line after its name, which fits even a narrow terminal.
+
+    `sacrebleu` and `bleu_4`, which are the same score where their tokens are the same, then share a
+    line.
+    """
+    shown = dict(values)
+    if "bleu_4" in shown and isclose(shown["bleu_4"], shown.get("sacrebleu", nan), abs_tol=1e-6):
+        del shown["sacrebleu"]
+        shown = {("bleu_4 = sacrebleu" if n == "bleu_4" else n): v for n, v in shown.items()}
+    table(title, ("metric", "score"), list(shown.items()))
+
+
+def score(value: float) -> str:
+    """Return a score as text, with two digits after the point."""
+    return f"{value:.2f}"
 
 
 def caveats(not_measured: Mapping[str, str], warnings: Sequence[str]) -> None:

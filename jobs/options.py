@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from inspect import Parameter, signature
 from typing import Annotated, Any
@@ -112,10 +112,10 @@ def search_changes(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed of sampling.", **_SEARCH)] = None,
 ) -> dict[str, Any]:
-    """Return fields of `SearchConfig`, which validates them; None keeps the recipe's value.
+    """Return fields of `SearchConfig`; None keeps the recipe's value.
 
     Raises:
-        UserError: options of beam search and of sampling are combined.
+        UserError: a value is not allowed, or options of beam search and of sampling are combined.
     """
     beam_options = {
         "no-sample": None if sample else sample,
@@ -140,7 +140,7 @@ def search_changes(
             "beam"
         )
     method = "beam" if beam_flags else "sample" if sampling_flags else None
-    return {
+    changes = {
         "method": method,
         "beam_size": beam,
         "length_penalty": length_penalty,
@@ -156,6 +156,20 @@ def search_changes(
         "top_p": top_p,
         "seed": seed,
     }
+    _check_search(changes)
+    return changes
+
+
+def _check_search(changes: Mapping[str, Any]) -> None:
+    """Check the values of search options before a model is loaded."""
+    from intertitle.training.config.sections import SearchConfig
+    from intertitle.training.config.toml_config import validate
+
+    values = {name: value for name, value in changes.items() if value is not None}
+    if "max_tokens" not in values:
+        # The recipe's value is the limit of this one.
+        values.pop("min_tokens", None)
+    validate(SearchConfig, values, "search")
 
 
 def with_search(command: Callable[..., None]) -> Callable[..., None]:
@@ -214,7 +228,7 @@ TrackingUri = Annotated[
     str | None,
     typer.Option(
         envvar="MLFLOW_TRACKING_URI",
-        help="MLflow tracking URI; default: mlflow.db in the current folder.",
+        help="MLflow tracking URI; default: mlflow.db here or in the nearest folder above.",
     ),
 ]
 Timezone = Annotated[str, typer.Option(help="Time zone of --cron, such as Europe/Berlin.")]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ from intertitle.pipeline.storage.paths import AnyPath
 
 if TYPE_CHECKING:
     from intertitle.pipeline.precompute.options import PrecomputeOptions, PrecomputeReport
+    from intertitle.training.evaluation.phase import Phase
     from intertitle.training.inference.warm_start import Transfer
     from intertitle.training.tracking.store.client import RunRef
     from intertitle.training.trainer.events import (
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
         WorkerHung,
     )
 
-# Time window over which the displayed rate is averaged.
-RATE_OVER_S = 20.0
-
 
 class TrainingProgress:
     """Show the reports of a training.
@@ -43,6 +39,7 @@ class TrainingProgress:
 
     def __init__(self, bar: console.Bar) -> None:
         self._bar = bar
+        self._has_steps = False
         self.run: RunRef | None = None
 
     def on_start(self, run: RunRef) -> None:
@@ -57,15 +54,29 @@ class TrainingProgress:
 
     def on_report(self, report: Report) -> None:
         """Update the bar, or print the results of an epoch or a warning."""
-        from intertitle.training.trainer.events import EpochReport, StepReport
+        from intertitle.training.trainer.events import EpochReport, Phase, StepReport
 
-        if isinstance(report, StepReport):
+        if isinstance(report, Phase):
+            self._has_steps = False
+            show_phase(self._bar, report)
+        elif isinstance(report, StepReport):
+            if not self._has_steps:
+                self._has_steps = True
+                self._bar.phase("training")
             note = f"{report.nats_per_token:.3f} nats, {report.tokens_per_s:.0f} tokens/s"
             self._bar.update(report.fraction_done, 1.0, f"epoch {report.epoch}, {note}")
         elif isinstance(report, EpochReport):
             console.note(_describe(report))
         else:
             console.warn(_warning(report))
+
+
+def show_phase(bar: console.Bar, phase: Phase) -> None:
+    """Show a phase of long work in a bar whose progress is a fraction of 1."""
+    if phase.fraction is None:
+        bar.phase(phase.title)
+    else:
+        bar.update(phase.fraction, 1.0)
 
 
 @contextmanager
@@ -77,14 +88,15 @@ def training_progress() -> Iterator[TrainingProgress]:
 
 def _describe(report: EpochReport) -> str:
     scores = [
-        f"{name.removeprefix('val/')} {value:.4g}"
+        f"{name.removeprefix('val/')} {console.score(value)}"
         for name, value in report.figures.items()
         if name.startswith("val/")
     ]
+    search = f" ({report.search})" if report.search else ""
     nats = report.figures.get("train/nats_per_token")
     loss = "no step" if nats is None else f"{nats:.3f} nats a token"
     return (
-        f"epoch {report.epoch}: {loss} in training; validation: "
+        f"epoch {report.epoch}: {loss} in training; validation{search}: "
         f"{', '.join(scores)}{' (best so far)' if report.is_best else ''}"
     )
 
@@ -111,24 +123,17 @@ def run_precompute(corpus: Corpus, store: UPath, options: PrecomputeOptions) -> 
     from intertitle.pipeline.precompute.options import PrecomputeProgress
     from intertitle.pipeline.precompute.run import precompute
 
-    past: deque[tuple[float, int]] = deque()
-    with console.bar("features") as bar:
+    with console.bar("features", unit="items") as bar:
 
         def show(progress: PrecomputeProgress) -> None:
-            now = time.perf_counter()
-            past.append((now, progress.done))
-            while past[0][0] < now - RATE_OVER_S:
-                past.popleft()
-            start, start_done = past[0]
-            rate = (progress.done - start_done) / (now - start) if now > start else 0.0
-            failed = f", {progress.failed} failed" if progress.failed else ""
-            bar.update(progress.done, progress.total, f"{rate:.0f} items/s{failed}")
+            failed = f"{progress.failed} failed" if progress.failed else ""
+            bar.update(progress.done, progress.total, failed)
 
         return precompute(corpus, store, options, show)
 
 
 def run_import(format: str, source: list[UPath], out: AnyPath, **options: Any) -> ImportReport:
-    """Import a dataset, with a progress bar if the importer reports progress.
+    """Import a dataset, and show that it takes a while; with a bar if it reports progress.
 
     Args:
         format: name of the format.
@@ -138,6 +143,7 @@ def run_import(format: str, source: list[UPath], out: AnyPath, **options: Any) -
     """
     label = load_importer(format).progress
     if label is None:
-        return import_dataset(format, source, out, **options)
-    with console.bar(label) as bar:
+        with console.step(f"importing {format}"):
+            return import_dataset(format, source, out, **options)
+    with console.bar(label, unit="items") as bar:
         return import_dataset(format, source, out, on_progress=bar.update, **options)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
+from intertitle.jobs import console
 from intertitle.jobs.cluster.ray_internals import (
     listening_on_loopback,
     refuses_token,
@@ -66,7 +67,8 @@ def cluster(address: str | None) -> Iterator[None]:
         make_token()
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        _connect(address)
+        with console.step("starting Ray" if address is None else f"connecting to {address}"):
+            _connect(address)
     finally:
         # Ray's handler would end the process as if it had failed.
         signal.signal(signal.SIGTERM, handler)

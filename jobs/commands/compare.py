@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,10 +11,12 @@ import typer
 
 from intertitle.jobs import console
 from intertitle.jobs.options import Json, TrackingUri
+from intertitle.jobs.tracking import tracking_store
 from intertitle.pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from intertitle.training.reports.compare import BaselineComparison, ChangedExample, Comparison
+    from intertitle.training.tracking.store.client import RunRef
 
 NUM_SHOWN = 3
 
@@ -37,20 +40,23 @@ def compare_runs(
 
     The newest evaluation of each run on the split is used.
     """
-    from intertitle.training.reports.compare import compare
-    from intertitle.training.reports.evaluations import read_newest
-    from intertitle.training.tracking.store.client import default_tracking_uri, resolve_run
+    from intertitle.training.tracking.store.client import resolve_run
 
     if out is not None and out.suffix not in (".html", ".htm"):
         raise UserError(f"--out {out}: a page of HTML, allowed: a name that ends in .html")
-    uri = tracking_uri or default_tracking_uri()
+    if len({*runs}) < max(2, len(runs)):
+        raise UserError(f"compare: {' '.join(runs)}: two different runs or more are needed")
+    uri = tracking_store(tracking_uri)
     refs = [resolve_run(run, uri) for run in runs]
     if len({ref.run_id for ref in refs}) < max(2, len(refs)):
         raise UserError(f"compare: {' '.join(runs)}: two different runs or more are needed")
-    with console.ERRORS.status("comparing"):
+    with console.step("comparing"):
+        from intertitle.training.reports.compare import compare
+        from intertitle.training.reports.evaluations import read_newest
+
         comparison = compare([read_newest(ref, split) for ref in refs], metric or ())
         if out is not None:
-            _write_page(comparison, out)
+            _write_page(comparison, refs, out)
     _show(comparison)
     if out is not None:
         console.echo(f"\nthe page: {out}")
@@ -80,10 +86,11 @@ def compare_runs(
         )
 
 
-def _write_page(comparison: Comparison, out: Path) -> None:
+def _write_page(comparison: Comparison, refs: Sequence[RunRef], out: Path) -> None:
     from intertitle.pipeline.corpus import Corpus
     from intertitle.training.data.item_views import thumbnails_of
     from intertitle.training.reports.comparison_page import render
+    from intertitle.training.tracking.store.run_list import run_url
 
     changed = [example for a in comparison.against_baseline for example in (*a.better, *a.worse)]
     keys = {example.item_key for example in changed if example.item_key is not None}
@@ -93,7 +100,9 @@ def _write_page(comparison: Comparison, out: Path) -> None:
         # The page is written without thumbnails.
         console.note(f"no pictures: {error}")
         thumbnails = {}
-    out.write_text(render(comparison, thumbnails), "utf-8")
+    urls = {name: run_url(ref) for name, ref in zip(comparison.runs, refs, strict=True)}
+    links = {name: url for name, url in urls.items() if url is not None}
+    out.write_text(render(comparison, thumbnails, links), "utf-8")
 
 
 def _show(comparison: Comparison) -> None:

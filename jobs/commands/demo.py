@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated
@@ -11,9 +12,10 @@ import typer
 
 from intertitle.jobs import console
 from intertitle.jobs.cluster.session import cluster
-from intertitle.jobs.commands.train import as_json, show_result
+from intertitle.jobs.commands.train import as_json, show_scores
 from intertitle.jobs.options import Json
 from intertitle.jobs.progress import run_import, run_precompute, training_progress
+from intertitle.jobs.tracking import store_option
 from intertitle.pipeline.corpus import Corpus
 from intertitle.pipeline.decoding.sampling import Uniform
 from intertitle.pipeline.storage.paths import as_path
@@ -27,12 +29,13 @@ def demo(
     json: Json = False,
 ) -> None:
     """Draw clips, extract frames, compute features, train S2VT on two workers, and evaluate it."""
-    from intertitle.pipeline.precompute.options import PrecomputeOptions
-    from intertitle.training.config.recipe import load_recipe
-    from intertitle.training.runs.train import train
-    from intertitle.training.tracking.store.sqlite import sqlite_uri
-
     start = time.perf_counter()
+    with console.step("loading PyTorch and Ray"):
+        from intertitle.pipeline.precompute.options import PrecomputeOptions
+        from intertitle.training.config.recipe import load_recipe
+        from intertitle.training.runs.train import train
+        from intertitle.training.tracking.store.sqlite import sqlite_uri
+
     corpus, store = workdir / "corpus", workdir / "features"
     tracking_uri = sqlite_uri(workdir / "mlflow.db")
     run_import("rendered", [], corpus, num_clips=NUM_CLIPS, seed=0)
@@ -61,10 +64,16 @@ def demo(
     console.table("five clips", ("clip", "the model says", "two of the references"), rows)
     seconds = time.perf_counter() - start
     console.echo(f"\n{features.stored} clips, {seconds:.0f} s in all; everything is in {workdir}/")
-    show_result(result)
+    show_scores(result)
+    run, store_flag = shlex.quote(result.run.name), store_option(result.run.tracking_uri)
+    clips = corpus / "clips"
+    clip = shlex.quote(str(clips / "clip-00000.mp4"))
     console.echo(
-        f"to caption videos in a browser: intertitle serve {result.run.name} --page "
-        f"--examples {corpus / 'clips'} --tracking-uri {tracking_uri}"
+        "\nwhat to do next:\n"
+        f"  intertitle predict {run} {clip}{store_flag}\n"
+        f"  intertitle evaluate {run} --beam 5{store_flag}\n"
+        f"  intertitle ui{store_flag}\n"
+        f"  intertitle serve {run} --page --examples {shlex.quote(str(clips))}{store_flag}"
     )
     if json:
         console.result({**as_json(result), "seconds": round(seconds, 1)})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from intertitle.jobs import console
+from intertitle.jobs.commands.train import describe
 from intertitle.jobs.options import (
     Corpus,
     Ensemble,
@@ -19,6 +20,8 @@ from intertitle.jobs.options import (
     TrackingUri,
     with_search,
 )
+from intertitle.jobs.progress import show_phase
+from intertitle.jobs.tracking import tracking_store
 from intertitle.pipeline.errors import UserError
 
 
@@ -52,26 +55,29 @@ def evaluate(
 ) -> None:
     """Generate predictions for a split, score them, and log the scores to the run."""
     from intertitle.training.evaluation.metrics.metric_tokenizer import AUTO, TOKENIZERS
-    from intertitle.training.inference.prediction_io import read_predictions
-    from intertitle.training.runs.evaluate_run import evaluate_run
-    from intertitle.training.runs.score_predictions import score_predictions
-    from intertitle.training.tracking.store.client import default_tracking_uri, resolve_run
+    from intertitle.training.tracking.store.client import resolve_run
 
     if tokenizer is not None and tokenizer not in (AUTO, *TOKENIZERS):
         allowed = ", ".join((AUTO, *TOKENIZERS))
         raise UserError(f"--tokenizer: {tokenizer!r}, allowed: {allowed}")
-    uri = tracking_uri or default_tracking_uri()
-    ref = resolve_run(run, uri)
-    members = [resolve_run(name, uri) for name in ensemble or ()]
     if predictions is not None:
-        if members or any(item is not None for item in search.values()):
+        if ensemble or any(item is not None for item in search.values()):
             raise UserError(
                 f"--predictions {predictions}: not with --ensemble or options of a search"
             )
         if max_source_tokens is not None:
             raise UserError(f"--predictions {predictions}: not with --max-source-tokens")
+        if not predictions.is_file():
+            raise UserError(f"--predictions {predictions}: no such file")
+    uri = tracking_store(tracking_uri)
+    ref = resolve_run(run, uri)
+    members = [resolve_run(name, uri) for name in ensemble or ()]
+    with console.step("loading PyTorch"):
+        from intertitle.training.inference.prediction_io import read_predictions
+        from intertitle.training.runs.evaluate_run import evaluate_run
+        from intertitle.training.runs.score_predictions import score_predictions
     measured = " + ".join(item.name for item in (ref, *members))
-    with console.ERRORS.status(escape(f"evaluating {measured} on {split}")):
+    with console.bar(f"evaluating {measured} on {split}", counts=False) as bar:
         if predictions is not None:
             measured, loaded = predictions.name, read_predictions(predictions, scored=False)
             evaluation = score_predictions(
@@ -92,12 +98,12 @@ def evaluate(
                 ensemble=members,
                 tokenizer=tokenizer,
                 max_source_tokens=max_source_tokens,
+                on_phase=partial(show_phase, bar),
                 **search,
             )
     scores = evaluation.scores.values
     not_measured, warnings = evaluation.scores.not_measured, evaluation.scores.warnings
-    title = f"{measured} on {split}: measured on {evaluation.num_examples:,}"
-    console.scores(title, scores)
+    console.scores(f"{measured}: measured on {describe(evaluation)}", scores)
     console.caveats(not_measured, warnings)
     if evaluation.num_left_out:
         console.echo(f"{evaluation.num_left_out} examples left out: quarantined items")

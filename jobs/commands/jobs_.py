@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from intertitle.jobs import console
 from intertitle.jobs.cluster.job_client import JobClient, job_outcome
@@ -81,7 +80,7 @@ def stop(job: Job, address: JobsAddress = None) -> None:
     if not _known(server, job).status.is_terminal():
         server.client.stop_job(job)
     deadline = time.monotonic() + _STOP_TIMEOUT_S
-    with console.ERRORS.status(escape(f"stopping job {job}")):
+    with console.step(f"stopping job {job}"):
         while (details := server.find(job)) and not details.status.is_terminal():
             if time.monotonic() > deadline:
                 raise JobError(f"job {job}: does not stop")

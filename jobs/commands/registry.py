@@ -9,6 +9,7 @@ import typer
 
 from intertitle.jobs import console
 from intertitle.jobs.options import Json, Run, TrackingUri
+from intertitle.jobs.tracking import tracking_store
 
 if TYPE_CHECKING:
     from intertitle.training.tracking.registry.registry import RegistryState
@@ -34,9 +35,9 @@ def promote(
 ) -> None:
     """Make a run's model the champion, which models:/NAME@champion refers to."""
     from intertitle.training.tracking.registry import registry
-    from intertitle.training.tracking.store.client import default_tracking_uri, resolve_run
+    from intertitle.training.tracking.store.client import resolve_run
 
-    ref = resolve_run(run, tracking_uri or default_tracking_uri())
+    ref = resolve_run(run, tracking_store(tracking_uri))
     if challenger:
         _tell(registry.challenge(ref, model, why), "challenger", json)
     else:
@@ -51,10 +52,9 @@ def rollback(
 ) -> None:
     """Restore the previous champion; each further call goes back by one more."""
     from intertitle.training.tracking.registry import registry
-    from intertitle.training.tracking.store.client import default_tracking_uri
 
     _tell(
-        registry.rollback(model, tracking_uri or default_tracking_uri(), why),
+        registry.rollback(model, tracking_store(tracking_uri), why),
         "champion",
         json,
     )

@@ -12,6 +12,7 @@ import typer
 from intertitle.jobs import console
 from intertitle.jobs.cluster.session import cluster
 from intertitle.jobs.options import Address, Json, TrackingUri
+from intertitle.jobs.tracking import tracking_store
 from intertitle.pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,18 +49,18 @@ def make_table(
     A repeated call continues where the last one stopped.
     """
     from intertitle.jobs.reproduce.config import load_table
-    from intertitle.jobs.reproduce.runner import ReproductionRunner
-    from intertitle.training.tracking.store.client import default_tracking_uri
 
     if out is not None and out.suffix not in (".html", ".htm"):
         raise UserError(f"--out {out}: a page of HTML, allowed: a name that ends in .html")
     config = load_table(name)
+    with console.step("loading PyTorch and Ray"):
+        from intertitle.jobs.reproduce.runner import ReproductionRunner
     with ExitStack() as stack:
         results = ReproductionRunner(
             config,
             data.absolute(),
             work.absolute(),
-            tracking_uri or default_tracking_uri(),
+            tracking_store(tracking_uri),
             may_train=train,
             start_ray=lambda: stack.enter_context(cluster(address)),
             on_step=console.note,

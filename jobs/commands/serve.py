@@ -14,6 +14,7 @@ import typer
 from intertitle.jobs import console
 from intertitle.jobs.cluster.session import cluster
 from intertitle.jobs.options import Address, Json, TrackingUri
+from intertitle.jobs.tracking import tracking_store
 from intertitle.pipeline.errors import JobError, UserError, one_line
 from intertitle.pipeline.storage.allowed_hosts import parse_hosts
 
@@ -116,7 +117,6 @@ def serve(
         hash_token,
         parse_models,
     )
-    from intertitle.training.tracking.store.client import default_tracking_uri
     from intertitle.training.tracking.store.sqlite import absolute
 
     _check_page(page, examples)
@@ -125,7 +125,7 @@ def serve(
     body_bytes = max_body_mb * _MIB
     config = ServerConfig(
         models=parse_models(models, canary, shadow, shadow_share),
-        tracking_uri=absolute(tracking_uri) if tracking_uri else default_tracking_uri(),
+        tracking_uri=absolute(tracking_store(tracking_uri)),
         min_replicas=low,
         max_replicas=high,
         gpus=gpus,

@@ -94,7 +94,7 @@ def _begin(server: JobClient, submission: Submission) -> str:
         return str(last.submission_id)
     job_id = submission.name if last is None else f"{submission.name}-{num_attempts + 1}"
     try:
-        with console.ERRORS.status(f"sending job {job_id}"):
+        with console.step(f"sending job {job_id}"):
             send(server.client, submission, job_id)
     except RuntimeError as error:
         # The error is expected if another process has started the same job meanwhile.

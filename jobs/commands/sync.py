@@ -9,6 +9,7 @@ import typer
 
 from intertitle.jobs import console
 from intertitle.jobs.options import Json, TrackingUri
+from intertitle.jobs.tracking import tracking_store
 from intertitle.pipeline.errors import UserError
 
 
@@ -21,11 +22,10 @@ def sync(
 ) -> None:
     """Send to MLflow what runs recorded while it was unavailable."""
     from intertitle.training.tracking.outbox.outbox import send_kept
-    from intertitle.training.tracking.store.client import default_tracking_uri
 
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    sent = send_kept(folder, tracking_uri or default_tracking_uri())
+    sent = send_kept(folder, tracking_store(tracking_uri))
     if not sent:
         console.echo(f"{folder}: nothing to send")
     for name, num in sent.items():

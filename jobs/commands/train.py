@@ -17,11 +17,13 @@ from intertitle.jobs.cluster.session import cluster
 from intertitle.jobs.cluster.submission import earlier_run, recording_run
 from intertitle.jobs.options import Address, Json, TrackingUri
 from intertitle.jobs.progress import TrainingProgress, training_progress
+from intertitle.jobs.tracking import store_option, tracking_store
 from intertitle.pipeline.errors import Stopped, UserError
 from intertitle.pipeline.storage.paths import as_path
 
 if TYPE_CHECKING:
     from intertitle.training.config.recipe import Recipe
+    from intertitle.training.evaluation.evaluate import Evaluation
     from intertitle.training.runs.fit_run import TrainingResult
 
 
@@ -80,20 +82,26 @@ def train_recipe(
 
     On SIGTERM a checkpoint is saved and the exit code is 75; a second SIGTERM exits at once.
     """
-    from intertitle.training.runs.train import resume as resume_run
-    from intertitle.training.runs.train import train
-    from intertitle.training.tracking.store.client import default_tracking_uri
-
-    uri = tracking_uri or default_tracking_uri()
-    checkpoint_folder = checkpoints or Path("checkpoints")
     settings = set or []
+    changes: dict[str, int | None] = {}
+    request = None
+    # All arguments are checked before PyTorch and Ray are imported, which takes seconds.
     if resume is not None:
         if recipe or corpus or features or like or init_from or name or checkpoints:
             raise UserError("--resume: a run goes on with the recipe and the data it began with")
         changes = _changes(settings)
-    else:
-        # In a submitted job, an earlier attempt may have started the same run: resume it.
-        resume, changes = earlier_run(checkpoint_folder), {}
+    elif like is None:
+        request = _from_options(recipe, settings, corpus, features, init_from)
+    elif recipe or corpus or features or init_from:
+        raise UserError("--like: a run is repeated with the recipe and the data it had")
+    uri = tracking_store(tracking_uri)
+    _check_runs((resume, like, init_from), uri)
+    checkpoint_folder = checkpoints or Path("checkpoints")
+    # In a submitted job, an earlier attempt may have started the same run: resume it.
+    resume = resume or earlier_run(checkpoint_folder)
+    with console.step("loading PyTorch and Ray"):
+        from intertitle.training.runs.train import resume as resume_run
+        from intertitle.training.runs.train import train
     if resume is not None:
         with cluster(address), stoppable() as watch:
             result = resume_run(
@@ -105,12 +113,7 @@ def train_recipe(
                 on_report=watch.on_report,
             )
     else:
-        if like is None:
-            request = _from_options(recipe, settings, corpus, features or (), init_from)
-        elif recipe or corpus or features or init_from:
-            raise UserError("--like: a run is repeated with the recipe and the data it had")
-        else:
-            request = _from_run(like, settings, uri)
+        request = request or _from_run(str(like), settings, uri)
         with cluster(address), stoppable() as watch:
             result = train(
                 request.recipe,
@@ -125,7 +128,8 @@ def train_recipe(
                 on_transfer=watch.on_transfer,
                 on_report=watch.on_report,
             )
-    show_result(result)
+    show_scores(result)
+    console.echo(f"\nto look at the run: intertitle ui{store_option(result.run.tracking_uri)}")
     if json:
         console.result(as_json(result))
 
@@ -146,11 +150,23 @@ def _from_options(
     features: Sequence[UPath],
     init_from: str | None,
 ) -> _TrainingRequest:
+    from intertitle.pipeline.corpus import Corpus
     from intertitle.training.config.recipe import load_recipe
 
-    if recipe is None or corpus is None:
+    loaded = load_recipe(recipe, settings) if recipe is not None else None
+    if loaded is None or corpus is None:
         raise UserError("train: needs a RECIPE and --corpus, or --resume RUN, or --like RUN")
-    return _TrainingRequest(load_recipe(recipe, settings), corpus, features, init_from)
+    Corpus(corpus)
+    return _TrainingRequest(loaded, corpus, features, init_from)
+
+
+def _check_runs(specs: Sequence[str | None], tracking_uri: str) -> None:
+    """Check that the runs that the options name exist."""
+    from intertitle.training.tracking.store.client import resolve_run
+
+    for spec in specs:
+        if spec is not None:
+            resolve_run(spec, tracking_uri)
 
 
 def _from_run(run: str, settings: list[str], tracking_uri: str) -> _TrainingRequest:
@@ -189,17 +205,13 @@ def _changes(settings: list[str]) -> dict[str, int | None]:
 @contextmanager
 def stoppable() -> Iterator[TrainingProgress]:
     """Show the progress of a training; if it is stopped, add how to resume it to the error."""
-    from intertitle.training.tracking.store.client import default_tracking_uri
-    from intertitle.training.tracking.store.mlflow_errors import redact
-
     with training_progress() as watch:
         try:
             yield watch
         except Stopped as stopped:
             if watch.run and stopped.resumable:
-                command = f"intertitle train --resume {shlex.quote(watch.run.name)}"
-                if watch.run.tracking_uri != default_tracking_uri():
-                    command += f" --tracking-uri {shlex.quote(redact(watch.run.tracking_uri))}"
+                store = store_option(watch.run.tracking_uri)
+                command = f"intertitle train --resume {shlex.quote(watch.run.name)}{store}"
                 stopped.add_note(f"to go on: {command}")
             raise
 
@@ -215,16 +227,19 @@ def as_json(result: TrainingResult) -> dict[str, Any]:
     }
 
 
-def show_result(result: TrainingResult) -> None:
-    """Print the scores of a training, and the command that shows its run in MLflow."""
-    from intertitle.training.tracking.store.client import open_command
+def describe(evaluation: Evaluation) -> str:
+    """Describe what scores were measured on and how, such as "100 examples (greedy search)"."""
+    search = f" ({evaluation.search})" if evaluation.search else ""
+    return f"{evaluation.num_examples:,} of {evaluation.split}{search}"
 
+
+def show_scores(result: TrainingResult) -> None:
+    """Print the scores of a training."""
     console.scores(
         f"{result.run.name}: best epoch {result.best_epoch} of {result.num_epochs}, "
-        f"measured on {result.evaluation.num_examples:,}",
+        f"measured on {describe(result.evaluation)}",
         result.evaluation.scores.values,
     )
     console.caveats(result.evaluation.scores.not_measured, result.evaluation.scores.warnings)
     if result.evaluation.num_left_out:
         console.echo(f"{result.evaluation.num_left_out} examples left out: quarantined items")
-    console.echo(f"\nto look at the run: {open_command(result.run.tracking_uri)}")

@@ -147,7 +147,9 @@ class ReproductionRunner:
         if begin := config.init_from:
             first = self._run(begin, self._first_seed(begin, seed))
         corpus, features = self._corpus(config.corpus), self._features(config.features)
-        self._on_step(f"training {title}")
+        titles = [f"{key}-{n}" for key, run in self._config.runs.items() for n in run.seeds]
+        number = 1 + titles.index(title)
+        self._on_step(f"training {title}, run {number} of {len(titles)}")
         self._start_ray()
         with training_progress() as watch:
             if existing and has_begun:
@@ -214,7 +216,9 @@ class ReproductionRunner:
 
         measured = find()
         if measured is None:
-            self._on_step(f"measuring {row.label}: {' + '.join(run.name for run in runs)}")
+            number, num_rows = 1 + self._config.rows.index(row), len(self._config.rows)
+            members = " + ".join(run.name for run in runs)
+            self._on_step(f"measuring row {number} of {num_rows}, {row.label}: {members}")
             where: _EvaluationData = {"split": row.split, "corpus": corpus, "features": features}
             if row.rescoring:
                 rescored = self._rescored(row.rescoring, first, where)

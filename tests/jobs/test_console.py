@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,57 @@ def test_names_with_markup_are_printed_as_they_are(capsys: pytest.CaptureFixture
     console.warn(name)
     printed = capsys.readouterr()
     assert (printed.out.count(name), printed.err.count(name)) == (5, 1)
+
+
+def test_a_long_step_is_named_and_a_short_one_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "SHORT_S", 0.1)
+    with console.step("long"):
+        time.sleep(0.5)
+    with console.step("short"):
+        pass
+    with console.bar("training", counts=False) as bar:
+        bar.phase("validating")
+        time.sleep(0.5)
+        bar.update(0.5, 1.0)
+        bar.phase("short")
+        bar.update(1.0, 1.0)
+        bar.phase("ended")
+    time.sleep(0.3)
+    assert capsys.readouterr().err.splitlines() == [
+        "long ...",
+        "validating ...",
+        "validating: 50 %",
+        "short: 100 %",
+    ]
+
+
+def test_the_rate_and_the_time_left_are_of_one_clock(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Half a minute for the first ten items, and then one a second.
+    clock = iter([0.0, 0.0, 30.0, 45.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    with console.bar("features", unit="items") as bar:
+        for done, note in ((0, ""), (10, ""), (25, "1 failed")):
+            bar.update(done, 40, note)
+    assert capsys.readouterr().err.splitlines() == [
+        "features: 0/40",
+        "features: 10/40 0.3 items/s, 0:01:30 left",
+        "features: 25/40 1 failed, 1.0 items/s, 0:00:15 left",
+    ]
+
+
+def test_scores_are_rounded_and_the_same_score_is_printed_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    console.scores("equal", {"bleu_4": 12.5, "sacrebleu": 12.5, "cider": 9.796e-12})
+    printed = capsys.readouterr().out
+    rows = [line.split("│") for line in printed.splitlines() if "│" in line]
+    assert [(name.strip(), value.strip()) for name, value in rows] == [
+        ("bleu_4 = sacrebleu", "12.50"),
+        ("cider", "0.00"),
+    ]
+    console.scores("different", {"bleu_4": 12.5, "sacrebleu": 13.0})
+    assert "sacrebleu" in capsys.readouterr().out

@@ -24,6 +24,10 @@ from intertitle.training.trainer.events import (
             "epoch 2: 1.500 nats a token in training; validation: cider 0.25 (best so far)",
         ),
         (
+            EpochReport(2, 9, {"val/bleu_4": 9.796e-12}, False, (), "greedy search"),
+            "epoch 2: no step in training; validation (greedy search): bleu_4 0.00",
+        ),
+        (
             EpochReport(2, 9, {"val/cider": 0.25}, False, ()),
             "epoch 2: no step in training; validation: cider 0.25",
         ),

@@ -156,6 +156,12 @@ class SearchConfig(Section):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     seed: Count = 0
 
+    def describe(self) -> str:
+        """Return the name of the search, such as "beam search of 3"."""
+        if self.method == "sample":
+            return "sampling"
+        return "greedy search" if self.beam_size == 1 else f"beam search of {self.beam_size}"
+
     @field_validator("min_tokens")
     @classmethod
     def _fits(cls, value: int, info: ValidationInfo) -> int:

@@ -18,6 +18,7 @@ from intertitle.training.evaluation.answers import answer_examples, make_samples
 from intertitle.training.evaluation.likelihood import negative_log_likelihood, sum_by_example
 from intertitle.training.evaluation.metrics.metric_tokenizer import AUTO
 from intertitle.training.evaluation.metrics.scores import Scores, weighted
+from intertitle.training.evaluation.phase import OnPhase, Phase, as_progress, no_report
 from intertitle.training.evaluation.sample import Sample
 from intertitle.training.evaluation.scorers import make_scorer
 from intertitle.training.evaluation.search_errors import (
@@ -44,6 +45,8 @@ class Evaluation:
         num_left_out: number of examples whose item is in quarantine.
         scores: scores of the whole split, with the definition of each.
         texts: sample texts that a language model wrote.
+        search: search that the predictions were generated with, such as "beam search of 3"; "" if
+            none was.
     """
 
     split: str
@@ -52,6 +55,7 @@ class Evaluation:
     num_left_out: int
     scores: Scores
     texts: tuple[Sample, ...] = ()
+    search: str = ""
 
 
 def sample_texts(model: Generator[Any], tokenizer: Tokenizer, search: SearchConfig) -> list[Sample]:
@@ -84,6 +88,7 @@ def evaluate(
     search: SearchConfig,
     settings: TrainingConfig,
     metric_tokenizer: str = AUTO,
+    on_phase: OnPhase = no_report,
 ) -> Evaluation:
     """Answer a whole split and score the answers; for running text, measure the likelihood only.
 
@@ -95,7 +100,9 @@ def evaluate(
         search: settings of the search, for sentences.
         settings: settings that define the batches.
         metric_tokenizer: name of a metric tokenizer, or "auto"; see `EvaluationConfig`.
+        on_phase: callback for the phases of the evaluation.
     """
+    on_phase(Phase(f"computing likelihoods of {split}"))
     batches = make_sampler(dataset, settings).epoch(0)
     nll = negative_log_likelihood(model, dataset, batches, len(tokenizer))
     if isinstance(dataset, LanguageModelDataset):
@@ -106,11 +113,17 @@ def evaluate(
         texts = tuple(sample_texts(model, tokenizer, search))
         return Evaluation(split, window_samples, int(nll[:, 1].sum()), 0, likelihood, texts)
     scorer = make_scorer(dataset, metric_tokenizer)
-    answers = answer_examples(model, dataset, range(len(dataset.examples)), search)
+    title = f"generating predictions for {split}"
+    on_phase(Phase(title))
+    examples = range(len(dataset.examples))
+    answers = answer_examples(model, dataset, examples, search, as_progress(title, on_phase))
+    on_phase(Phase(f"scoring {len(answers):,} predictions"))
     scores = scorer.score(answers, quick=False)
     scores = scores.merge(_likelihood_scores(sum_by_example(nll, dataset), tokenizer))
     samples = make_samples(dataset, dict(enumerate(answers)))
+    described = ""
     if dataset.task.output == "sentence":
+        described = search.describe()
         best_references = reference_scores(nll, dataset, search)
         if best_references is None:
             scores = replace(
@@ -126,7 +139,8 @@ def evaluate(
                 for sample, score in zip(samples, best_references.tolist(), strict=True)
             ]
     scores = replace(scores, warnings=dataset.warnings + scores.warnings)
-    return Evaluation(split, tuple(samples), len(samples), len(dataset.left_out), scores)
+    num_left_out = len(dataset.left_out)
+    return Evaluation(split, tuple(samples), len(samples), num_left_out, scores, search=described)
 
 
 def _likelihood_scores(nll: NDArray[np.float64], tokenizer: Tokenizer, of: str = "") -> Scores:

@@ -129,6 +129,13 @@ def compare(runs: Sequence[EvaluatedRun], metrics: Collection[str] = ()) -> Comp
     ]
     example_metric = next((name for name in EXAMPLE_METRICS if name in names), names[0])
     example_scores = [combine(example_metric, rows[example_metric]) for rows in statistics]
+    same_as = {}
+    if not metrics and {"bleu_4", "sacrebleu"} <= set(names):
+        same = all(np.array_equal(rows["bleu_4"], rows["sacrebleu"]) for rows in statistics)
+        if same:
+            names = [name for name in names if name != "sacrebleu"]
+            statistics = [{name: rows[name] for name in names} for rows in statistics]
+            same_as["sacrebleu"] = "equal to bleu_4, because its tokens are the same"
     labels = run_labels(runs)
     against = [
         BaselineComparison(
@@ -160,7 +167,8 @@ def compare(runs: Sequence[EvaluatedRun], metrics: Collection[str] = ()) -> Comp
         settings=_differing([_settings(run) for run in runs]),
         left_out={}
         if metrics
-        else {name: why_lacking(runs, name) for name in sorted(all_metrics - set(names))},
+        else same_as
+        | {name: why_lacking(runs, name) for name in sorted(all_metrics - {*names, *same_as})},
         example_metric=example_metric,
         against_baseline=tuple(against),
     )

@@ -123,7 +123,9 @@ def score_histogram(scores: Mapping[str, Sequence[float]]) -> Figure:
         label = f"{len(values):,} examples"
         axes.hist(values, bins=30, weights=shares, color=_COLOURS[0], alpha=0.7, label=label)
         mean = sum(values) / len(values)
-        axes.axvline(mean, color="0.35", linestyle="--", linewidth=1, label=f"mean {mean:.3g}")
+        axes.axvline(
+            mean, color="0.35", linestyle="--", linewidth=1, label=f"mean of examples {mean:.2f}"
+        )
         match = re.fullmatch(r"bleu_(\d)", metric)
         axes.set_title(f"BLEU-{match[1]}" if match else _label(metric).partition(" (")[0], pad=20)
         axes.set(xlabel="Score of an example", ylabel="Share of examples (%)")

@@ -13,6 +13,7 @@ from intertitle.training.data.data_ref import Data, DataRef, StorePaths
 from intertitle.training.data.dataset import open_dataset
 from intertitle.training.evaluation.evaluate import Evaluation, evaluate
 from intertitle.training.evaluation.metrics.metric_tokenizer import choose_tokenizer
+from intertitle.training.evaluation.phase import OnPhase, Phase, no_report
 from intertitle.training.inference.model_bundle import TrainedModel, data_for, load_ensemble
 from intertitle.training.runs.log_evaluation import log_evaluation
 from intertitle.training.tracking.run import reopen
@@ -31,6 +32,7 @@ def evaluate_run(
     ensemble: Sequence[RunRef] = (),
     tokenizer: str | None = None,
     max_source_tokens: int | None = None,
+    on_phase: OnPhase = no_report,
     **search: object,
 ) -> Evaluation:
     """Measure a run's model on a split, and log the scores to the run.
@@ -44,17 +46,21 @@ def evaluate_run(
         ensemble: more runs, whose models predict together with that of `ref`.
         tokenizer: name of a metric tokenizer, see `EvaluationConfig`; None uses that of the recipe.
         max_source_tokens: length to which longer sources are cut; None uses that of the recipe.
+        on_phase: callback for the phases of the evaluation.
         search: fields of `SearchConfig`; fields that are None have the value of the recipe.
 
     Raises:
         UserError: the split does not exist, the features do not fit the model, or the runs can't
             form an ensemble.
     """
+    on_phase(Phase("loading the model"))
     trained = load_ensemble([ref, *ensemble]).to_default_device()
     search_config = trained.with_search(**search).recipe.search
     data = data_for(trained, corpus, features)
     changed = changed_settings(trained, data.ref, tokenizer, max_source_tokens)
-    evaluation = measure(trained.reading(max_source_tokens), data, split, search_config, tokenizer)
+    reading = trained.reading(max_source_tokens)
+    evaluation = measure(reading, data, split, search_config, tokenizer, on_phase)
+    on_phase(Phase("logging the evaluation"))
     ensemble_ids = [member.run_id for member in ensemble]
     with reopen(ref) as run:
         log_evaluation(run, trained, data, evaluation, search_config, ensemble_ids, changed=changed)
@@ -93,8 +99,9 @@ def measure(
     split: str,
     search: SearchConfig,
     tokenizer: str | None = None,
+    on_phase: OnPhase = no_report,
 ) -> Evaluation:
-    """Measure a model on a split of some data.
+    """Measure a model on a split of some data; see `evaluation.evaluate`.
 
     Raises:
         UserError: the split does not exist, the features do not fit the model, or the tokenizer is
@@ -117,4 +124,5 @@ def measure(
         search,
         recipe.training,
         tokenizer or recipe.evaluation.tokenizer,
+        on_phase,
     )

@@ -12,12 +12,14 @@ from intertitle.training.data.dataset import Splits
 from intertitle.training.data.texts import lines_of
 from intertitle.training.data.vocab import Vocabs
 from intertitle.training.evaluation.evaluate import Evaluation
+from intertitle.training.evaluation.phase import Phase
 from intertitle.training.inference.gradient_flow import compare_on_text
 from intertitle.training.inference.model_bundle import MODEL_ARTIFACT, TrainedModel
 from intertitle.training.inference.pyfunc import write_mlflow_model
 from intertitle.training.models.build import build_model, sizes_of
 from intertitle.training.models.language_model import LanguageModel
 from intertitle.training.reports.plots import gradient_flow_plot, learning_curves
+from intertitle.training.reports.run_report.summary import describe_run
 from intertitle.training.runs.evaluate_run import measure
 from intertitle.training.runs.log_evaluation import log_evaluation, sample_row
 from intertitle.training.tracking.run import TrackedRun, reopen
@@ -80,7 +82,9 @@ def fit_run(
             run.text(f"fell_back/{report.used}.txt", "\n".join(report.damages) + "\n")
         on_report(report)
 
+    on_report(Phase(f"starting {job.workers} worker{'s' * (job.workers > 1)}"))
     checkpoint = fit(job, splits, log)
+    on_report(Phase("storing the model"))
     trained = _trained(job, checkpoint)
     progress = checkpoint.progress
     if progress.history:
@@ -93,8 +97,12 @@ def fit_run(
         write_mlflow_model(trained, Path(folder) / MODEL_ARTIFACT)
         run.model(Path(folder) / MODEL_ARTIFACT, MODEL_ARTIFACT)
     run.metrics({"best_epoch": progress.best_epoch}, progress.step)
-    evaluation = measure(trained.to_default_device(), data, "val", job.recipe.search)
-    log_evaluation(run, trained, data, evaluation, job.recipe.search)
+    search = job.recipe.search
+    evaluation = measure(trained.to_default_device(), data, "val", search, on_phase=on_report)
+    on_report(Phase("logging the evaluation"))
+    log_evaluation(run, trained, data, evaluation, search)
+    # MLflow shows this tag as the description of the run.
+    run.tags({"mlflow.note.content": describe_run(run.name, evaluation)})
     return TrainingResult(run.ref, evaluation, len(progress.history), progress.best_epoch)
 
 

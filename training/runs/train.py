@@ -16,6 +16,7 @@ from intertitle.training.data.dataset import Dataset, Splits, open_splits
 from intertitle.training.data.pinning import check_there, pinned, unpin_data
 from intertitle.training.data.texts import texts_of
 from intertitle.training.data.vocab import Vocabs, build_vocabs
+from intertitle.training.evaluation.phase import Phase
 from intertitle.training.evaluation.scorers import make_scorer
 from intertitle.training.inference.warm_start import Transfer
 from intertitle.training.models.build import sizes_of, task_of
@@ -25,12 +26,11 @@ from intertitle.training.runs.initial_weights import initial_weights
 from intertitle.training.runs.job_artifact import log_job, read_job
 from intertitle.training.tracking.run import TrackedRun, reopen
 from intertitle.training.tracking.store.client import RunRef, check_store, resolve_run
+from intertitle.training.tracking.store.run_list import EXPERIMENT
 from intertitle.training.trainer.events import Report, Warned
 from intertitle.training.trainer.run_description import inputs_of, params_of
 from intertitle.training.trainer.workers.placement import cpus_per_worker, trains_on_gpus
 from intertitle.training.trainer.workers.ray_trainer import TrainingJob
-
-EXPERIMENT = "intertitle"
 
 
 def train(
@@ -81,6 +81,7 @@ def train(
     recipe = scale_to_workers(recipe, workers)
     task = task_of(recipe.model)
     run_name = name or f"{recipe.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    on_report(Phase("reading the corpus and the features"))
     check_store(tracking_uri)
     with pinned(corpus, features, run_name, pin) as pins:
         data = open_data(corpus, features, task.visual_input, pins.name)
@@ -193,6 +194,7 @@ def resume(
     with reopen(ref, running=True) as run:
         log_job(run, job)
         on_start(ref)
+        on_report(Phase("reading the corpus and the features"))
         vocabularies = Vocabs.from_json(job.vocabularies)
         splits = open_splits(data, recipe, task_of(recipe.model), vocabularies)
         result = fit_run(job, data, splits, run, on_report)

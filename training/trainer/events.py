@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from intertitle.training.evaluation.phase import Phase
 from intertitle.training.evaluation.sample import Sample
 
 
@@ -34,6 +35,7 @@ class EpochReport:
         epoch: number of the epoch, from 1.
         step: number of completed optimizer steps.
         figures: values by name, "train/..." and "val/...".
+        search: search of the validation's predictions, such as "greedy search"; "" without one.
         is_best: whether it is the best epoch so far.
         samples: model outputs for a few validation examples.
     """
@@ -43,6 +45,7 @@ class EpochReport:
     figures: dict[str, float]
     is_best: bool
     samples: tuple[Sample, ...]
+    search: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,4 +115,13 @@ class WorkerHung:
     seconds: float
 
 
-Report = StepReport | EpochReport | SkippedStep | CheckpointFallback | NotKept | WorkerHung | Warned
+Report = (
+    Phase
+    | StepReport
+    | EpochReport
+    | SkippedStep
+    | CheckpointFallback
+    | NotKept
+    | WorkerHung
+    | Warned
+)

@@ -17,6 +17,7 @@ from intertitle.training.data.lm_dataset import LanguageModelDataset
 from intertitle.training.data.sampler import Cursor, Rows
 from intertitle.training.data.vocab import Vocabs
 from intertitle.training.evaluation.metrics.sufficient_stats import SMALLER_IS_BETTER
+from intertitle.training.evaluation.phase import Phase
 from intertitle.training.models.base import Model, Sizes
 from intertitle.training.trainer.checkpoint import Checkpoint, Progress
 from intertitle.training.trainer.distributed import Ranks, StopVote
@@ -141,6 +142,7 @@ class TrainingLoop:
             self._save_checkpoint(on_checkpoint)
             if not (self.stopped or self._is_out_of_steps()):
                 self._pulse.at(self.progress.step, Stage.MEASURING)
+                on_report(Phase("validating"))
                 on_report(self._end_epoch())
                 self._save_checkpoint(on_checkpoint)
 
@@ -272,4 +274,5 @@ class TrainingLoop:
             skipped=progress.skipped,
             skipped_in_a_row=progress.skipped_in_a_row,
         )
-        return EpochReport(epoch, progress.step, figures, is_best, samples)
+        search = self._validator.search_name
+        return EpochReport(epoch, progress.step, figures, is_best, samples, search)

@@ -36,6 +36,9 @@ class Validator:
         tokenizer: tokenizer of the targets.
         ranks: rank of this worker.
         pulse: progress that is reported to the watchdog.
+
+    Attributes:
+        search_name: search that predictions are generated with, "" for a task without one.
     """
 
     def __init__(
@@ -49,6 +52,10 @@ class Validator:
         self._recipe, self._dataset = recipe, dataset
         self._tokenizer, self._ranks, self._pulse = tokenizer, ranks, pulse
         self._scorer: Scorer | None = None
+        # Greedy search: the beam of the recipe is for the last evaluation, which takes longer.
+        self._search = SearchConfig(beam_size=1, max_tokens=recipe.search.max_tokens)
+        is_sentence = isinstance(dataset, Dataset) and dataset.task.output == "sentence"
+        self.search_name = self._search.describe() if is_sentence else ""
 
     def measure(self, model: Model) -> tuple[dict[str, float], tuple[Sample, ...]]:
         """Return figures by name, and some samples; both are the same on every worker.
@@ -68,9 +75,8 @@ class Validator:
             perplexity = score_of("perplexity", nll)
             return {"nats_per_token": nats, "perplexity": perplexity}, _some(texts)
         own_examples = range(len(dataset.examples))[self._ranks.rank :: self._ranks.world_size]
-        search = SearchConfig(beam_size=1, max_tokens=self._recipe.search.max_tokens)
         own_answers = answer_examples(
-            model, dataset, own_examples, search, lambda *_: self._pulse.beat()
+            model, dataset, own_examples, self._search, lambda *_: self._pulse.beat()
         )
         self._pulse.enter(Stage.MEASURED)
         parts = self._ranks.gather(dict(zip(own_examples, own_answers, strict=True)))

@@ -32,6 +32,7 @@ from intertitle.jobs.options import (
     TrackingUri,
     with_search,
 )
+from intertitle.jobs.tracking import tracking_store
 from intertitle.pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -126,10 +127,6 @@ def predict(
     With --corpus and --features, and without --split, a prediction is made for every item of the
     corpus.
     """
-    from intertitle.training.data.item_views import Reading
-    from intertitle.training.inference.corpus_job import CorpusJob
-    from intertitle.training.inference.inputs import build_candidate_inputs
-    from intertitle.training.inference.model_bundle import data_for, load_ensemble
     from intertitle.training.inference.prediction_io import (
         Failure,
         Prediction,
@@ -137,12 +134,7 @@ def predict(
         read_predictions,
         write_predictions,
     )
-    from intertitle.training.inference.predictor import (
-        iter_predictions,
-        predict_batch,
-        rescore_candidates,
-    )
-    from intertitle.training.tracking.store.client import default_tracking_uri, resolve_run
+    from intertitle.training.tracking.store.client import resolve_run
 
     of_corpus = any(option is not None for option in (split, corpus, features))
     check_inputs(files, text, question, split, rescore, corpus, features or ())
@@ -151,10 +143,21 @@ def predict(
     if out is not None and workers is None:
         check_out(out, nbest if rescore is None else 2)
     candidates = read_predictions(rescore, scored=weight > 0) if rescore else []
-    reading = Reading(max_pixels, animations_as_images)
-    uri = tracking_uri or default_tracking_uri()
+    uri = tracking_store(tracking_uri)
     runs = tuple(resolve_run(name, uri) for name in (run, *(ensemble or ())))
-    trained = load_ensemble(runs).with_search(**search).reading(max_source_tokens)
+    with console.step("loading the model"):
+        from intertitle.training.data.item_views import Reading
+        from intertitle.training.inference.corpus_job import CorpusJob
+        from intertitle.training.inference.inputs import build_candidate_inputs
+        from intertitle.training.inference.model_bundle import data_for, load_ensemble
+        from intertitle.training.inference.predictor import (
+            iter_predictions,
+            predict_batch,
+            rescore_candidates,
+        )
+
+        trained = load_ensemble(runs).with_search(**search).reading(max_source_tokens)
+    reading = Reading(max_pixels, animations_as_images)
     job = None
     if of_corpus:
         data = data_for(trained, corpus, features)

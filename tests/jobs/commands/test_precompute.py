@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from intertitle.pipeline.corpus import Corpus, Item, write_corpus
 from intertitle.pipeline.feature_store.store import FeatureStore
@@ -97,3 +100,34 @@ def test_a_folder_that_is_no_corpus_ends_in_one_line(intertitle, tmp_path: Path)
     assert ended.code == 2 and ended.out == ""
     assert ended.err.startswith(f"intertitle: {tmp_path}: not a corpus: items.parquet is missing")
     assert ended.err.count("\n") == 1
+
+
+def test_a_folder_is_computed_however_it_is_named(
+    intertitle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("plain", "with space", "new\nline", "cafe\u0301")
+    for name in (*names, "here/inside", "home/own"):
+        (tmp_path / name).mkdir(parents=True)
+        Image.linear_gradient("L").convert("RGB").save(tmp_path / name / f"{Path(name).name}.jpg")
+    (tmp_path / "here" / "link").symlink_to("../plain")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    # Memory is a file system of its own, as another drive is.
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as mounted:
+        shutil.copy(tmp_path / "plain" / "plain.jpg", mounted)
+        spellings = [f"../{name}" for name in names]
+        spellings += ["./inside", "inside/../inside/", "~/own", "link", "link/../home/own", mounted]
+        items = []
+        for number, spelling in enumerate(spellings):
+            out = tmp_path / f"corpus{number}"
+            ended = intertitle("import", "folder", spelling, "--out", out)
+            assert ended.code == 0, ended.err
+            (item,) = Corpus(out).items()
+            items.append(replace(item, key=str(number)))
+        write_corpus(tmp_path / "all", items, [])
+        ended = intertitle("precompute", "../all", "--out", "../store", "--frames", 1, "--json")
+        assert json.loads(ended.out.splitlines()[-1])["stored"] == len(spellings), ended.out
+        # A corpus that was moved is the same corpus.
+        (tmp_path / "all").rename(tmp_path / "moved")
+        ended = intertitle("precompute", "../moved", "--out", "../store", "--frames", 1, "--json")
+        assert json.loads(ended.out.splitlines()[-1])["skipped"] == len(spellings), ended.out

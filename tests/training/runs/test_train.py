@@ -15,6 +15,7 @@ from intertitle.pipeline.storage.paths import as_path
 from intertitle.training.config.recipe import flatten
 from intertitle.training.data.data_ref import DataRef
 from intertitle.training.evaluation.metrics.caption_metrics import ALL_METRICS
+from intertitle.training.evaluation.phase import Phase
 from intertitle.training.inference.model_bundle import TrainedModel, load_trained
 from intertitle.training.runs.evaluate_run import evaluate_run
 from intertitle.training.runs.job_artifact import JOB_FORMAT
@@ -82,6 +83,31 @@ def test_a_run_names_the_data_it_learned_from(trained: Trained, things: DataRef)
     assert {"name": "features", "type": f"float32 [frames, {DIM}]"} in schemas["features"][
         "mlflow_colspec"
     ]
+
+
+def test_each_phase_without_steps_is_named(trained: Trained) -> None:
+    phases = [report for report in trained.reports if isinstance(report, Phase)]
+    assert [phase.title for phase in phases if phase.fraction is None] == [
+        "reading the corpus and the features",
+        "starting 1 worker",
+        "validating",
+        "validating",
+        "storing the model",
+        "computing likelihoods of val",
+        "generating predictions for val",
+        "scoring 12 predictions",
+        "logging the evaluation",
+    ]
+    assert [phase.fraction for phase in phases if phase.fraction is not None][-1] == 1
+    epochs = [report for report in trained.reports if isinstance(report, EpochReport)]
+    assert {epoch.search for epoch in epochs} == {"greedy search"}
+    assert trained.result.evaluation.search.startswith("beam search of ")
+
+
+def test_the_description_of_a_run_has_its_scores(trained: Trained) -> None:
+    text = logged(trained).data.tags["mlflow.note.content"]
+    assert "12 of val" in text and "| cider |" in text
+    assert f"intertitle predict {trained.result.run.name}" in text
 
 
 def test_every_epoch_leaves_its_figures_at_its_step(trained: Trained) -> None:
