@@ -121,7 +121,7 @@ def train(
         workers: number of training workers.
         name: name of the run; None derives it from recipe and time.
         checkpoints: folder that all workers reach.
-        tracking_uri: MLflow store; None takes MLFLOW_TRACKING_URI, else `mlflow.db` here.
+        tracking_uri: MLflow store; None takes MLFLOW_TRACKING_URI, else the nearest `mlflow.db`.
         address: address of a Ray cluster; None uses this machine.
 
     Returns:
@@ -160,7 +160,7 @@ def load_model(run: str, tracking_uri: str | None = None) -> TrainedModel:
 
     Args:
         run: MLflow run id, run name, or "models:/name@alias".
-        tracking_uri: MLflow store; None takes MLFLOW_TRACKING_URI, else `mlflow.db` here.
+        tracking_uri: MLflow store; None takes MLFLOW_TRACKING_URI, else the nearest `mlflow.db`.
 
     Raises:
         UserError: there is no such run, or it has no model.
@@ -192,7 +192,7 @@ def evaluate(
         split: split of the corpus.
         corpus: folder or URL; None uses the corpus of the training.
         features: folder or URL, or several; none uses the stores of the training.
-        tracking_uri: MLflow store; None takes MLFLOW_TRACKING_URI, else `mlflow.db` here.
+        tracking_uri: MLflow store; None takes MLFLOW_TRACKING_URI, else the nearest `mlflow.db`.
         search: fields of `SearchConfig`, such as `beam_size=5`; the recipe's otherwise.
 
     Raises:
@@ -231,7 +231,7 @@ def predict(
         files: videos and images.
         texts: sentences, or one question about all files.
         nbest: number of predictions for each input.
-        tracking_uri: MLflow store; None takes MLFLOW_TRACKING_URI, else `mlflow.db` here.
+        tracking_uri: MLflow store; None takes MLFLOW_TRACKING_URI, else the nearest `mlflow.db`.
         search: fields of `SearchConfig`, such as `beam_size=5`; the recipe's otherwise.
 
     Raises:
@@ -267,7 +267,7 @@ def compare(
         runs: MLflow run ids or names, two at least.
         split: split that all of them were evaluated on.
         metrics: names of the metrics; all that the runs share where empty.
-        tracking_uri: MLflow store; None takes MLFLOW_TRACKING_URI, else `mlflow.db` here.
+        tracking_uri: MLflow store; None takes MLFLOW_TRACKING_URI, else the nearest `mlflow.db`.
 
     Raises:
         UserError: runs that can't be compared, such as ones evaluated on other examples.

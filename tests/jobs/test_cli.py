@@ -111,6 +111,7 @@ def test_a_job_that_could_not_be_finished_ends_without_a_traceback(
     intertitle: Callable[..., Any],
     ray_cluster: None,
     monkeypatch: pytest.MonkeyPatch,
+    clips: Path,
     error: BaseException,
     code: int,
     lines: list[str],
@@ -119,7 +120,7 @@ def test_a_job_that_could_not_be_finished_ends_without_a_traceback(
         raise error
 
     monkeypatch.setattr(train_module, "train", fail)
-    ended = intertitle("train", "s2vt", "--corpus", "c", "--features", "f")
+    ended = intertitle("train", "s2vt", "--corpus", clips, "--features", "f")
     assert ended.code == code
     assert ended.err.splitlines() == lines
 

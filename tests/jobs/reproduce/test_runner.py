@@ -94,14 +94,15 @@ def test_a_table_is_trained_once_and_read_from_mlflow_afterwards(
     assert NOTHING in ended.out
     ended, made = table()
     assert [line for line in ended.err.splitlines() if line.startswith(("train", "meas"))] == [
-        *(line for seed in (1, 2) for line in [f"training reversed-{seed}"]),
-        "measuring alone: reversed-1",
-        "measuring alone: reversed-2",
-        "measuring together: reversed-1 + reversed-2",
-        "measuring ranked anew: reversed-1",
-        "measuring ranked anew: reversed-2",
-        "training further-2",
-        "training further-3",
+        "training reversed-1, run 1 of 4",
+        "training reversed-2, run 2 of 4",
+        "measuring row 1 of 4, alone: reversed-1",
+        "measuring row 1 of 4, alone: reversed-2",
+        "measuring row 2 of 4, together: reversed-1 + reversed-2",
+        "measuring row 3 of 4, ranked anew: reversed-1",
+        "measuring row 3 of 4, ranked anew: reversed-2",
+        "training further-2, run 3 of 4",
+        "training further-3, run 4 of 4",
     ]
     alone, together, ranked, further = made["rows"]
     assert [len(alone["runs"]), len(together["runs"]), len(ranked["runs"])] == [2, 1, 2]
