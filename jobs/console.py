@@ -207,11 +207,11 @@ def scores(title: str, values: Mapping[str, float]) -> None:
     `sacrebleu` and `bleu_4`, which are the same score where their tokens are the same, then share a
     line.
     """
-    shown = dict(values)
-    if "bleu_4" in shown and isclose(shown["bleu_4"], shown.get("sacrebleu", nan), abs_tol=1e-6):
-        del shown["sacrebleu"]
-        shown = {("bleu_4 = sacrebleu" if n == "bleu_4" else n): v for n, v in shown.items()}
-    table(title, ("metric", "score"), list(shown.items()))
+    rows = dict(values)
+    if "bleu_4" in rows and isclose(rows["bleu_4"], rows.get("sacrebleu", nan), abs_tol=1e-6):
+        del rows["sacrebleu"]
+        rows = {("bleu_4 = sacrebleu" if n == "bleu_4" else n): v for n, v in rows.items()}
+    table(title, ("metric", "score"), list(rows.items()))
 
 
 def score(value: float) -> str:

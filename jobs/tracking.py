@@ -32,7 +32,7 @@ def store_option(uri: str) -> str:
 
     if absolute(uri) == default_tracking_uri():
         return ""
-    here = absolute("sqlite:///").rstrip("/")
-    if uri.startswith(f"{here}/"):
-        uri = f"sqlite:///{uri.removeprefix(f'{here}/')}"
+    below = absolute("sqlite:///")
+    if uri.startswith(below):
+        uri = f"sqlite:///{uri.removeprefix(below)}"
     return f" --tracking-uri {shlex.quote(redact(uri))}"

@@ -167,14 +167,17 @@ def _draw_panels(
                 parse_math=False,
             )
         axes.imshow(strip, extent=(0, total_width, top + height, top), aspect="auto")
-    _draw_legend(axes, total_width / 2, rows * row_height, legend, _LEGEND_WIDTH / inches)
+    colours_width = _LEGEND_WIDTH / inches
+    _draw_legend(figure, axes, total_width / 2, rows * row_height, legend, colours_width)
     # Set the limits last, because imshow changes them.
     axes.set(xlim=(0, total_width), ylim=(total_height, 0))
     axes.set_axis_off()
     return figure
 
 
-def _draw_legend(axes: Axes, centre: float, top: float, height: float, width: float) -> None:
+def _draw_legend(
+    figure: Figure, axes: Axes, centre: float, top: float, height: float, width: float
+) -> None:
     """Draw the colours of the heat map, from no attention to the largest weight of a word."""
     heat = np.linspace(0, 1, 64, dtype=np.float32)[None]
     colours = _tint(np.full((1, 64, 3), 255, np.uint8), heat)
@@ -182,5 +185,5 @@ def _draw_legend(axes: Axes, centre: float, top: float, height: float, width: fl
     box = (left, right, middle + 0.2 * height, middle - 0.2 * height)
     axes.imshow(colours, extent=box, aspect="auto")
     for x, text, alignment in ((left, "no attention ", "right"), (right, " its most", "left")):
-        place = {"transform": axes.transData, "ha": alignment, "va": "center"}
-        axes.figure.text(x, middle, text, fontsize=7, **place)
+        place: dict[str, Any] = {"transform": axes.transData, "ha": alignment, "va": "center"}
+        figure.text(x, middle, text, fontsize=7, **place)

@@ -31,9 +31,9 @@ def default_tracking_uri() -> str:
     """
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         return absolute(uri)
-    here, *above = (folder / DATABASE for folder in (Path.cwd(), *Path.cwd().parents))
-    is_above = not here.exists()
-    nearest = next((file for file in above if is_above and _is_own(file)), here)
+    local, *above = (folder / DATABASE for folder in (Path.cwd(), *Path.cwd().parents))
+    is_above = not local.exists()
+    nearest = next((file for file in above if is_above and _is_own(file)), local)
     return sqlite_uri(nearest)
 
 
