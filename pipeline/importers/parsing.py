@@ -133,11 +133,12 @@ def on_disk(folder: Path, name: str) -> Path:
         return path
     place = folder
     for part in PurePosixPath(name).parts:
-        place = place / _spellings(place, _changed_ns(place)).get(composed(part), part)
+        place = place / _spellings(place, changed_ns(place)).get(composed(part), part)
     return place
 
 
-def _changed_ns(folder: Path) -> int:
+def changed_ns(folder: Path) -> int:
+    """Return the time of a folder's last change in nanoseconds, 0 if there is no such folder."""
     return folder.stat().st_mtime_ns if folder.is_dir() else 0
 
 

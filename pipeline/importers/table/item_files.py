@@ -11,7 +11,13 @@ from intertitle.pipeline.corpus import Item, Kind
 from intertitle.pipeline.decoding.endings import IMAGE_SUFFIXES, KNOWN_SUFFIXES, VIDEO_SUFFIXES
 from intertitle.pipeline.errors import FileError, UserError
 from intertitle.pipeline.importers.kinds import kind_of
-from intertitle.pipeline.importers.parsing import composed, format_value, on_disk, valid_name
+from intertitle.pipeline.importers.parsing import (
+    changed_ns,
+    composed,
+    format_value,
+    on_disk,
+    valid_name,
+)
 from intertitle.pipeline.importers.walk import has_suffix
 from intertitle.pipeline.storage.paths import AnyPath, is_local, is_url, normalized
 
@@ -67,7 +73,9 @@ class ItemFiles:
             if path.is_file():
                 return path
             if not has_suffix(name):
-                same_stem = _stems(path.parent).get(composed(path.name), ())
+                same_stem = _stems(path.parent, changed_ns(path.parent)).get(
+                    composed(path.name), ()
+                )
                 if len(same_stem) == 1:
                     return same_stem[0]
         return None
@@ -92,10 +100,13 @@ def _one_spelling(name: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _stems(folder: Path) -> dict[str, list[Path]]:
-    """Return the videos and images in a folder by their names without suffixes."""
+def _stems(folder: Path, time_ns: int) -> dict[str, list[Path]]:
+    """Return the videos and images in a folder by their names without suffixes.
+
+    The time of the folder's last change, in nanoseconds, is part of the cache key.
+    """
     stems: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in sorted(folder.iterdir()) if time_ns else ():
         if has_suffix(path.name):
             stems.setdefault(composed(path.stem), []).append(path)
     return stems
