@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.importers.parsing import format_value
 from intertitle.pipeline.importers.text_lines import text_lines
+from intertitle.pipeline.storage.parquet import open_parquet
 from intertitle.pipeline.storage.paths import AnyPath
 
 ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet")
@@ -152,7 +153,7 @@ class Table:
     @contextmanager
     def _parquet(self) -> Iterator[pq.ParquetFile]:
         try:
-            with self.path.open("rb") as stream:
+            with open_parquet(self.path) as stream:
                 yield pq.ParquetFile(stream)
         except FileNotFoundError as error:
             raise UserError(f"{self.path}: missing") from error
