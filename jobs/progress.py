@@ -54,7 +54,8 @@ class TrainingProgress:
 
     def on_report(self, report: Report) -> None:
         """Update the bar, or print the results of an epoch or a warning."""
-        from intertitle.training.trainer.events import EpochReport, Phase, StepReport
+        from intertitle.training.evaluation.phase import Phase
+        from intertitle.training.trainer.events import EpochReport, StepReport
 
         if isinstance(report, Phase):
             self._has_steps = False

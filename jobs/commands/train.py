@@ -91,7 +91,7 @@ def train_recipe(
             raise UserError("--resume: a run goes on with the recipe and the data it began with")
         changes = _changes(settings)
     elif like is None:
-        request = _from_options(recipe, settings, corpus, features, init_from)
+        request = _from_options(recipe, settings, corpus, features or (), init_from)
     elif recipe or corpus or features or init_from:
         raise UserError("--like: a run is repeated with the recipe and the data it had")
     uri = tracking_store(tracking_uri)

@@ -116,6 +116,6 @@ def _candidates(
         left = np.repeat(np.arange(begin, end), sizes)
         within = np.arange(len(left)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         right = order[np.repeat(start[begin:end], sizes) + within]
-        other = left != right
-        yield left[other], right[other]
+        is_pair = left != right
+        yield left[is_pair], right[is_pair]
         begin = end

@@ -49,7 +49,8 @@ def thumbnails(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     brightness = frames @ np.array([0.299, 0.587, 0.114], np.float32)
     step = DECODED_SIZE // SIZE
     small = brightness.reshape(-1, SIZE, step, SIZE, step).mean((2, 4))
-    return np.rint(small).astype(np.uint8)
+    pictures: NDArray[np.uint8] = np.rint(small).astype(np.uint8)
+    return pictures
 
 
 def is_blank(pictures: NDArray[np.uint8]) -> NDArray[np.bool_]:

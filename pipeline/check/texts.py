@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -159,7 +160,7 @@ def _splits(examples: pa.Table) -> list[str]:
     return pc.unique(examples["split"]).to_pylist()  # type: ignore[no-any-return]
 
 
-def _column(examples: pa.Table, split: str, name: str) -> Iterator[object]:
+def _column(examples: pa.Table, split: str, name: str) -> Iterator[Any]:
     chosen = examples.filter(pc.equal(examples["split"], split)).select([name])
     for part in chosen.to_batches(max_chunksize=_PART):
         yield from part[name].to_pylist()

@@ -211,7 +211,9 @@ def _listed(sources: Sequence[AnyPath]) -> list[AnyPath]:
     tars: dict[str, AnyPath] = {}
     for source in sources:
         path = as_path(normalized(source)) if is_local(source) else source
-        listed = sorted(path.rglob("*.tar"), key=str) if path.is_dir() else [path]
+        listed: list[AnyPath] = [path]
+        if path.is_dir():
+            listed = sorted(path.rglob("*.tar"), key=str)
         if not listed:
             raise UserError(f"{source}: has no *.tar")
         for tar in listed:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from intertitle.pipeline.storage.paths import AnyPath
+from intertitle.pipeline.storage.paths import AnyPath, is_local
 
 # Type of texts: those of a column may take more than 2 GiB. The type `string` is read as well.
 TEXT = pa.large_string()
@@ -28,7 +27,7 @@ def open_parquet(path: AnyPath) -> Iterator[pa.NativeFile]:
     Raises:
         OSError: the file can't be read.
     """
-    if isinstance(path, Path):
+    if is_local(path):
         with pa.OSFile(str(path)) as file:
             yield file
         return

@@ -97,7 +97,7 @@ def is_url(text: str) -> bool:
     return _URL.match(text) is not None
 
 
-def is_local(path: UPath) -> TypeGuard[Path]:
+def is_local(path: AnyPath) -> TypeGuard[Path]:
     """Return whether a path is in this machine's file system."""
     return isinstance(path, Path)
 

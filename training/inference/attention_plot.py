@@ -133,7 +133,8 @@ def _tint(frame: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uin
     """Blend the colours of a heat map, 0..1, [H, W], into a frame."""
     colours = colormaps[_COLOURS](_BRIGHT * heat)[..., :3] * 255
     opacity = _OPACITY * heat[..., None]
-    return (frame * (1 - opacity) + colours * opacity).round().astype(np.uint8)
+    tinted: NDArray[np.uint8] = (frame * (1 - opacity) + colours * opacity).round().astype(np.uint8)
+    return tinted
 
 
 def _draw_panels(

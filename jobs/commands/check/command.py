@@ -9,6 +9,7 @@ import typer
 from upath import UPath
 
 from intertitle.jobs import console
+from intertitle.jobs.commands.check.wording import EVIDENCE, spread
 from intertitle.jobs.options import Json
 from intertitle.pipeline.corpus import Corpus
 from intertitle.pipeline.errors import UserError, one_line
@@ -16,17 +17,8 @@ from intertitle.pipeline.storage.paths import as_path
 
 if TYPE_CHECKING:
     from intertitle.pipeline.check.run import CorpusReport
-    from intertitle.pipeline.check.texts import Spread
 
 SHOWN = 10
-EVIDENCE = {
-    "item": "one item in several splits",
-    "identical": "identical files",
-    "file": "segments of one file",
-    "near": "similar pictures",
-    "features": "similar features",
-    "text": "identical source texts",
-}
 
 
 def check(
@@ -119,9 +111,9 @@ def _show(report: CorpusReport) -> None:
             f"{names}{' ...' if len(few.examples) > 3 else ''}"
         )
     if report.problems:
-        rows = [(p.key, p.error, p.message) for p in report.problems[:SHOWN]]
+        problems = [(p.key, p.error, p.message) for p in report.problems[:SHOWN]]
         title = f"{len(report.problems):,} items whose files can't be read"
-        console.table(title, ("item", "class", "message"), rows)
+        console.table(title, ("item", "class", "message"), problems)
     _show_duplicates(report)
 
 
@@ -153,15 +145,6 @@ def _show_duplicates(report: CorpusReport) -> None:
         console.echo(f"splits share examples{scope}; --fix-leaks OUT writes a corpus without")
     else:
         console.echo(f"no example of a split is in another one{scope}")
-
-
-def spread(values: Spread | None) -> str:
-    """Format a spread as minimum, median and maximum."""
-    if values is None:
-        return ""
-    if values.min == values.max:
-        return f"{values.min:,}"
-    return f"{values.min:,} {values.median:,g} {values.max:,}"
 
 
 def as_json(report: CorpusReport) -> dict[str, Any]:

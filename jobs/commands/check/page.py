@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from intertitle.jobs.commands.check.command import EVIDENCE, spread
+from intertitle.jobs.commands.check.wording import EVIDENCE, spread
 from intertitle.pipeline.check.run import CorpusReport
 from intertitle.pipeline.corpus import Corpus
 from intertitle.training.data.item_views import thumbnails_of

@@ -192,7 +192,7 @@ def _metadata(folder: AnyPath) -> list[AnyPath]:
         names = sorted(p.name for p in folder.iterdir() if p.suffix in ENDINGS)
         advice = f"; its tables can be named: {', '.join(names[:10])}" if names else ""
         raise UserError(f"{folder}: has no {', '.join(_METADATA)}{advice}")
-    return cast(list[AnyPath], tables)
+    return tables
 
 
 def _split_of_folder(file: object) -> str | None:

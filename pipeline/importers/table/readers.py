@@ -26,7 +26,7 @@ from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.importers.parsing import format_value
 from intertitle.pipeline.importers.text_lines import text_lines
 from intertitle.pipeline.storage.parquet import open_parquet
-from intertitle.pipeline.storage.paths import AnyPath
+from intertitle.pipeline.storage.paths import AnyPath, is_url
 
 ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet")
 # Maximum size of a line; a longer one is a damaged file.
@@ -72,10 +72,8 @@ class Table:
     @property
     def name(self) -> str:
         """Name of the file, without the query of a URL and the suffix `.gz`."""
-        name = PurePosixPath(
-            urlsplit(str(self.path)).path if "://" in str(self.path) else self.path
-        )
-        return name.name.removesuffix(".gz")
+        path = str(self.path)
+        return PurePosixPath(urlsplit(path).path if is_url(path) else path).name.removesuffix(".gz")
 
     def columns(self) -> list[str]:
         """Return the names of the columns.
@@ -85,7 +83,7 @@ class Table:
         """
         if self._ending == ".parquet":
             with self._parquet() as file:
-                names = file.schema_arrow.names
+                names: list[str] = file.schema_arrow.names
         elif self._ending in (".jsonl", ".ndjson"):
             names = []
             for number, row in enumerate(self._json_rows()):
@@ -241,7 +239,7 @@ def _opened(path: AnyPath) -> Iterator[BinaryIO]:
                 with gzip.open(raw) as unpacked:
                     yield cast(BinaryIO, unpacked)
             else:
-                yield cast(BinaryIO, raw)
+                yield raw
     except FileNotFoundError as error:
         raise UserError(f"{path}: missing") from error
     except IsADirectoryError as error:
