@@ -74,7 +74,7 @@ def import_hf(
             columns fit no task.
     """
     library = _library()
-    parts = _load(library, source, config)
+    parts = _load(library, as_path(source), config)
     roles = parse_roles(column)
     collector = Collector(SplitRule(val_share, test_share, seed))
     root = source if source.is_dir() else source.parent
@@ -141,7 +141,7 @@ def _library() -> Any:
         raise UserError("import hf: needs datasets (pip install 'intertitle[hf]')") from error
 
 
-def _load(library: Any, source: AnyPath, config: str | None) -> dict[str | None, Any]:
+def _load(library: Any, source: UPath, config: str | None) -> dict[str | None, Any]:
     """Return the splits of a data set by their names; None for the only one without a name."""
     try:
         if not source.exists():

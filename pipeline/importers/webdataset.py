@@ -22,6 +22,8 @@ from itertools import chain, islice
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
 
+from upath import UPath
+
 from intertitle.pipeline.corpus import Item, Kind, Member
 from intertitle.pipeline.decoding.endings import ANIMATED_SUFFIXES, VIDEO_SUFFIXES
 from intertitle.pipeline.decoding.images.formats import HEAD_BYTES, is_animated
@@ -34,6 +36,7 @@ from intertitle.pipeline.importers.table.readers import Row, flattened
 from intertitle.pipeline.importers.table.splits import SplitRule, split_in_name
 from intertitle.pipeline.importers.walk import has_suffix, is_hidden
 from intertitle.pipeline.storage.paths import AnyPath, as_path, is_local, normalized
+from intertitle.pipeline.storage.web import is_web
 
 # Column of a sample's item.
 _ITEM = "member"
@@ -106,6 +109,8 @@ class _Tars:
         except tarfile.TarError as error:
             self.left_out["damaged tars"] += 1
             self.notes.append(f"{tar}: damaged after {one_line(last)}: {error}; the rest left out")
+        except (OSError, ValueError) as error:
+            raise UserError(f"{tar}: can't be read: {one_line(str(error))}") from error
         return samples
 
     def _add(
@@ -202,18 +207,19 @@ def import_webdataset(
     notes = [*_downloads(tars), *reader.notes]
     notes += [f"{number} {reason} left out" for reason, number in reader.left_out.items() if number]
     if not head:
-        reasons = f": {'; '.join(notes)}" if notes else ""
-        raise UserError(f"{tars[0]}: has no sample with a video or image{reasons}")
+        raise UserError(f"{tars[0]}: has no sample with a video or image: {'; '.join(notes)}")
     return collector.write(out, str(tars[0]), notes, dict(+reader.left_out))
 
 
-def _listed(sources: Sequence[AnyPath]) -> list[AnyPath]:
-    tars: dict[str, AnyPath] = {}
-    for source in sources:
+def _listed(sources: Sequence[AnyPath]) -> list[UPath]:
+    tars: dict[str, UPath] = {}
+    for source in map(as_path, sources):
         path = as_path(normalized(source)) if is_local(source) else source
-        listed: list[AnyPath] = [path]
-        if path.is_dir():
-            listed = sorted(path.rglob("*.tar"), key=str)
+        listed = (
+            sorted(path.rglob("*.tar"), key=str)
+            if not is_web(str(path)) and path.is_dir()
+            else [path]
+        )
         if not listed:
             raise UserError(f"{source}: has no *.tar")
         for tar in listed:
@@ -225,7 +231,7 @@ def _listed(sources: Sequence[AnyPath]) -> list[AnyPath]:
     return list(tars.values())
 
 
-def _names(tars: Sequence[AnyPath]) -> list[str]:
+def _names(tars: Sequence[UPath]) -> list[str]:
     """Return the names of tars without their endings, with their folders where names are equal."""
     stems = [tar.stem for tar in tars]
     if len(set(stems)) == len(stems):
@@ -263,7 +269,7 @@ def _check_end(stream: BinaryIO, offset: int) -> None:
         raise tarfile.ReadError("bad header")
 
 
-def _downloads(tars: Sequence[AnyPath]) -> list[str]:
+def _downloads(tars: Sequence[UPath]) -> list[str]:
     """Describe how much img2dataset or video2dataset could not download, by their statistics."""
     num_urls = num_downloaded = 0
     for tar in tars:

@@ -81,9 +81,10 @@ class Collector:
             group = (source if source is not None else clean_text(targets[0])).lower()
             self._drafts[row.id] = _Draft(row.id, where, group, None, source, targets, split)
             return None
-        if cells.get(columns.file) in (None, ""):
+        value = cells.get(columns.file)
+        if value is None or (isinstance(value, str) and not value.strip()):
             return self._leave_out("no file", where)
-        key, item = find(cells[columns.file], f"{where}: column {columns.file}")
+        key, item = find(value, f"{where}: column {columns.file}")
         if item is None:
             self._missing[key] = None
             return None

@@ -18,12 +18,13 @@ With a start and an end, an item is a segment of a video.
 from __future__ import annotations
 
 import codecs
-import posixpath
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import cast
+
+from upath import UPath
 
 from intertitle.pipeline.corpus import Item, Kind
 from intertitle.pipeline.errors import UserError
@@ -39,32 +40,14 @@ from intertitle.pipeline.importers.table.cells import text_of
 from intertitle.pipeline.importers.table.collector import Collector, FindItem
 from intertitle.pipeline.importers.table.columns import choose_columns, parse_roles
 from intertitle.pipeline.importers.table.item_files import ItemFiles
-from intertitle.pipeline.importers.table.readers import ENDINGS, Table
-from intertitle.pipeline.importers.table.splits import SplitRule, split_in_name, splits_of_tables
+from intertitle.pipeline.importers.table.sources import METADATA, Source, find_sources
+from intertitle.pipeline.importers.table.splits import SplitRule, split_in_name
 from intertitle.pipeline.storage.allowed_hosts import host_of
-from intertitle.pipeline.storage.paths import AnyPath, as_path, is_local, is_url, normalized
+from intertitle.pipeline.storage.paths import AnyPath, is_local, is_url
 
-_METADATA = tuple(f"metadata{ending}" for ending in (".csv", ".jsonl", ".parquet"))
 _KINDS = ("image", "video")
 # Number of hosts that a note lists.
 _NUM_HOSTS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A table, the folder that its files' names start from, and the split that its name says.
-
-    Attributes:
-        table: table to read.
-        root: folder or URL of its files.
-        prefix: beginning of the keys of its files, where tables have several folders.
-        split: split that the name of the table or its folder says, or None.
-    """
-
-    table: Table
-    root: AnyPath
-    prefix: str
-    split: str | None
 
 
 def import_table(
@@ -106,9 +89,20 @@ def import_table(
     if kind is not None and kind not in _KINDS:
         raise UserError(f"--kind: {kind!r}, allowed: {' or '.join(_KINDS)}")
     own_header = tuple(name.strip() for name in header.split(",")) if header is not None else None
-    tables = _sources(sources, _encoding(encoding), own_header, root)
-    roles = parse_roles(column)
-    collector = Collector(SplitRule(val_share, test_share, seed))
+    with tempfile.TemporaryDirectory(prefix="intertitle-") as folder:
+        tables = find_sources(sources, _encoding(encoding), own_header, root, Path(folder))
+        rule = SplitRule(val_share, test_share, seed)
+        return _import(tables, out, parse_roles(column), kind, rule)
+
+
+def _import(
+    tables: Sequence[Source],
+    out: AnyPath,
+    roles: Mapping[str, str],
+    kind: str | None,
+    rule: SplitRule,
+) -> ImportReport:
+    collector = Collector(rule)
     notes: dict[str, None] = {}
     tasks: dict[str, AnyPath] = {}
     hosts: dict[str, None] = {}
@@ -123,7 +117,7 @@ def import_table(
         find = _finder(ItemFiles(source.root, source.prefix, _kind(kind, columns.file)), hosts)
         for row in source.table.rows():
             split = source.split
-            if split is None and source.table.path.name in _METADATA:
+            if split is None and source.table.path.name in METADATA:
                 split = _split_of_folder(row.cells.get(columns.file or ""))
             collector.add(row, columns, find, split)
     if hosts:
@@ -134,65 +128,10 @@ def import_table(
     return collector.write(out, where, list(notes), advice=partial(_advice, tables[0].root))
 
 
-def _advice(root: AnyPath, name: str) -> str:
+def _advice(root: UPath, name: str) -> str:
     """Return what to do where no file is there, with a folder that has the first."""
     folders = sorted(p for p in root.iterdir() if (p / name).is_file()) if is_local(root) else []
     return f"; looked in {root}: --root {folders[0] if folders else 'FOLDER'} names another"
-
-
-def _sources(
-    sources: Sequence[AnyPath],
-    encoding: str,
-    header: tuple[str, ...] | None,
-    root: str | None,
-) -> list[_Source]:
-    if not sources:
-        raise UserError(f"import table: takes a FILE, got none; allowed: {' '.join(ENDINGS)}")
-    paths: dict[str, AnyPath] = {}
-    for source in sources:
-        for path in _metadata(source) if source.is_dir() else [source]:
-            path = as_path(normalized(path)) if is_local(path) else path
-            if str(path) in paths:
-                raise UserError(f"{path}: named twice, allowed: each table once")
-            paths[str(path)] = path
-    tables = [Table(path, prefix, encoding, header) for path, prefix in _prefixed(paths.values())]
-    if all(table.path.name in _METADATA for table in tables):
-        splits = [split_in_name(table.path.parent.name) for table in tables]
-    else:
-        splits = splits_of_tables([table.name for table in tables])
-    roots = [as_path(root) if root else table.path.parent for table in tables]
-    return list(map(_Source, tables, roots, _below_common(roots), splits))
-
-
-def _below_common(folders: Sequence[AnyPath]) -> list[str]:
-    """Return the paths of folders below the folder that all are in, each with a slash, or empty."""
-    if len(set(folders)) == 1:
-        return [""] * len(folders)
-    common = posixpath.commonpath([str(folder) for folder in folders])
-    return [f"{str(folder).removeprefix(common).strip('/')}/".lstrip("/") for folder in folders]
-
-
-def _prefixed(paths: Iterable[AnyPath]) -> Iterator[tuple[AnyPath, str]]:
-    """Yield paths with their names, or with the paths where names occur twice."""
-    listed = list(paths)
-    names = [path.name for path in listed]
-    for path in listed:
-        yield path, path.name if names.count(path.name) == 1 else str(path)
-
-
-def _metadata(folder: AnyPath) -> list[AnyPath]:
-    """Return the tables of a Hugging Face folder.
-
-    Raises:
-        UserError: there are none.
-    """
-    places = [folder, *sorted((p for p in folder.iterdir() if p.is_dir()), key=str)]
-    tables = [place / name for place in places for name in _METADATA if (place / name).is_file()]
-    if not tables:
-        names = sorted(p.name for p in folder.iterdir() if p.suffix in ENDINGS)
-        advice = f"; its tables can be named: {', '.join(names[:10])}" if names else ""
-        raise UserError(f"{folder}: has no {', '.join(_METADATA)}{advice}")
-    return tables
 
 
 def _split_of_folder(file: object) -> str | None:

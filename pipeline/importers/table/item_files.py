@@ -19,7 +19,7 @@ from intertitle.pipeline.importers.parsing import (
     valid_name,
 )
 from intertitle.pipeline.importers.walk import has_suffix
-from intertitle.pipeline.storage.paths import AnyPath, is_local, is_url, normalized
+from intertitle.pipeline.storage.paths import AnyPath, as_path, is_local, is_url, normalized
 
 
 class ItemFiles:
@@ -32,7 +32,7 @@ class ItemFiles:
     """
 
     def __init__(self, root: AnyPath, prefix: str, kind: Kind | None) -> None:
-        self._root, self._prefix, self._kind = root, prefix, kind
+        self._root, self._prefix, self._kind = as_path(root), prefix, kind
         self._items: dict[str, Item | None] = {}
 
     def find(self, name: str, where: str) -> tuple[str, Item | None]:

@@ -57,7 +57,8 @@ class Table:
     """A file with a table.
 
     Attributes:
-        path: path or URL of the file.
+        path: path or URL of the file, for messages.
+        file: path of the file, or of its copy.
         prefix: beginning of the ids of its rows.
         encoding: encoding of a text file.
         header: names of the columns of a CSV or TSV file without a header; None to read them from
@@ -65,6 +66,7 @@ class Table:
     """
 
     path: AnyPath
+    file: AnyPath
     prefix: str
     encoding: str = "utf-8"
     header: tuple[str, ...] | None = None
@@ -72,8 +74,9 @@ class Table:
     @property
     def name(self) -> str:
         """Name of the file, without the query of a URL and the suffix `.gz`."""
-        path = str(self.path)
-        return PurePosixPath(urlsplit(path).path if is_url(path) else path).name.removesuffix(".gz")
+        text = str(self.path)
+        name = PurePosixPath(urlsplit(text).path if is_url(text) else text)
+        return name.name.removesuffix(".gz")
 
     def columns(self) -> list[str]:
         """Return the names of the columns.
@@ -81,11 +84,11 @@ class Table:
         Raises:
             UserError: the file is missing, can't be read, has no rows, or a name occurs twice.
         """
+        names: list[str] = []
         if self._ending == ".parquet":
             with self._parquet() as file:
-                names: list[str] = file.schema_arrow.names
+                names = list(map(str, file.schema_arrow.names))
         elif self._ending in (".jsonl", ".ndjson"):
-            names = []
             for number, row in enumerate(self._json_rows()):
                 if number == _NUM_PEEKED:
                     break
@@ -123,7 +126,7 @@ class Table:
 
     def _lines(self) -> Iterator[tuple[int, str]]:
         where = str(self.path)
-        with _opened(self.path) as stream:
+        with _opened(self.file, where) as stream:
             yield from text_lines(stream, where, self.encoding, MAX_LINE_BYTES, _ADVICE)
 
     def _json_rows(self) -> Iterator[Row]:
@@ -151,7 +154,7 @@ class Table:
     @contextmanager
     def _parquet(self) -> Iterator[pq.ParquetFile]:
         try:
-            with open_parquet(self.path) as stream:
+            with open_parquet(self.file) as stream:
                 yield pq.ParquetFile(stream)
         except FileNotFoundError as error:
             raise UserError(f"{self.path}: missing") from error
@@ -231,18 +234,18 @@ def flattened(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _opened(path: AnyPath) -> Iterator[BinaryIO]:
+def _opened(path: AnyPath, where: str) -> Iterator[BinaryIO]:
     """Open a file, uncompressed if its name ends in `.gz`."""
     try:
         with path.open("rb") as raw:
-            if str(path).partition("?")[0].endswith(".gz"):
+            if path.name.endswith(".gz"):
                 with gzip.open(raw) as unpacked:
                     yield cast(BinaryIO, unpacked)
             else:
                 yield raw
     except FileNotFoundError as error:
-        raise UserError(f"{path}: missing") from error
+        raise UserError(f"{where}: missing") from error
     except IsADirectoryError as error:
-        raise UserError(f"{path}: a folder, allowed: a file") from error
+        raise UserError(f"{where}: a folder, allowed: a file") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: not gzip that can be read: {error}") from error
+        raise UserError(f"{where}: not gzip that can be read: {error}") from error

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +17,7 @@ import pytest
 from intertitle.pipeline.corpus import Corpus, Example, Item
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.importers.table import import_table
+from intertitle.pipeline.storage.paths import as_path
 
 Lay = Callable[[dict[str, object]], Path]
 PHOTOGRAPHS: dict[str, object] = {f"{name}.jpg": None for name in "abcdefghij"}
@@ -211,6 +215,27 @@ def test_a_hugging_face_folder_is_read_as_it_is(
         ("val", "validation/0.png", ("A cat .",)),
     }
     assert len({item.uri for item in corpus.items()}) == 2
+
+
+class _Server(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_table_by_url_names_files_next_to_it(lay_out: Lay, tmp_path: Path) -> None:
+    folder = lay_out({"t.csv.gz": gzip.compress(b"image,caption\na.jpg,A dog .\n")})
+    serving = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Server, directory=str(folder)))
+    threading.Thread(target=serving.serve_forever, daemon=True).start()
+    try:
+        place = f"http://127.0.0.1:{serving.server_port}"
+        report = import_table([as_path(f"{place}/t.csv.gz")], tmp_path / "corpus")
+        with pytest.raises(UserError, match=r"gone\.csv: missing: gone: status 404"):
+            import_table([as_path(f"{place}/gone.csv")], tmp_path / "corpus")
+    finally:
+        serving.shutdown()
+        serving.server_close()
+    assert Corpus(tmp_path / "corpus").items() == [Item("a.jpg", f"{place}/a.jpg", "image")]
+    assert any(f"--allow-host {place}" in note for note in report.notes)
 
 
 def test_files_by_url_are_not_looked_for(lay_out: Lay, tmp_path: Path) -> None:
