@@ -190,10 +190,12 @@ class Table:
                 if line.strip():
                     yield number, line.split("\t")
             return
-        csv.field_size_limit(_MAX_CELL)
         # The csv module ends a row at a CR; texts are stored without control characters anyway.
         texts = (line.replace("\r", " ") + "\n" for _, line in chain(head, lines))
-        reader = csv.reader(texts, delimiter=delimiter, strict=True)
+        with _cell_limit():
+            yield from self._csv_cells(csv.reader(texts, delimiter=delimiter, strict=True))
+
+    def _csv_cells(self, reader: Any) -> Iterator[tuple[int, Sequence[str]]]:
         while True:
             number = reader.line_num + 1
             try:
@@ -213,6 +215,16 @@ class Table:
     def _header(self) -> list[str]:
         names = next(self._cells(), (0, ()))[1]
         return [name.strip() or f"column {n}" for n, name in enumerate(names, start=1)]
+
+
+@contextmanager
+def _cell_limit() -> Iterator[None]:
+    """Allow cells of up to `_MAX_CELL` characters; the limit of the csv module is the process's."""
+    before = csv.field_size_limit(_MAX_CELL)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _until_text(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:

@@ -80,7 +80,7 @@ def find_sources(
         splits = [split_in_name(table.path.parent.name) for table in tables]
     else:
         splits = splits_of_tables([table.name for table in tables])
-    roots = [as_path(root) if root else table.path.parent for table in tables]
+    roots = [as_path(root or table.path.parent) for table in tables]
     return list(map(Source, tables, roots, _below_common(roots), splits))
 
 
