@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from PIL import Image
 
 import intertitle.pipeline.precompute.run
 from intertitle.pipeline import failpoints
-from intertitle.pipeline.corpus import Corpus, Item, write_corpus
+from intertitle.pipeline.corpus import Corpus, Item, Member, write_corpus
 from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.decoding.sampling import Rate, Uniform
 from intertitle.pipeline.errors import JobError, UserError
@@ -70,6 +71,22 @@ def test_any_number_of_workers_makes_the_same_bytes(
     assert report == PrecomputeReport(FeatureStore(clip_features).snapshot_id, NUM_CLIPS, 0, (), 0)
     assert hashes(tmp_path) == hashes(clip_features)
     assert [shard.num_rows for shard in snapshot_of(tmp_path).shards.values()] == [10, 10, 4]
+
+
+def test_members_of_a_tar_give_the_same_bytes_as_files(
+    clips: Path, clip_features: Path, tmp_path: Path
+) -> None:
+    items = Corpus(clips).items()
+    with tarfile.open(tmp_path / "clips.tar", "w") as archive:
+        for item in items:
+            archive.add(clips / item.uri, item.uri)
+    with tarfile.open(tmp_path / "clips.tar") as archive:
+        uris = {m.name: Member("clips.tar", m.offset_data, m.size).to_uri() for m in archive}
+    members = [replace(item, uri=uris[item.uri]) for item in items]
+    corpus, store = write_corpus(tmp_path, members, []), tmp_path / "store"
+    assert precompute(corpus, store, OPTIONS).stored == NUM_CLIPS
+    assert hashes(store) == hashes(clip_features)
+    assert precompute(corpus, store, OPTIONS).skipped == NUM_CLIPS
 
 
 def test_both_formats_hold_the_same_features(
