@@ -28,9 +28,10 @@ def picture(value: int) -> bytes:
     return file.getvalue()
 
 
-def questions(num: int = 3) -> datasets.Dataset:
-    """Questions of which two are about the same picture."""
-    pictures = [{"bytes": picture(value), "path": None} for value in (0, 0, *range(1, num - 1))]
+def questions(*values: int) -> datasets.Dataset:
+    """Questions about pictures of these values."""
+    pictures = [{"bytes": picture(value), "path": None} for value in values]
+    num = len(values)
     rows = {
         "image": pictures,
         "question": [f"What {n} ?" for n in range(num)],
@@ -47,7 +48,7 @@ def questions(num: int = 3) -> datasets.Dataset:
 
 @pytest.mark.parametrize("form", ["save_to_disk", "Parquet shards"])
 def test_pictures_are_written_to_the_corpus_once(form: str, tmp_path: Path) -> None:
-    parts = datasets.DatasetDict(train=questions(4), validation=questions(3))
+    parts = datasets.DatasetDict(train=questions(0, 0, 1, 2), validation=questions(7, 8, 9))
     folder = tmp_path / "data"
     if form == "save_to_disk":
         parts.save_to_disk(folder)
@@ -60,7 +61,7 @@ def test_pictures_are_written_to_the_corpus_once(form: str, tmp_path: Path) -> N
     assert corpus.counts() == {"train": 4, "val": 3}
     items = corpus.items()
     assert [(tmp_path / "corpus" / item.uri).read_bytes() for item in items] == [
-        picture(value) for value in (0, 1, 2)
+        picture(value) for value in (0, 1, 2, 7, 8, 9)
     ]
     assert {item.kind for item in items} == {"image"} and items[0].uri.endswith(".png")
     assert corpus.examples()[1] == Example(
