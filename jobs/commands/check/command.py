@@ -55,13 +55,13 @@ def check(
     scaled and slightly cropped copies are recognized), and with --features by their features. Texts
     without an item are compared by their source.
     """
-    from intertitle.jobs.commands.check.page import render
-    from intertitle.pipeline.check.run import check_corpus, without_leaks
-    from intertitle.pipeline.feature_store.store import FeatureStore
-
     if page is not None and (page.suffix != ".html" or not page.absolute().parent.is_dir()):
         raise UserError(f"--page {page}: allowed: a file .html in a folder that exists")
     opened = Corpus(corpus)
+    with console.step("loading the libraries"):
+        from intertitle.jobs.commands.check.page import render
+        from intertitle.pipeline.check.run import check_corpus, without_leaks
+        from intertitle.pipeline.feature_store.store import FeatureStore
     store = None if features is None else FeatureStore(features)
     with console.bar("files") as bar:
         report = check_corpus(opened, store, read_files=files, on_progress=bar.update)

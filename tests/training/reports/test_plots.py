@@ -99,7 +99,7 @@ def test_gradients_that_are_nowhere_are_no_error(flows: dict[str, list[float]]) 
 def test_the_scores_of_examples_are_spread_by_metric_around_their_mean() -> None:
     figure = score_histogram({"cider": [0.0, 1.0, 2.0], "bleu_4": [10.0, 10.0]})
     assert [axes.get_title() for axes in figure.axes] == ["CIDEr", "BLEU-4"]
-    assert legend(figure) == ["3 examples", "mean 1"]
+    assert legend(figure) == ["3 examples", "mean of examples 1.00"]
     shares = [bar.get_height() for bar in figure.axes[0].patches]
     assert sum(shares) == pytest.approx(100)
     assert max(shares) == pytest.approx(100 / 3)
