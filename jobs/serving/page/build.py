@@ -83,12 +83,13 @@ def _build(desk: Desk) -> gr.Blocks:
         tabs, models = [], []
         with gr.Tabs() as group:
             for title, (_, build) in _TABS.items():
-                with gr.Tab(title, id=title) as tab:
+                # Gradio can show a tab later, but not hide one.
+                with gr.Tab(title, id=title, visible=False) as tab:
                     model = gr.Dropdown(label="Model", interactive=True)
                     build(desk, model)
                 tabs.append(tab)
                 models.append(model)
-            with gr.Tab(_BETTER, id=_BETTER) as better:
+            with gr.Tab(_BETTER, id=_BETTER, visible=False) as better:
                 pair = better_tab(desk)
 
         async def load() -> list[Any]:

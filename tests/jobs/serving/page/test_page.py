@@ -328,7 +328,9 @@ def test_a_browser_gives_the_token_as_a_password(
         browser.get(started.replace("//", f"//anybody:{token}@") + "/v1/models")
         browser.get(started)
         wait_for_models(browser)
-        open_tab(browser, "Translate")
+        # The tabs are those of the task.
+        tabs = [e.text for e in all_of(browser, "button[role=tab]") if e.is_displayed()]
+        assert tabs == ["Translate", "Batch", "Model card"]
         write(browser, "#it-translate-source", GERMAN[2])
         click(browser, "#it-translate")
         until(browser, lambda: all_of(browser, "#it-translate-text .it-word"))
