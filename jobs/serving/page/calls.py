@@ -36,8 +36,7 @@ class CallButtons:
                 button = gr.Button(
                     f"Copy as {kind}", size="sm", elem_classes=f"it-copy-{kind.lower()}"
                 )
-                label: gr.State = gr.State(f"Copy as {kind}")
-                button.click(None, [text, label], button, js=_COPY, api_visibility="private")
+                button.click(None, [text, button], button, js=_COPY, api_visibility="private")
 
     def of(self, name: str, query: Query) -> list[str]:
         """Return the values of `texts` for a call."""

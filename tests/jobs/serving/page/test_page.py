@@ -166,6 +166,7 @@ def test_a_caption_grows_and_its_words_show_where_the_model_looked(
     call = call_as(page, "curl")
     assert call.startswith("curl http://127.0.0.1:") and "-F file=@file.png" in call
     assert "nbest=5" in call
+    until(page, lambda: visible(page, ".it-copy-curl").text == "Copied as curl")
     assert page.title == "Intertitle"
 
 
