@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intertitle.pipeline.backbones import backbone_spec, open_backbone, prepare_backbone
+from intertitle.pipeline.backbones.spec import seen_part
 from intertitle.pipeline.corpus import Item
 from intertitle.pipeline.decoding.decode import MAX_PIXELS
 from intertitle.pipeline.decoding.endings import KNOWN_SUFFIXES
@@ -125,7 +126,7 @@ def frames_for(
 ) -> NDArray[np.uint8]:
     """Decode the frames from which the features of an item are computed, uint8 [T, H, W, 3].
 
-    Of a clip, it is the frame in the middle.
+    They are the part that the network takes; of a clip, it is the frame in the middle.
 
     Args:
         features_json: description of the features, as `Fingerprint.features_json` returns it.
@@ -140,7 +141,7 @@ def frames_for(
     check_computable(made_with["backbone"])
     sampling = parse_sampling(made_with["sampling"])
     frames = _frames(source, sampling, made_with["size"], reading)
-    return frames[sampling.window // 2 :: sampling.window]
+    return seen_part(frames[sampling.window // 2 :: sampling.window], made_with["preprocessing"])
 
 
 def _frames(source: ItemFile, sampling: Sampling, size: int, reading: Reading) -> NDArray[np.uint8]:

@@ -9,6 +9,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from intertitle.pipeline.backbones.spec import central_part
+
 
 class FrameNetwork(nn.Module):
     """Network that computes features of frames.
@@ -47,9 +49,7 @@ class FrameNetwork(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         if self._crop is not None:
-            # Rounded as torchvision's CenterCrop does.
-            start = round((frames.shape[-2] - self._crop) / 2)
-            part = slice(start, start + self._crop)
+            part = central_part(frames.shape[-2], self._crop)
             frames = frames[..., part, part, :]
         images = (frames.movedim(-1, -3).float() - self.mean) / self.std
         if images.ndim == 5:

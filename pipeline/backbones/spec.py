@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 BATCH = 32
 
 FEATURES = ("pooled", "grid")
+
+# What `describe_crop` returns.
+_CROP = re.compile(r"central (\d+) x \1")
 
 Precision = Literal["float32", "float16", "bfloat16"]
 
@@ -68,6 +72,31 @@ def as_clips(frames: NDArray[np.uint8], window: int) -> NDArray[np.uint8]:
     For a window of 1 the frames are returned as they are.
     """
     return frames if window == 1 else frames.reshape(-1, window, *frames.shape[1:])
+
+
+def central_part(size: int, crop: int) -> slice:
+    """Return the rows, or columns, of the central part of a frame, as torchvision's CenterCrop."""
+    start = round((size - crop) / 2)
+    return slice(start, start + crop)
+
+
+def describe_crop(crop: int) -> str:
+    """Describe that a network takes the central part of a frame, for the fingerprint of a store."""
+    return f"central {crop} x {crop}"
+
+
+def seen_part(frames: NDArray[np.uint8], preprocessing: str) -> NDArray[np.uint8]:
+    """Return the part of frames that a network takes, given the description of its preprocessing.
+
+    Args:
+        frames: frames, [T, H, W, 3].
+        preprocessing: description, with that of `describe_crop` if the network takes a part only.
+    """
+    match = _CROP.search(preprocessing)
+    if match is None:
+        return frames
+    part = central_part(frames.shape[1], int(match[1]))
+    return frames[:, part, part]
 
 
 def describe_output(features: str) -> str:

@@ -40,7 +40,12 @@ from intertitle.pipeline.backbones.pretrained.weights import (
     with_given_weights,
     with_weights_of,
 )
-from intertitle.pipeline.backbones.spec import BackboneSpec, Precision, describe_output
+from intertitle.pipeline.backbones.spec import (
+    BackboneSpec,
+    Precision,
+    describe_crop,
+    describe_output,
+)
 from intertitle.pipeline.errors import UserError
 
 PREFIX = "timm:"
@@ -146,7 +151,7 @@ def _assemble(parsed: _Name, model: nn.Module, features: str) -> _Assembled:
         # timm scales a picture to this size and then takes its central part.
         size = math.floor(body_size / settings["crop_pct"])
         if size > body_size:
-            crop, takes = body_size, f"central {body_size} x {body_size}, "
+            crop, takes = body_size, f"{describe_crop(body_size)}, "
     if parsed.layer:
         body = _Layer(model, _layer_name(parsed, model))
     mean = [255.0 * value for value in settings["mean"]]

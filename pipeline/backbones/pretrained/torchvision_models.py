@@ -27,7 +27,7 @@ from intertitle.pipeline.backbones.pretrained.weights import (
     with_given_weights,
     with_weights_of,
 )
-from intertitle.pipeline.backbones.spec import BackboneSpec, Precision
+from intertitle.pipeline.backbones.spec import BackboneSpec, Precision, describe_crop
 from intertitle.pipeline.errors import UserError
 
 PREFIX = "torchvision:"
@@ -87,7 +87,7 @@ def make_spec(name: str, features: str, sha256: str | None) -> BackboneSpec:
         settings.resize_size[0],
         tuple(feature.shape),
         sha256,
-        f"RGB, clips of {WINDOW} frames, central {crop} x {crop}, x / 255, "
+        f"RGB, clips of {WINDOW} frames, {describe_crop(crop)}, x / 255, "
         f"mean {tuple(settings.mean)}, standard deviation {tuple(settings.std)}, "
         f"trained on {settings.interpolation.value} pictures; the input of the classifier",
         WINDOW,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from upath import UPath
 
 from intertitle.jobs.retraining import data as of_slot
 from intertitle.jobs.retraining.config import RetrainConfig
@@ -12,7 +13,7 @@ from intertitle.jobs.retraining.data import SlotData, pin_new
 from intertitle.pipeline.corpus import Corpus
 from intertitle.pipeline.errors import JobError
 from intertitle.pipeline.feature_store.snapshot import ItemRecord
-from intertitle.pipeline.precompute.options import PrecomputeReport
+from intertitle.pipeline.precompute.options import PrecomputeOptions, PrecomputeReport
 from intertitle.pipeline.storage.paths import as_path
 from tests.pipeline.precompute.planning import all_rejected, make_corpus
 
@@ -39,6 +40,28 @@ def precomputed(monkeypatch: pytest.MonkeyPatch, stored: int, failed: int, publi
     report = PrecomputeReport("made", stored, 0, (QUARANTINED,) * failed, 0)
     monkeypatch.setattr(of_slot, "run_precompute", lambda *_: report)
     monkeypatch.setattr(of_slot, "pin_snapshot", lambda *_: published)
+
+
+def test_each_store_is_computed_by_its_network_and_pinned(
+    clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"features": ["frames", "motion"], "backbone": ["one", "two"]}
+    frozen = {"corpus": str(clips), "features": ["frozen-frames", "frozen-motion"]}
+    tree = slot_config(clips).model_dump() | {"frozen": frozen}
+    tree["data"] |= settings
+    data = SlotData(RetrainConfig.model_validate(tree), "pin")
+    precomputed(monkeypatch, 20, 0, "made")
+    computed = []
+
+    def run_precompute(_: Corpus, store: UPath, options: PrecomputeOptions) -> PrecomputeReport:
+        computed.append((store.name, options.backbone))
+        return PrecomputeReport("made", 20, 0, (), 0)
+
+    monkeypatch.setattr(of_slot, "run_precompute", run_precompute)
+    data.make_features()
+    assert computed == [("frames", "one"), ("motion", "two")]
+    data.make_frozen_features()
+    assert computed[2:] == [("frozen-frames", "one"), ("frozen-motion", "two")]
 
 
 @pytest.mark.parametrize(
