@@ -38,6 +38,7 @@ from intertitle.pipeline.feature_store.snapshot import (
     write_snapshot,
 )
 from intertitle.pipeline.storage.format_version import VERSION_FIELD, FormatVersion
+from intertitle.pipeline.storage.manifest_folder import read_folder, write_folder
 from intertitle.pipeline.storage.paths import as_path
 from intertitle.training.data.data_ref import DataRef
 from intertitle.training.data.tokenizer import Tokenizer
@@ -45,6 +46,7 @@ from intertitle.training.data.vocab import Vocabs
 from intertitle.training.evaluation.evaluate import Evaluation
 from intertitle.training.evaluation.metrics.scores import Scores
 from intertitle.training.evaluation.record import RECORD_FORMAT, read_record, write_record
+from intertitle.training.export.onnx_export import ONNX_FORMAT
 from intertitle.training.inference.batch_inference import MANIFEST as PREDICTIONS_MANIFEST
 from intertitle.training.inference.batch_inference import _claim
 from intertitle.training.inference.model_bundle import MODEL_FORMAT, TrainedModel
@@ -245,6 +247,13 @@ CASES = {
         "model/manifest.json",
         lambda folder: write_mlflow_model(a_model(), folder / "model"),
         lambda folder: mlflow.pyfunc.load_model(str(folder / "model")),
+        json_version,
+    ),
+    "ONNX export": Case(
+        ONNX_FORMAT,
+        "onnx/manifest.json",
+        lambda folder: write_folder(folder / "onnx", {"a": b""}, ONNX_FORMAT),
+        lambda folder: read_folder(folder / "onnx", ONNX_FORMAT),
         json_version,
     ),
     "predictions": Case(

@@ -91,6 +91,13 @@ COMMANDS = {
             "inspect features --corpus corpus --contact-sheet sheet.png",
         ),
         Command(
+            "export",
+            "export.command:export",
+            _DATA,
+            "Export a corpus, features, predictions or a model in the formats of other programs.",
+            "export captions.jsonl results.json --to coco --corpus corpus",
+        ),
+        Command(
             "gc",
             "gc_:collect_garbage",
             _DATA,

@@ -152,6 +152,27 @@ def read_predictions(path: Path, *, scored: bool) -> list[Prediction]:
     return predictions
 
 
+def read_prediction_tables(path: Path) -> list[Prediction]:
+    """Read predictions from a Parquet file, or from a folder of them.
+
+    Raises:
+        UserError: a file is damaged, has other columns, or is of another version.
+    """
+    predictions: list[Prediction] = []
+    for file in sorted(path.glob("*.parquet")) if path.is_dir() else [path]:
+        try:
+            table = pq.read_table(file)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"{file}: not a Parquet file: {error}") from error
+        PREDICTIONS_FORMAT.check_metadata(file, table.schema.metadata)
+        if table.schema.names != _SCHEMA.names:
+            raise UserError(f"{file}: columns {table.schema.names}, expected {_SCHEMA.names}")
+        predictions += [Prediction(**row) for row in table.to_pylist()]
+    if not predictions:
+        raise UserError(f"{path}: no predictions in it")
+    return predictions
+
+
 def _fields(line: bytes, where: str) -> dict[str, Any]:
     try:
         fields = json.loads(line)

@@ -1,0 +1,1 @@
+"""`intertitle export`: corpora, features and predictions in the formats of other programs."""

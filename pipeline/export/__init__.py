@@ -1,0 +1,1 @@
+"""Write corpora and feature stores in the formats of other programs."""

@@ -1,0 +1,96 @@
+"""Model card of a run (Mitchell et al. 2019): data, scores with intervals, and intended use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import PurePath
+
+from intertitle.training.evaluation.metrics.sufficient_stats import combine, score_of
+from intertitle.training.evaluation.record import EvaluationRecord
+from intertitle.training.evaluation.significance import interval, resampled_sums
+from intertitle.training.inference.model_bundle import TrainedModel
+from intertitle.training.reports.evaluations import EvaluatedRun, find_newest
+from intertitle.training.tracking.store.client import RunRef
+
+# Splits whose newest evaluations the card has.
+SPLITS = ("test", "val")
+_INPUT = {"pooled": "one vector per frame", "grid": "a grid of vectors per frame"}
+
+
+def read_evaluations(run: RunRef) -> list[EvaluatedRun]:
+    """Return the newest evaluation of a run on each of SPLITS."""
+    evaluations = (find_newest(run, split) for split in SPLITS)
+    return [evaluation for evaluation in evaluations if evaluation is not None]
+
+
+def model_card(
+    trained: TrainedModel, run: RunRef, evaluations: list[EvaluatedRun], license: str
+) -> str:
+    """Write the model card of a run as Markdown, with metadata that hubs read.
+
+    Args:
+        trained: model of the run.
+        run: run.
+        evaluations: evaluations of the run, for the scores.
+        license: licence of the weights.
+    """
+    recipe, task, data = trained.recipe, trained.task, trained.data
+    lines = [
+        "---",
+        f"license: {json.dumps(license)}",
+        "library_name: intertitle",
+        f"tags: [{recipe.model.kind}]",
+        "---",
+        "",
+        f"# {run.name}",
+        "",
+        f"A model of the recipe `{recipe.name}` of Intertitle, trained for {trained.step} steps.",
+        "",
+        "## Intended use",
+        "",
+        f"- Input: {_input(trained)}.",
+        f"- Output: {task.output.replace('_', ' ')}.",
+        "- The model repeats what its training data says, errors and prejudices included. It was "
+        "measured on the data below alone; measure it on yours before relying on it.",
+        "",
+        "## Data",
+        "",
+        f"- Corpus `{PurePath(data.corpus).name}`, fingerprint `{data.corpus_fingerprint}`.",
+    ]
+    if data.target_language:
+        lines.append(f"- Language of the targets: {data.target_language}.")
+    for ref in data.features:
+        features = json.loads(ref.fingerprint)
+        lines += [
+            f"- Features of `{features['backbone']}` ({_INPUT[task.visual_input]}), frames "
+            f"`{features['sampling']}`, snapshot `{ref.snapshot}`, SHA-256 of the network's weights "
+            f"`{features['weights_sha256']}`.",
+        ]
+    lines += ["", "## Scores", ""]
+    if not evaluations:
+        lines.append("The run has no evaluation of a test or validation split.")
+    for evaluation in evaluations:
+        lines += [*_scores(evaluation.record), ""]
+    lines += ["## Licence of the weights", "", license, ""]
+    return "\n".join(lines)
+
+
+def _input(trained: TrainedModel) -> str:
+    task = trained.task
+    parts = []
+    if task.visual_input != "nothing":
+        parts.append(f"features of a video or photograph, {_INPUT[task.visual_input]}")
+    if task.has_source:
+        parts.append("a question" if parts else "a text")
+    return " and ".join(parts) or "nothing, or the beginning of a text"
+
+
+def _scores(record: EvaluationRecord) -> Iterator[str]:
+    yield f"Split `{record.description['split']}`, {len(record.ids):,} examples:"
+    yield ""
+    yield "| metric | score | 95 % interval |"
+    yield "| --- | ---: | ---: |"
+    for name, statistics in record.statistics.items():
+        low, high = interval(combine(name, resampled_sums(statistics)))
+        yield f"| {name} | {score_of(name, statistics):.4g} | {low:.4g} to {high:.4g} |"
