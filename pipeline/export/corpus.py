@@ -35,13 +35,11 @@ class Exported:
         rows: number of rows, annotations or items.
         files: number of files of items.
         missing: keys of the items whose files cannot be read, which are left out.
-        notes: remarks, each in one line.
     """
 
     rows: int = 0
     files: int = 0
     missing: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 def export_corpus(corpus: Corpus, format: str, out: Path) -> Exported:
@@ -191,7 +189,7 @@ def _write_hf(corpus: Corpus, out: Path) -> Exported:
 
 def _write_webdataset(corpus: Corpus, out: Path) -> Exported:
     """Write tars of TAR_ITEMS items: the file, the first text, and JSON with all examples."""
-    columns, exported = columns_of(corpus), Exported()
+    exported = Exported()
     with atomic_folder(out) as folder:
         for split, entries in _by_split(corpus).items():
             for start in range(0, len(entries), TAR_ITEMS):
@@ -199,7 +197,6 @@ def _write_webdataset(corpus: Corpus, out: Path) -> Exported:
                 with tarfile.open(folder / name, "w", format=tarfile.USTAR_FORMAT) as tar:
                     for number, (item, examples) in enumerate(entries[start : start + TAR_ITEMS]):
                         _add_item(tar, f"{start + number:08d}", corpus, item, examples, exported)
-    exported.notes.append(f"texts are {columns.target}s, see the .json members")
     return exported
 
 

@@ -36,7 +36,7 @@ def export_store(store: FeatureStore, format: str, out: Path) -> Exported:
     if format not in STORE_FORMATS:
         raise UserError(f"--to {format}: allowed for a store: {', '.join(STORE_FORMATS)}")
     check_new(out)
-    exported = Exported(notes=[store.snapshot.fingerprint.to_json()])
+    exported = Exported()
     rows = (store.read(record.key) for record in store.snapshot.records() if record.is_stored)
     if format == "parquet":
         atomic_write(as_path(out), lambda file: _write_parquet(file, rows, store, exported))

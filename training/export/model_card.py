@@ -64,8 +64,8 @@ def model_card(
         features = json.loads(ref.fingerprint)
         lines += [
             f"- Features of `{features['backbone']}` ({_INPUT[task.visual_input]}), frames "
-            f"`{features['sampling']}`, snapshot `{ref.snapshot}`, SHA-256 of the network's weights "
-            f"`{features['weights_sha256']}`.",
+            f"`{features['sampling']}`, snapshot `{ref.snapshot}`.",
+            f"- SHA-256 of that network's weights: `{features['weights_sha256']}`.",
         ]
     lines += ["", "## Scores", ""]
     if not evaluations:

@@ -67,7 +67,7 @@ def export(
         exported = export_store(FeatureStore(path), to, out)
     elif (path / TABLES[0]).is_file():
         exported = export_corpus(OpenCorpus(path), to, out)
-    elif path.exists():
+    elif to != "onnx" and path.exists():
         raise UserError(
             f"{source}: no corpus, feature store or predictions (.jsonl, .parquet or a folder)"
         )
@@ -77,10 +77,9 @@ def export(
         console.echo(f"left out, its file can't be read: {one_line(key)}")
     if len(exported.missing) > SHOWN:
         console.echo(f"left out: {len(exported.missing) - SHOWN} more")
-    files = f", {exported.files:,} files" if exported.files else ""
-    console.echo(f"{out}: {exported.rows:,} rows{files}")
+    counts = {"rows": exported.rows, "files": exported.files}
+    written = [f"{number:,} {name}" for name, number in counts.items() if number]
+    console.echo(f"{out}: {', '.join(written) or 'nothing to write'}")
     if json:
         missing = len(exported.missing)
-        console.result(
-            {"out": str(out), "rows": exported.rows, "files": exported.files, "missing": missing}
-        )
+        console.result({"out": str(out), **counts, "missing": missing})

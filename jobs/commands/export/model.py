@@ -45,4 +45,4 @@ def export_model(
     else:
         trained.write(out)
     (out / "README.md").write_text(card, "utf-8")
-    return Exported(rows=1, notes=[card])
+    return Exported(files=len(list(out.iterdir())))
