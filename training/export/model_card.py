@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from intertitle.training.evaluation.metrics.sufficient_stats import combine, score_of
+from intertitle.training.evaluation.metrics.sufficient_stats import score_of
 from intertitle.training.evaluation.record import EvaluationRecord
-from intertitle.training.evaluation.significance import interval, resampled_sums
+from intertitle.training.evaluation.significance import intervals
 from intertitle.training.inference.model_bundle import TrainedModel
 from intertitle.training.reports.evaluations import EvaluatedRun, find_newest
 from intertitle.training.tracking.store.client import RunRef
@@ -91,6 +91,6 @@ def _scores(record: EvaluationRecord) -> Iterator[str]:
     yield ""
     yield "| metric | score | 95 % interval |"
     yield "| --- | ---: | ---: |"
-    for name, statistics in record.statistics.items():
-        low, high = interval(combine(name, resampled_sums(statistics)))
-        yield f"| {name} | {score_of(name, statistics):.4g} | {low:.4g} to {high:.4g} |"
+    for name, (low, high) in intervals(record.statistics).items():
+        score = score_of(name, record.statistics[name])
+        yield f"| {name} | {score:.4g} | {low:.4g} to {high:.4g} |"

@@ -29,7 +29,8 @@ def export_model(
     from intertitle.training.export.model_card import model_card, read_evaluations
     from intertitle.training.export.onnx_export import export_onnx
     from intertitle.training.inference.model_bundle import load_trained
-    from intertitle.training.tracking.store.client import default_tracking_uri, resolve_run
+    from intertitle.training.tracking.store.client import resolve_run
+    from intertitle.training.tracking.store.sqlite import default_tracking_uri
 
     if format not in MODEL_FORMATS:
         raise UserError(

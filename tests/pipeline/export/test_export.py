@@ -21,6 +21,8 @@ from intertitle.pipeline.export.rows import coco_numbers
 from intertitle.pipeline.export.store import export_store
 from intertitle.pipeline.feature_store.external.run import ImportOptions, import_features
 from intertitle.pipeline.feature_store.store import FeatureStore
+from intertitle.pipeline.importers.table import import_table
+from intertitle.pipeline.storage.paths import as_path
 
 CAPTIONS = {"1.jpg": ("a cat", 'a "dog", too'), "7.jpg": ("ein Vögelchen",), "9.jpg": ("x",)}
 
@@ -87,6 +89,16 @@ def test_tars_are_read_by_webdataset(corpus: Corpus, tmp_path: Path) -> None:
     assert json.loads(sample["json"])["key"] == "7.jpg"
     export_corpus(corpus, "webdataset", tmp_path / "again")
     assert tar.read_bytes() == (tmp_path / "again" / "val-00000.tar").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["csv", "hf"])
+def test_an_exported_corpus_is_imported_as_it_is(name: str, corpus: Corpus, tmp_path: Path) -> None:
+    out = tmp_path / f"out.{name}"
+    export_corpus(corpus, name, out)
+    import_table([as_path(out)], tmp_path / "again")
+    examples = Corpus(tmp_path / "again").examples()
+    expected = {("train", CAPTIONS["1.jpg"]), ("val", CAPTIONS["7.jpg"])}
+    assert {(example.split, example.targets) for example in examples} == expected
 
 
 @pytest.mark.parametrize(
