@@ -31,17 +31,21 @@ class Registry(Generic[T]):
         group: group of entry points, such as "intertitle.importers".
         noun: word for one of them in messages, such as "importer".
         kind: class that each of them is an instance of.
-        own: references of the project's own, "module:attribute", by name.
+        own: the project's own by name: a reference, "module:attribute", or the thing itself.
     """
 
     group: str
     noun: str
     kind: type[T]
-    own: Mapping[str, str] = field(default_factory=dict)
+    own: Mapping[str, str | T] = field(default_factory=dict)
 
     def names(self) -> list[str]:
-        """Return all names, sorted, without importing anything."""
-        return sorted({*self.own, *(point.name for point in self._added())})
+        """Return all names without importing anything: the project's own, then those added."""
+        return [*self.own, *self.added()]
+
+    def added(self) -> list[str]:
+        """Return the names that packages add, sorted, without importing anything."""
+        return sorted({point.name for point in self._points()} - {*self.own})
 
     def check(self, name: str, where: str) -> None:
         """Check that a name is known.
@@ -53,7 +57,7 @@ class Registry(Generic[T]):
         Raises:
             UserError: the name is unknown, or several packages add it.
         """
-        if name not in self.own and all(point.name != name for point in self._added()):
+        if name not in self.own and all(point.name != name for point in self._points()):
             raise UserError(f"{where}: {name!r}, allowed: {', '.join(self.names())}")
         self._point(name)
 
@@ -68,6 +72,9 @@ class Registry(Generic[T]):
             UserError: the name is unknown, several packages add it, or it can't be imported.
         """
         self.check(name, where)
+        own = self.own.get(name)
+        if own is not None and not isinstance(own, str):
+            return own
         point = self._point(name)
         try:
             loaded = point.load()
@@ -101,13 +108,13 @@ class Registry(Generic[T]):
                 failures[name] = str(error)
         return loaded, failures
 
-    def _added(self) -> tuple[EntryPoint, ...]:
+    def _points(self) -> tuple[EntryPoint, ...]:
         return _entry_points(self.group, tuple(sys.path))
 
     def _point(self, name: str) -> EntryPoint:
-        points = [point for point in self._added() if point.name == name]
+        points = [point for point in self._points() if point.name == name]
         if name in self.own:
-            points.append(EntryPoint(name, self.own[name], self.group))
+            points.append(EntryPoint(name, str(self.own[name]), self.group))
         if len(points) > 1:
             packages = " and ".join(sorted(package_of(point) for point in points))
             raise UserError(f"{self.noun} {name!r}: is in the packages {packages}, expected one")

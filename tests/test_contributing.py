@@ -124,4 +124,4 @@ def test_what_they_add_works_together(changed: Path, onnx_cache: Path, tmp_path:
     result = json.loads(run(changed, "-c", TRY, folder=tmp_path).splitlines()[-1])
     assert result["package"].startswith(str(changed))
     assert (result["items"], result["stored"], result["shape"]) == (24, 24, [4, 24])
-    assert result["metrics"]["ter"] > 0
+    assert result["metrics"]["wer"] > 0

@@ -13,6 +13,7 @@ from intertitle.jobs import console
 from intertitle.jobs.cluster.session import cluster
 from intertitle.jobs.options import Address, Json
 from intertitle.jobs.progress import run_precompute
+from intertitle.pipeline.backbones.families import FAMILIES
 from intertitle.pipeline.corpus import Corpus
 from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.decoding.sampling import Every, Rate, Sampling, Uniform
@@ -46,7 +47,8 @@ def precompute_features(
         # No square brackets in the text: they are rich's markup.
         typer.Option(
             help="Network: efficientnet_lite0, 1 or 2; onnx:FILE; timm:NAME or timm:NAME@LAYER; "
-            "open_clip:NAME/TAG; torchvision:r2plus1d_18 or s3d, of clips of 16 frames."
+            "open_clip:NAME/TAG; torchvision:r2plus1d_18 or s3d, of clips of 16 frames"
+            f"{''.join(f'; {name}' for name in FAMILIES.added())}."
         ),
     ] = "efficientnet_lite0",
     features: Annotated[

@@ -11,15 +11,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from intertitle.pipeline.errors import UserError
+from intertitle.training.config.metrics import METRICS
 from intertitle.training.config.models import PositiveInt, Section, Share
 from intertitle.training.config.recipe import change_search, load_recipe
 from intertitle.training.config.toml_config import parse_toml, validate
-from intertitle.training.evaluation.metrics.sufficient_stats import METRICS
 
 
 def _known_metric(name: str) -> str:
-    if name not in METRICS:
-        raise ValueError(f"allowed: {', '.join(METRICS)}")
+    if name not in METRICS.names():
+        raise ValueError(f"allowed: {', '.join(METRICS.names())}")
     return name
 
 

@@ -4,7 +4,8 @@
      (driver)            (driver)            (each worker)
 
 `efficientnet_lite0`, `1` and `2` come with Intertitle, `timm:NAME`, `torchvision:NAME` and
-`open_clip:NAME` come from these libraries and `onnx:FILE` is any exported network. On a CPU,
+`open_clip:NAME` come from these libraries, `onnx:FILE` is any exported network, and packages add
+further families (`families.py`). On a CPU,
 backbones run in ONNX Runtime (about six times the speed of eager PyTorch); on a GPU, in PyTorch in
 half precision. An ONNX file always runs on the CPU. The networks scale pixel values themselves, so
 all take uint8 frames as decoded. The prepared model contains the weights: a worker needs no
@@ -16,9 +17,9 @@ Modules that need PyTorch are imported where they are used: PyTorch takes more t
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import TYPE_CHECKING
 
+from intertitle.pipeline.backbones.families import family_of
 from intertitle.pipeline.backbones.spec import (
     BATCH,
     FEATURES,
@@ -62,18 +63,9 @@ def backbone_spec(
     Raises:
         UserError: there is no backbone with that name, or it can't compute such features.
     """
-    from intertitle.pipeline.backbones import efficientnet, onnx_models
-
     if features not in FEATURES:
         raise UserError(f"features: {features!r}, allowed: {', '.join(FEATURES)}")
-    if name in efficientnet.NAMES:
-        return efficientnet.make_spec(name, features)
-    for family in (onnx_models, *_libraries()):
-        if name.startswith(family.PREFIX):
-            spec: BackboneSpec = family.make_spec(name, features, weights_sha256)
-            return spec
-    known = [*efficientnet.NAMES, onnx_models.SYNTAX, *(f.SYNTAX for f in _libraries())]
-    raise UserError(f"backbone: {name!r}, allowed: {', '.join(known)}")
+    return family_of(name).make_spec(name, features, weights_sha256)
 
 
 def precision(spec: BackboneSpec, *, gpu: bool) -> Precision:
@@ -81,12 +73,10 @@ def precision(spec: BackboneSpec, *, gpu: bool) -> Precision:
 
     An ONNX file runs unchanged, always in float32 on the CPU.
     """
-    from intertitle.pipeline.backbones import onnx_models
-
-    if not gpu or spec.name.startswith(onnx_models.PREFIX):
+    if not gpu:
         return "float32"
-    in_half: Precision = _family(spec).GPU_PRECISION
-    return in_half
+    family = family_of(spec.name)
+    return "float32" if family.make_network is None else family.gpu_precision
 
 
 def prepare_backbone(spec: BackboneSpec, compute_in: Precision) -> PreparedModel:
@@ -102,14 +92,14 @@ def prepare_backbone(spec: BackboneSpec, compute_in: Precision) -> PreparedModel
         UserError: the weights are not available, or not those of the specification.
         ValueError: the backbone is an ONNX file and the precision is not float32.
     """
-    from intertitle.pipeline.backbones import onnx_models
     from intertitle.pipeline.backbones.base import weights_to_bytes
     from intertitle.pipeline.backbones.export import exported
 
-    if spec.name.startswith(onnx_models.PREFIX):
+    model_bytes = family_of(spec.name).model_bytes
+    if model_bytes is not None:
         if compute_in != "float32":
             raise ValueError(f"{spec.name}: an ONNX file runs in float32, not in {compute_in}")
-        return PreparedModel("float32", onnx_models.model_bytes(spec))
+        return PreparedModel("float32", model_bytes(spec))
     if compute_in == "float32":
         return PreparedModel("float32", exported(spec, lambda: _network(spec)))
     return PreparedModel(compute_in, weights_to_bytes(_network(spec)))
@@ -139,20 +129,6 @@ def open_backbone(spec: BackboneSpec, num_threads: int, model: PreparedModel) ->
 
 
 def _network(spec: BackboneSpec, weights: bytes | None = None) -> FrameNetwork:
-    network: FrameNetwork = _family(spec).make_network(spec, weights)
-    return network
-
-
-def _family(spec: BackboneSpec) -> ModuleType:
-    from intertitle.pipeline.backbones import efficientnet
-
-    families = (family for family in _libraries() if spec.name.startswith(family.PREFIX))
-    return next(families, efficientnet)
-
-
-def _libraries() -> tuple[ModuleType, ...]:
-    """Return the families of networks that come from libraries, whose names have a prefix."""
-    from intertitle.pipeline.backbones import timm_models
-    from intertitle.pipeline.backbones.pretrained import open_clip_models, torchvision_models
-
-    return timm_models, torchvision_models, open_clip_models
+    make_network = family_of(spec.name).make_network
+    assert make_network is not None
+    return make_network(spec, weights)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from intertitle.pipeline.backbones.base import FrameNetwork, load_weights
+from intertitle.pipeline.backbones.families import Family
 from intertitle.pipeline.backbones.spec import BackboneSpec, Precision, describe_output
 
 # Height and width of the input, in pixels (Tan & Le 2019, table 1, as published for Lite).
@@ -32,8 +33,9 @@ _STRIDE = 32
 GPU_PRECISION: Precision = "float16"
 
 
-def make_spec(name: str, features: str) -> BackboneSpec:
-    """Make the specification of one of the networks in `NAMES`."""
+def make_spec(name: str, features: str, sha256: str | None = None) -> BackboneSpec:
+    """Make the specification of one of the networks in `NAMES`, whose weights are installed."""
+    del sha256
     size = _SIZES[name]
     cells = math.ceil(size / _STRIDE) ** 2
     return BackboneSpec(
@@ -82,3 +84,8 @@ class _Grid(nn.Module):
 def _file_sha256(name: str) -> str:
     with weights_file(name).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+LITE_0, LITE_1, LITE_2 = (
+    Family(name, make_spec, make_network, gpu_precision=GPU_PRECISION) for name in NAMES
+)

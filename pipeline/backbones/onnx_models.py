@@ -19,6 +19,7 @@ import onnx
 from onnx import TensorProto
 
 from intertitle.pipeline.backbones.cache import write_cached
+from intertitle.pipeline.backbones.families import Family
 from intertitle.pipeline.backbones.onnx_graph import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -214,3 +215,6 @@ def _shape(parsed: _Name, output: np.ndarray[Any, np.dtype[Any]], features: str)
         f"backbone: {str(parsed)!r} gives {output.dtype} {list(shape)} for one frame, "
         f"allowed for features {features!r}: float32 {allowed}"
     )
+
+
+FAMILY = Family("onnx", make_spec, model_bytes=model_bytes, syntax=SYNTAX)

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from intertitle.pipeline.backbones.base import FrameNetwork, load_weights
+from intertitle.pipeline.backbones.families import Family
 from intertitle.pipeline.backbones.pretrained.libraries import import_library
 from intertitle.pipeline.backbones.pretrained.tokens import (
     Tokens,
@@ -285,3 +286,6 @@ def _load(parsed: _Name) -> nn.Module:
 
 def _import_timm() -> ModuleType:
     return import_library("timm", PREFIX)
+
+
+FAMILY = Family("timm", make_spec, make_network, gpu_precision=GPU_PRECISION, syntax=SYNTAX)

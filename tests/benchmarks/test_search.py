@@ -28,7 +28,7 @@ from intertitle.training.config.recipe import load_recipe
 from intertitle.training.data.batch import Row, make_batch
 from intertitle.training.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Tokenizer
 from intertitle.training.evaluation.evaluate import NUM_TEXTS, evaluate
-from intertitle.training.evaluation.metrics.caption_metrics import CaptionScorer
+from intertitle.training.evaluation.scorers import Scorer
 from intertitle.training.models.base import Sizes
 from intertitle.training.models.build import build_model
 from intertitle.training.search.beam import beam
@@ -263,15 +263,15 @@ def test_the_share_of_scoring(
     name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taught: Taught = request.getfixturevalue(name)
-    recipe, score, spent = taught.recipe, CaptionScorer.score, [0.0]
+    recipe, score, spent = taught.recipe, Scorer.score, [0.0]
 
-    def timed(self: CaptionScorer, *args: Any) -> Any:
+    def timed(self: Scorer, *args: Any) -> Any:
         began = time.perf_counter()
         scores = score(self, *args)
         spent[0] = time.perf_counter() - began
         return scores
 
-    monkeypatch.setattr(CaptionScorer, "score", timed)
+    monkeypatch.setattr(Scorer, "score", timed)
     print(f"\n{recipe.name}, {len(taught.val.examples)} examples, beam {recipe.search.beam_size}:")
     for turn in ("evaluated", "again, METEOR's process being there"):
         began = time.perf_counter()

@@ -13,8 +13,8 @@ import pytest
 from intertitle.jobs.commands import COMMANDS
 from intertitle.pipeline.corpus import Corpus
 from intertitle.pipeline.errors import JobError
-from intertitle.training.evaluation.metrics.caption_metrics import ALL_METRICS
 from intertitle.training.runs import train as train_module
+from tests.training.metric_names import ALL_METRICS
 
 TINY = [
     f"--set={setting}"

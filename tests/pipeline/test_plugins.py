@@ -32,7 +32,7 @@ def test_a_package_adds_a_name(
 ) -> None:
     assert registry.names() == ["join", "split"]
     add(tmp_path, monkeypatch, "loud", shout="loud_module:shout")
-    assert registry.names() == ["join", "shout", "split"]
+    assert registry.names() == ["join", "split", "shout"]
     assert "loud_module" not in sys.modules
     assert registry.load("shout", "here")("a") == "A"
     assert registry.load("join", "here")("a", "b") == "a/b"
@@ -42,7 +42,7 @@ def test_an_unknown_name_lists_what_is_there(
     registry: Registry[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(tmp_path, monkeypatch, "loud", shout="loud_module:shout")
-    with pytest.raises(UserError, match=r"^here: 'x', allowed: join, shout, split$"):
+    with pytest.raises(UserError, match=r"^here: 'x', allowed: join, split, shout$"):
         registry.load("x", "here")
 
 

@@ -8,14 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from intertitle.training.evaluation.evaluate import Evaluation
-from intertitle.training.evaluation.metrics.caption_metrics import (
-    TRANSLATION_METRICS,
-    CaptionScorer,
-)
 from intertitle.training.evaluation.record import write_record
 from intertitle.training.evaluation.sample import Sample
+from intertitle.training.evaluation.scorers import Scorer
 from intertitle.training.tracking.run import TrackedRun
 from intertitle.training.tracking.store.client import RunRef
+from tests.training.metric_names import TRANSLATION_METRICS
 
 WORDS = ("a", "the", "red", "green", "big", "ball", "dog", "man", "runs", "sits", "near", "on")
 
@@ -73,7 +71,7 @@ def log_evaluation(
     other_run_ids: Sequence[str] = (),
 ) -> None:
     """Add an evaluation to a run."""
-    scorer = CaptionScorer([sample.references for sample in samples])
+    scorer = Scorer("caption", [sample.references for sample in samples])
     scores = scorer.score([sample.hypothesis for sample in samples], TRANSLATION_METRICS)
     how = {
         "split": split,

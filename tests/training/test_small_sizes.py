@@ -20,12 +20,11 @@ from intertitle.training.data.dataset import Dataset, Splits, open_dataset
 from intertitle.training.data.texts import texts_of
 from intertitle.training.data.vocab import Vocabs, build_vocabs
 from intertitle.training.evaluation import evaluate as evaluate_module
-from intertitle.training.evaluation import scorers
 from intertitle.training.evaluation.evaluate import evaluate
-from intertitle.training.evaluation.metrics import caption_metrics
-from intertitle.training.evaluation.metrics.caption_metrics import QUICK_METRICS
+from intertitle.training.evaluation.metrics import meteor
 from intertitle.training.evaluation.metrics.sufficient_stats import combine
 from intertitle.training.evaluation.record import read_record, write_record
+from intertitle.training.evaluation.scorers import Scorer
 from intertitle.training.evaluation.significance import differences
 from intertitle.training.inference.inputs import build_split_inputs
 from intertitle.training.inference.model_bundle import TrainedModel
@@ -37,7 +36,7 @@ from intertitle.training.reports.evaluations import read_newest
 from intertitle.training.reports.plots import learning_curves, length_histogram, score_histogram
 from intertitle.training.runs import fit_run
 from intertitle.training.runs.evaluate_run import evaluate_run
-from intertitle.training.runs.log_evaluation import HISTOGRAM_METRICS, sample_rows
+from intertitle.training.runs.log_evaluation import sample_rows
 from intertitle.training.runs.train import train as train_run
 from intertitle.training.trainer.checkpoint import Checkpoint
 from intertitle.training.trainer.distributed import Ranks, T
@@ -56,6 +55,8 @@ from tests.training.conftest import (
     write_features,
 )
 
+# Metrics of captions and of translations with a histogram.
+SHOWN = ("sacrebleu", "rouge_l", "cider")
 # A recipe for each kind of task.
 KINDS = (
     "show_and_tell",
@@ -111,8 +112,12 @@ def vocabularies_of(data: DataRef, recipe: Recipe) -> Vocabs:
 @pytest.fixture
 def without_java(monkeypatch: pytest.MonkeyPatch) -> None:
     """Metrics that start no Java, which would take most of the time; and short running text."""
-    monkeypatch.setattr(caption_metrics, "ptb_tokenize", list)
-    monkeypatch.setattr(scorers, "ALL_METRICS", QUICK_METRICS)
+    monkeypatch.setattr(meteor, "ptb_tokenize", list)
+    # The evaluation of a split measures what an epoch measures.
+    score = Scorer.score
+    monkeypatch.setattr(
+        Scorer, "score", lambda scorer, outputs, quick: score(scorer, outputs, quick=True)
+    )
     monkeypatch.setattr(evaluate_module, "TEXT_TOKENS", 5)
 
 
@@ -144,7 +149,7 @@ def test_every_recipe_trains_is_measured_compared_and_predicts(
     assert sample_rows(measured, Data(data), {})
     if task.output == "sentence":
         length_histogram([s.hypothesis for s in measured.samples], [("word",)] * num)
-        score_histogram({m: combine(m, kept[m]).tolist() for m in HISTOGRAM_METRICS if m in kept})
+        score_histogram({m: combine(m, kept[m]).tolist() for m in SHOWN if m in kept})
     if task.output != "stream":
         trained = TrainedModel(model, words, recipe, data, 1)
         nbest = 1 if task.output == "label_per_frame" else 50

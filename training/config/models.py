@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
+
+from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.plugins import Registry
+from intertitle.training.config.toml_config import validate
 
 CellKind = Literal["rnn", "gru", "lstm"]
 
@@ -19,10 +25,11 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class _Network(Section):
-    """Fields of all models.
+class NetworkConfig(Section):
+    """Fields of all models; a class of a model's own has further fields.
 
     Attributes:
+        kind: name of the model.
         cell: kind of the recurrent cells.
         num_layers: number of stacked recurrent layers.
         embedding_size: size of a token's embedding and of a projected frame.
@@ -30,6 +37,7 @@ class _Network(Section):
         dropout: dropout probability of embeddings, between layers and of the output.
     """
 
+    kind: str
     cell: CellKind = "lstm"
     num_layers: PositiveInt = 1
     embedding_size: PositiveInt = 512
@@ -37,59 +45,52 @@ class _Network(Section):
     dropout: Share = 0.5
 
 
-class LanguageModelConfig(_Network):
+class LanguageModelConfig(NetworkConfig):
     """A language model of running text.
 
     Attributes:
-        kind: "language_model".
         embedding_dropout: dropout probability of the embeddings, where `dropout` does not apply.
         tied: whether the output layer shares the weights of the embedding (Press & Wolf 2017).
         initial_scale: bound of the uniform distribution that the weights are initialized from, in
             [-initial_scale, initial_scale]; None initializes the recurrent weights orthogonally.
     """
 
-    kind: Literal["language_model"]
     embedding_dropout: Share = 0.0
     tied: bool = False
     initial_scale: PositiveFloat | None = None
 
 
-class ClassifierConfig(_Network):
+class ClassifierConfig(NetworkConfig):
     """A text classifier.
 
     Attributes:
-        kind: "classifier".
         bidirectional: whether the text is read in both directions.
         pooling: method to reduce the outputs to one vector: the last output, or the maximum of each
             unit.
         word_dropout: share of the tokens that training replaces by <unk>.
     """
 
-    kind: Literal["classifier"]
     bidirectional: bool = True
     pooling: Literal["last", "max"] = "max"
     word_dropout: Share = 0.0
 
 
-class TaggerConfig(_Network):
+class TaggerConfig(NetworkConfig):
     """A video tagger, which predicts a label for each frame.
 
     Attributes:
-        kind: "tagger".
         bidirectional: whether the frames are read in both directions.
         feature_dropout: dropout probability of the standardized features of the frames.
     """
 
-    kind: Literal["tagger"]
     bidirectional: bool = True
     feature_dropout: Share = 0.0
 
 
-class Seq2SeqConfig(_Network):
+class Seq2SeqConfig(NetworkConfig):
     """A sequence-to-sequence model, which maps a sentence to a sentence.
 
     Attributes:
-        kind: "seq2seq".
         reversed: whether the source is read from its end (Sutskever et al. 2014).
         bidirectional: whether the encoder reads in both directions.
         attention: kind of the decoder's attention to the source: none, multiplicative scores (Luong
@@ -98,72 +99,106 @@ class Seq2SeqConfig(_Network):
             [-initial_scale, initial_scale]; None initializes the recurrent weights orthogonally.
     """
 
-    kind: Literal["seq2seq"]
     reversed: bool = False
     bidirectional: bool = False
     attention: Literal["none", "multiplicative", "additive"] = "none"
     initial_scale: PositiveFloat | None = None
 
 
-class CaptionerConfig(_Network):
+class CaptionerConfig(NetworkConfig):
     """A captioner, which describes an image or a video in a sentence.
 
     Attributes:
-        kind: name of the captioner.
         feature_dropout: dropout probability of the standardized features of the frames.
     """
 
-    kind: Literal[
-        "show_and_tell",
-        "neuraltalk",
-        "m_rnn",
-        "lrcn",
-        "recurrent_visual",
-        "mean_pool_video",
-        "s2vt",
-        "template",
-    ]
     feature_dropout: Share = 0.0
 
 
-class AttendAndTellConfig(_Network):
+class AttendAndTellConfig(NetworkConfig):
     """A captioner that attends to the cells of an image for each token.
 
     Attributes:
-        kind: "attend_and_tell".
         attention_size: size that the context vectors are projected to.
         feature_dropout: dropout probability of the channels of the cells, and of the mean over the
             cells.
     """
 
-    kind: Literal["attend_and_tell"]
     attention_size: PositiveInt = 512
     feature_dropout: Share = 0.0
 
 
-class VQAConfig(_Network):
+class VQAConfig(NetworkConfig):
     """A model for visual question answering, which predicts an answer from an image and a question.
 
     Attributes:
-        kind: "vqa".
         fused_size: size that question and image are projected to and multiplied in.
         uses: inputs that the answer is predicted from; a single input serves as a baseline.
         feature_dropout: dropout probability of the standardized features of the image.
     """
 
-    kind: Literal["vqa"]
     fused_size: PositiveInt = 1024
     uses: Literal["both", "question", "image"] = "both"
     feature_dropout: Share = 0.0
 
 
-ModelConfig = Annotated[
-    LanguageModelConfig
-    | ClassifierConfig
-    | TaggerConfig
-    | Seq2SeqConfig
-    | CaptionerConfig
-    | AttendAndTellConfig
-    | VQAConfig,
-    Field(discriminator="kind"),
-]
+@dataclass(frozen=True, slots=True)
+class ModelKind:
+    """A kind of model that recipes choose by `model.kind`.
+
+    Attributes:
+        name: name of the kind.
+        config: class of the recipe's section.
+        network: subclass of `intertitle.training.models.base.Model`, "module:class", which is
+            imported when a model is built. It receives the sizes that its task needs and the fields
+            of the section as keyword arguments.
+        attends: whether it attends to parts of its input, so that search can penalize parts without
+            attention.
+    """
+
+    name: str
+    config: type[NetworkConfig]
+    network: str
+    attends: bool = False
+
+
+_HERE = "intertitle.training.models"
+_KINDS = (
+    ModelKind("language_model", LanguageModelConfig, f"{_HERE}.language_model:LanguageModel"),
+    ModelKind("classifier", ClassifierConfig, f"{_HERE}.label_models:Classifier"),
+    ModelKind("tagger", TaggerConfig, f"{_HERE}.label_models:Tagger"),
+    ModelKind("seq2seq", Seq2SeqConfig, f"{_HERE}.seq2seq:Seq2Seq"),
+    ModelKind("show_and_tell", CaptionerConfig, f"{_HERE}.captioners.inject:ShowAndTell"),
+    ModelKind("neuraltalk", CaptionerConfig, f"{_HERE}.captioners.inject:NeuralTalk"),
+    ModelKind("m_rnn", CaptionerConfig, f"{_HERE}.captioners.merge:MRNN"),
+    ModelKind("lrcn", CaptionerConfig, f"{_HERE}.captioners.merge:Factored"),
+    ModelKind("recurrent_visual", CaptionerConfig, f"{_HERE}.captioners.merge:RecurrentVisual"),
+    ModelKind("mean_pool_video", CaptionerConfig, f"{_HERE}.captioners.merge:Factored"),
+    ModelKind("s2vt", CaptionerConfig, f"{_HERE}.captioners.s2vt:S2VT"),
+    ModelKind("template", CaptionerConfig, f"{_HERE}.captioners.template:Template"),
+    ModelKind(
+        "attend_and_tell",
+        AttendAndTellConfig,
+        f"{_HERE}.captioners.attend_and_tell:AttendAndTell",
+        attends=True,
+    ),
+    ModelKind("vqa", VQAConfig, f"{_HERE}.vqa:VQA"),
+)
+MODELS = Registry("intertitle.models", "model", ModelKind, {kind.name: kind for kind in _KINDS})
+
+
+def _section_of_kind(value: object) -> object:
+    """Validate the model section of a recipe as the class of its kind.
+
+    Raises:
+        UserError: the kind is missing or unknown, or a field is not allowed.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    if "kind" not in value:
+        raise UserError("model.kind: Field required")
+    kind = MODELS.load(str(value["kind"]), "model.kind")
+    return validate(kind.config, value, "", ["model"])
+
+
+ModelConfig = Annotated[SerializeAsAny[NetworkConfig], BeforeValidator(_section_of_kind)]

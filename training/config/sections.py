@@ -81,6 +81,8 @@ class TrainingConfig(Section):
             parallel streams, and the state is carried from each window to the next.
         accumulate: number of parts that a worker splits its share of a batch into and computes one
             after the other, to use less memory; the step is the same.
+        sampler: name of the sampler that selects the rows of each batch: "tokens", or one that a
+            package adds; running text is always read in its order.
         pool_batches: size in batches of the pool within which sentences are grouped by length.
         checkpoint_steps: number of steps between checkpoints; a checkpoint is also saved after each
             epoch.
@@ -102,11 +104,10 @@ class TrainingConfig(Section):
     batch_tokens_per_worker: PositiveInt | None = None
     window: PositiveInt = 100
     accumulate: PositiveInt = 1
+    sampler: str = "tokens"
     pool_batches: PositiveInt = 100
     checkpoint_steps: PositiveInt = 1000
-    monitor: Literal["cider", "bleu_4", "sacrebleu", "accuracy", "nats_per_token"] = (
-        "nats_per_token"
-    )
+    monitor: str = "nats_per_token"
     patience: PositiveInt = 5
     step_timeout_s: PositiveFloat = 1800.0
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

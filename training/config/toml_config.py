@@ -32,34 +32,38 @@ def parse_toml(data: bytes, where: object) -> dict[str, Any]:
         raise UserError(f"{where}: not TOML: {error}") from error
 
 
-def validate(section: type[S], tree: Mapping[str, Any], where: object) -> S:
+def validate(
+    section: type[S], tree: Mapping[str, Any], where: object, path: Sequence[str] = ()
+) -> S:
     """Validate nested plain values as a section.
 
     Args:
         section: class of the section.
         tree: fields of the section.
-        where: origin of the values, which the error message begins with.
+        where: origin of the values, which the error message begins with; empty for none.
+        path: names of the sections that this one is in.
 
     Raises:
         UserError: a value is not allowed; the message is one line that names the origin, the field,
             the value and what is allowed.
     """
+    origin = f"{where}: " if where else ""
     try:
         return section.model_validate(tree)
     except ValidationError as error:
-        raise UserError(f"{where}: {_describe(section, error.errors()[0])}") from error
+        message = _describe(section, error.errors()[0], path)
+        raise UserError(f"{origin}{message}") from error
+    except UserError as error:
+        # From a section within this one whose class depends on a field.
+        raise UserError(f"{origin}{error}") from error
 
 
-def _describe(section: type[BaseModel], error: ErrorDetails) -> str:
+def _describe(section: type[BaseModel], error: ErrorDetails, within: Sequence[str]) -> str:
     """Return the field, the value and the message of an error."""
     path, owner = _resolve(section, error["loc"])
+    path = [*within, *path]
     value, message = error["input"], error["msg"]
     match error["type"]:
-        case "union_tag_invalid":
-            path, value = [*path, "kind"], value["kind"]
-            message = f"allowed: {error['ctx']['expected_tags']}"
-        case "union_tag_not_found":
-            path, message = [*path, "kind"], "Field required"
         case "extra_forbidden":
             message = f"no such field, allowed: {', '.join(owner.model_fields)}"
         case "value_error":
@@ -72,20 +76,12 @@ def _describe(section: type[BaseModel], error: ErrorDetails) -> str:
 def _resolve(
     section: type[BaseModel], location: Sequence[str | int]
 ) -> tuple[list[str], type[BaseModel]]:
-    """Return the path of a field and the section that it belongs to.
-
-    pydantic's location of a field also contains the kind of a section that is one of several.
-    """
+    """Return the path of a field and the section that it belongs to."""
     path: list[str] = []
     owner = section
     annotation: Any = section
     for name in map(str, location):
         kinds = _sections(annotation)
-        if len(kinds) > 1:
-            annotation = next(
-                kind for kind in kinds if name in get_args(kind.model_fields["kind"].annotation)
-            )
-            continue
         path.append(name)
         if kinds:
             (owner,) = kinds

@@ -22,7 +22,7 @@ from intertitle.training.data.arrays.ragged import Examples, Ragged, describe_cu
 from intertitle.training.data.batch import Batch, Row, gather_batch, make_batch
 from intertitle.training.data.data_ref import Data
 from intertitle.training.data.lm_dataset import LanguageModelDataset
-from intertitle.training.data.sampler import BatchSampler, Sampler, StreamSampler
+from intertitle.training.data.sampler import BY_TOKENS, SAMPLERS, Sampler, StreamSampler
 from intertitle.training.data.task import Task
 from intertitle.training.data.texts import lines_of, source_of, targets_of
 from intertitle.training.data.tokenizer import UNK_ID, Tokenizer
@@ -285,10 +285,19 @@ def _has_features(example: Example, stores: JoinedStores, corpus: str) -> bool:
     return stores.is_stored(example.item_key, corpus)
 
 
-def make_sampler(dataset: Dataset | LanguageModelDataset, settings: TrainingConfig) -> Sampler:
-    """Create the sampler that selects the rows of each batch of a split."""
+def make_sampler(
+    dataset: Dataset | LanguageModelDataset, settings: TrainingConfig, kind: str = BY_TOKENS.name
+) -> Sampler:
+    """Create the sampler that selects the rows of each batch of a split.
+
+    Args:
+        dataset: split.
+        settings: settings of the training.
+        kind: name of the sampler, for examples.
+
+    Raises:
+        UserError: there is no such sampler.
+    """
     if isinstance(dataset, LanguageModelDataset):
         return StreamSampler(dataset, settings.seed)
-    return BatchSampler(
-        dataset.lengths, settings.batch_tokens, settings.pool_batches, settings.seed
-    )
+    return SAMPLERS.load(kind, "training.sampler").make(dataset, settings)

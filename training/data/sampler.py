@@ -7,13 +7,19 @@ of workers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from intertitle.pipeline.plugins import Registry
+from intertitle.training.config.sections import TrainingConfig
 from intertitle.training.data.lm_dataset import LanguageModelDataset
+
+if TYPE_CHECKING:
+    from intertitle.training.data.dataset import Dataset
 
 Rows = NDArray[np.int64]
 
@@ -96,7 +102,35 @@ class StreamSampler:
         return self._text.windows(int(rng.integers(len(self._text))))
 
 
-Sampler = BatchSampler | StreamSampler
+class Sampler(Protocol):
+    """Selects the rows of each batch; the batches depend on nothing but their number's epoch."""
+
+    def epoch(self, number: int) -> list[Rows]:
+        """Return the batches of one epoch."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerKind:
+    """A sampler that recipes choose by `training.sampler`.
+
+    Attributes:
+        name: name of the sampler.
+        make: function from the training split and the settings to the sampler.
+    """
+
+    name: str
+    make: Callable[[Dataset, TrainingConfig], Sampler]
+
+
+def _by_tokens(dataset: Dataset, settings: TrainingConfig) -> Sampler:
+    return BatchSampler(
+        dataset.lengths, settings.batch_tokens, settings.pool_batches, settings.seed
+    )
+
+
+BY_TOKENS = SamplerKind("tokens", _by_tokens)
+SAMPLERS = Registry("intertitle.samplers", "sampler", SamplerKind, {"tokens": BY_TOKENS})
 
 
 def share(rows: Rows, rank: int, world_size: int) -> Rows:

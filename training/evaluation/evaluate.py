@@ -118,7 +118,7 @@ def evaluate(
     examples = range(len(dataset.examples))
     answers = answer_examples(model, dataset, examples, search, as_progress(title, on_phase))
     on_phase(Phase(f"scoring {len(answers):,} predictions"))
-    scores = scorer.score(answers, quick=False)
+    scores = scorer.score_answers(answers, quick=False)
     scores = scores.merge(_likelihood_scores(sum_by_example(nll, dataset), tokenizer))
     samples = make_samples(dataset, dict(enumerate(answers)))
     described = ""

@@ -1,35 +1,120 @@
-"""Scorers of answers, by task."""
+"""Scorers: the metrics of a task, measured on its predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Collection, Sequence
 
-from intertitle.training.data.dataset import Dataset
-from intertitle.training.data.task import Task
-from intertitle.training.evaluation.answers import Answer
-from intertitle.training.evaluation.metrics.answer_metrics import AnswerScorer, LabelScorer
-from intertitle.training.evaluation.metrics.caption_metrics import (
-    ALL_METRICS,
-    QUICK_METRICS,
-    TRANSLATION_METRICS,
-    CaptionScorer,
+from intertitle.pipeline.errors import UserError
+from intertitle.training.config.metrics import (
+    METRICS,
+    Measured,
+    Metric,
+    MetricTask,
+    NotMeasuredError,
+    metric_task,
+    metrics_of,
 )
-from intertitle.training.evaluation.metrics.metric_tokenizer import AUTO, choose_tokenizer
+from intertitle.training.data.dataset import Dataset
+from intertitle.training.evaluation.answers import Answer
+from intertitle.training.evaluation.metrics.metric_tokenizer import (
+    AUTO,
+    DEFAULT,
+    choose_tokenizer,
+)
+from intertitle.training.evaluation.metrics.predictions import Predictions, References
 from intertitle.training.evaluation.metrics.scores import Scores
 
 
-class Scorer(Protocol):
-    """Scores the answers to a fixed set of examples."""
+class Scorer:
+    """Scores predictions against a fixed set of references, which are prepared once.
+
+    Args:
+        task: kind of the task, which decides the metrics.
+        references: one or more reference texts for each of B examples; for labels of frames, the
+            label of each frame.
+        tokenizer: a name of `evaluation.metrics.metric_tokenizer.TOKENIZERS`.
+        language: code of the references' language, such as `en`; None if it is unknown.
+
+    Raises:
+        UserError: there is no example, or an example has no reference or an empty one, or the
+            tokenizer is not available.
+    """
+
+    def __init__(
+        self,
+        task: MetricTask,
+        references: Sequence[Sequence[str]],
+        tokenizer: str = DEFAULT,
+        language: str | None = None,
+    ) -> None:
+        self._task = task
+        self._references = References(references, tokenizer, language)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Warnings about scores that will not be meaningful, whatever the answers are."""
-        ...
+        """Warnings about missing or less meaningful scores, whatever the predictions are."""
+        failures = tuple(METRICS.load_all()[1].values())
+        counts_words = any(metric.counts_words for metric in metrics_of(self._task))
+        return failures + (self._references.warnings if counts_words else ())
 
-    def score(self, answers: Sequence[Answer], *, quick: bool) -> Scores:
-        """Compute all metrics, or only those that are quick to compute."""
-        ...
+    def score(
+        self,
+        outputs: Sequence[str | Sequence[str]],
+        metrics: Collection[str] | None = None,
+        *,
+        quick: bool = False,
+    ) -> Scores:
+        """Score B predictions, each against its own references. An empty text is allowed.
+
+        If a metric can't measure them, the result holds the reason.
+
+        Args:
+            outputs: B texts, or the labels of the frames of B sequences.
+            metrics: names of the metrics to compute; None for all of the task.
+            quick: whether only those that are quick to compute are chosen.
+
+        Raises:
+            UserError: a metric is not one of the task, the numbers of predictions and of examples
+                differ, or, for CIDEr, no reference has any word.
+            JavaError: a Java program failed.
+        """
+        predictions = Predictions(self._task, self._references, outputs)
+        measured: dict[str, Measured] = {}
+        not_measured: dict[str, str] = {}
+        warnings = list(METRICS.load_all()[1].values())
+        chosen = [m for m in self._chosen(metrics) if m.quick or not quick]
+        for metric in chosen:
+            assert metric.measure is not None
+            try:
+                result = metric.measure(predictions)
+            except NotMeasuredError as reason:
+                not_measured[metric.name] = str(reason)
+                continue
+            if result is not None:
+                measured[metric.name] = result
+                warnings += result.warnings
+        if any(metric.counts_words and metric.name in measured for metric in chosen):
+            warnings += self._references.warnings
+        return Scores.of(
+            {name: result.signature for name, result in measured.items()},
+            {name: result.statistics for name, result in measured.items()},
+            not_measured,
+            tuple(warnings),
+        )
+
+    def score_answers(self, answers: Sequence[Answer], *, quick: bool) -> Scores:
+        """Score the answers of a model; see `score`."""
+        per_frame = self._task == "label_per_frame"
+        return self.score([a.texts if per_frame else a.texts[0] for a in answers], quick=quick)
+
+    def _chosen(self, names: Collection[str] | None) -> list[Metric]:
+        metrics = metrics_of(self._task)
+        if names is None:
+            return metrics
+        known = [metric.name for metric in metrics]
+        if unknown := set(names) - set(known):
+            raise UserError(f"metrics: unknown {sorted(unknown)}; allowed are {known}")
+        return [metric for metric in metrics if metric.name in names]
 
 
 def make_scorer(dataset: Dataset, tokenizer: str = AUTO) -> Scorer:
@@ -43,38 +128,7 @@ def make_scorer(dataset: Dataset, tokenizer: str = AUTO) -> Scorer:
         UserError: the tokenizer is not available.
     """
     references = [example.targets for example in dataset.examples]
-    if dataset.task.output == "sentence":
-        language = dataset.target_language
-        scorer = CaptionScorer(references, choose_tokenizer(tokenizer, language), language)
-        return _SentenceScorer(scorer, dataset.task)
-    return _LabelScorer(references, dataset.task)
-
-
-class _SentenceScorer:
-    def __init__(self, scorer: CaptionScorer, task: Task) -> None:
-        self._scorer = scorer
-        # Translations have their own metrics: coco-caption's would read them as English.
-        self._is_translation = task.has_source
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        return self._scorer.warnings
-
-    def score(self, answers: Sequence[Answer], *, quick: bool) -> Scores:
-        texts = [answer.texts[0] for answer in answers]
-        if self._is_translation:
-            return self._scorer.score(texts, TRANSLATION_METRICS)
-        return self._scorer.score(texts, QUICK_METRICS if quick else ALL_METRICS)
-
-
-class _LabelScorer:
-    def __init__(self, references: Sequence[Sequence[str]], task: Task) -> None:
-        self._one_a_frame = task.output == "label_per_frame"
-        self._scorer: Any = (LabelScorer if self._one_a_frame else AnswerScorer)(references)
-        self.warnings: tuple[str, ...] = ()
-
-    def score(self, answers: Sequence[Answer], *, quick: bool) -> Scores:
-        del quick  # all metrics are quick to compute
-        texts = [a.texts if self._one_a_frame else a.texts[0] for a in answers]
-        scores: Scores = self._scorer.score(texts)
-        return scores
+    task, language = metric_task(dataset.task), dataset.target_language
+    if dataset.task.output != "sentence":
+        return Scorer(task, references)
+    return Scorer(task, references, choose_tokenizer(tokenizer, language), language)

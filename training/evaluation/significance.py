@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intertitle.training.evaluation.metrics.sufficient_stats import (
-    SMALLER_IS_BETTER,
     combine,
     score_of,
+    smaller_is_better,
 )
 
 # NUM_RESAMPLES + 1 is a multiple of 40, so that p is at most 0.05 exactly if 0 is outside of the
@@ -53,7 +53,7 @@ class Difference:
         """
         if not (self.low > 0 or self.high < 0):
             return "no significant difference"
-        return "better" if (self.low > 0) != (metric in SMALLER_IS_BETTER) else "worse"
+        return "better" if (self.low > 0) != smaller_is_better(metric) else "worse"
 
 
 def differences(systems: Sequence[Mapping[str, _Floats]]) -> list[dict[str, Difference]]:

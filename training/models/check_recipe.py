@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from intertitle.pipeline.errors import UserError
+from intertitle.training.config.metrics import metric_task, metrics_of
+from intertitle.training.config.models import MODELS
 from intertitle.training.config.recipe import Recipe
+from intertitle.training.data.sampler import SAMPLERS
 from intertitle.training.data.task import Task
 from intertitle.training.models.build import task_of
 
@@ -38,6 +41,7 @@ def check_recipe(recipe: Recipe) -> None:
             f"training.monitor: {recipe.training.monitor!r}, allowed for model.kind {kind}: "
             f"{', '.join(monitors)}"
         )
+    SAMPLERS.check(recipe.training.sampler, "training.sampler")
     objectives = _objectives(recipe, task)
     if recipe.objective.kind not in objectives:
         raise UserError(
@@ -46,7 +50,8 @@ def check_recipe(recipe: Recipe) -> None:
         )
     if recipe.objective.kind == "self_critical":
         _check_noise(recipe)
-    attends = kind == "attend_and_tell" or getattr(recipe.model, "attention", "none") != "none"
+    attends = MODELS.load(kind, "model.kind").attends
+    attends = attends or getattr(recipe.model, "attention", "none") != "none"
     if recipe.search.coverage_penalty and not attends:
         raise UserError(
             f"search.coverage_penalty: {recipe.search.coverage_penalty}, allowed for model.kind "
@@ -55,15 +60,8 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def _monitors(task: Task) -> tuple[str, ...]:
-    if task.output == "stream":
-        return ("nats_per_token",)
-    if task.output != "sentence":
-        return ("nats_per_token", "accuracy")
-    return (
-        ("nats_per_token", "sacrebleu")
-        if task.has_source
-        else ("nats_per_token", "cider", "bleu_4")
-    )
+    metrics = metrics_of(metric_task(task))
+    return ("nats_per_token", *(metric.name for metric in metrics if metric.monitor))
 
 
 def _objectives(recipe: Recipe, task: Task) -> tuple[str, ...]:

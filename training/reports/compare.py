@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from intertitle.training.evaluation.metrics.sufficient_stats import (
-    SMALLER_IS_BETTER,
     combine,
     score_of,
+    smaller_is_better,
 )
 from intertitle.training.evaluation.significance import Difference, differences
 from intertitle.training.reports.comparable import (
@@ -185,7 +185,7 @@ def _changes(
     first_record, second_record = first.record, second.record
     if not any(first_record.hypotheses):
         return (), ()
-    change = (scores[1] - scores[0]) * (-1 if metric in SMALLER_IS_BETTER else 1)
+    change = (scores[1] - scores[0]) * (-1 if smaller_is_better(metric) else 1)
 
     def entry(n: int) -> ChangedExample:
         return ChangedExample(

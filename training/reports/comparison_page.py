@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from intertitle.training.evaluation.metrics.sufficient_stats import SMALLER_IS_BETTER
+from intertitle.training.evaluation.metrics.sufficient_stats import smaller_is_better
 from intertitle.training.evaluation.significance import NUM_RESAMPLES, Difference
 from intertitle.training.reports.compare import Comparison
 from intertitle.training.tracking.html import data_url, template
@@ -64,7 +64,7 @@ def render(
     return template("comparison.html.jinja").render(
         comparison=comparison,
         pictures=data_url(pictures),
-        smaller_is_better=SMALLER_IS_BETTER,
+        smaller_is_better=smaller_is_better,
         num_resamples=NUM_RESAMPLES,
         links=dict(links or {}),
         interval_bar=interval_bar,

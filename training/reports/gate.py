@@ -8,7 +8,7 @@ import numpy as np
 
 from intertitle.training.config.gate import GateConfig
 from intertitle.training.evaluation.metrics.metric_tokenizer import DEFAULT, num_words
-from intertitle.training.evaluation.metrics.sufficient_stats import SMALLER_IS_BETTER, score_of
+from intertitle.training.evaluation.metrics.sufficient_stats import score_of, smaller_is_better
 from intertitle.training.evaluation.record import EvaluationRecord
 from intertitle.training.evaluation.significance import Difference
 from intertitle.training.reports.comparable import common_metrics
@@ -65,7 +65,7 @@ def decide(
 def _judge(
     metric: str, scores: tuple[float, float], difference: Difference, gate: GateConfig
 ) -> tuple[bool, str]:
-    sign = -1 if metric in SMALLER_IS_BETTER else 1
+    sign = -1 if smaller_is_better(metric) else 1
     # The gain is positive for an improvement, whether the metric is better when larger or smaller.
     gain, lower = sign * difference.value, min(sign * difference.low, sign * difference.high)
     upper = max(sign * difference.low, sign * difference.high)

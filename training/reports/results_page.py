@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from intertitle.training.evaluation.metrics.sufficient_stats import SMALLER_IS_BETTER, combine
+from intertitle.training.evaluation.metrics.sufficient_stats import combine, smaller_is_better
 from intertitle.training.evaluation.record import EvaluationRecord
 from intertitle.training.evaluation.search_errors import SCORE_TOLERANCE
 from intertitle.training.reports.compare import EXAMPLE_METRICS
@@ -58,7 +58,7 @@ def choose(record: EvaluationRecord, seed: int = 0) -> tuple[str, list[ShownExam
     if not metric or not any(record.hypotheses):
         return metric, []
     scores = combine(metric, record.statistics[metric])
-    order = np.argsort(scores if metric in SMALLER_IS_BETTER else -scores, kind="stable")
+    order = np.argsort(scores if smaller_is_better(metric) else -scores, kind="stable")
     best, worst = order[:NUM_BEST], order[NUM_BEST:][::-1][:NUM_WORST]
     rest = order[NUM_BEST : len(order) - len(worst)]
     random_rows = np.random.default_rng(seed).permutation(rest)[:NUM_RANDOM]

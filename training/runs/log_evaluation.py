@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from intertitle.training.config.metrics import METRICS
 from intertitle.training.config.sections import SearchConfig
 from intertitle.training.data.data_ref import Data
 from intertitle.training.data.item_views import ItemView, thumbnails_of
@@ -20,8 +21,6 @@ from intertitle.training.inference.model_bundle import TrainedModel
 from intertitle.training.reports.plots import length_histogram, score_histogram
 from intertitle.training.tracking.run import TrackedRun
 
-# Metrics that have a histogram of the scores of single sentences.
-HISTOGRAM_METRICS = ("sacrebleu", "meteor", "rouge_l", "cider")
 # Number of samples in the table of samples, each with its image or frames.
 NUM_SHOWN = 30
 # Number of these samples that have images of the attention weights.
@@ -119,8 +118,8 @@ def log_evaluation(
     run.figure(f"{stamp}/lengths", length_histogram(hypotheses, references, tokenizer))
     metric_scores = {
         name: combine(name, scores.statistics[name]).tolist()
-        for name in HISTOGRAM_METRICS
-        if name in scores.values
+        for name in scores.values
+        if METRICS.load(name, "metric").histogram
     }
     run.figure(f"{stamp}/scores", score_histogram(metric_scores))
 

@@ -77,7 +77,7 @@ def score_predictions(
         )
     answers = [Answer((best[n].text,), best[n].score) for n in range(len(numbers))]
     recipe_tokenizer = trained.recipe.evaluation.tokenizer
-    scores = make_scorer(dataset, tokenizer or recipe_tokenizer).score(answers, quick=False)
+    scores = make_scorer(dataset, tokenizer or recipe_tokenizer).score_answers(answers, quick=False)
     of_the_model = dict.fromkeys(("nats_per_token", "perplexity", "search_errors"), NOT_OF_A_MODEL)
     scores = replace(scores, not_measured=scores.not_measured | of_the_model)
     samples = tuple(make_samples(dataset, dict(enumerate(answers))))

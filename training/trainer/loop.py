@@ -16,7 +16,7 @@ from intertitle.training.data.dataset import Dataset, make_sampler
 from intertitle.training.data.lm_dataset import LanguageModelDataset
 from intertitle.training.data.sampler import Cursor, Rows
 from intertitle.training.data.vocab import Vocabs
-from intertitle.training.evaluation.metrics.sufficient_stats import SMALLER_IS_BETTER
+from intertitle.training.evaluation.metrics.sufficient_stats import smaller_is_better
 from intertitle.training.evaluation.phase import Phase
 from intertitle.training.models.base import Model, Sizes
 from intertitle.training.trainer.checkpoint import Checkpoint, Progress
@@ -72,7 +72,7 @@ class TrainingLoop:
         self.step = TrainingStep(
             recipe, train, vocabulary, sizes, device, ranks, initial or {}, self._pulse
         )
-        self._sampler = make_sampler(train, recipe.training)
+        self._sampler = make_sampler(train, recipe.training, recipe.training.sampler)
         # Up to the last step whose results were read, and the results of the steps since then.
         self._progress = Progress()
         self._unread: list[Tensor] = []
@@ -258,7 +258,7 @@ class TrainingLoop:
                 "may help"
             )
         value, best = figures[f"val/{monitor}"], progress.best_value
-        is_best = best is None or (value < best if monitor in SMALLER_IS_BETTER else value > best)
+        is_best = best is None or (value < best if smaller_is_better(monitor) else value > best)
         if is_best:
             self._best = {
                 name: tensor.detach().to("cpu", copy=True)

@@ -85,7 +85,7 @@ class Validator:
         if self._ranks.rank == 0:
             answers = {n: answer for part in parts for n, answer in part.items()}
             self._scorer = self._scorer or make_scorer(dataset, self._recipe.evaluation.tokenizer)
-            scores = self._scorer.score([answers[n] for n in sorted(answers)], quick=True)
+            scores = self._scorer.score_answers([answers[n] for n in sorted(answers)], quick=True)
             scored = (scores.values, _some(make_samples(dataset, answers)))
         scored = self._ranks.broadcast(scored)
         assert scored is not None

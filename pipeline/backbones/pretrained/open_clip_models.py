@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from intertitle.pipeline.backbones.base import FrameNetwork, load_weights
+from intertitle.pipeline.backbones.families import Family
 from intertitle.pipeline.backbones.pretrained.libraries import import_library
 from intertitle.pipeline.backbones.pretrained.weights import (
     FILE_OPTION,
@@ -178,3 +179,6 @@ def _load(parsed: _Name) -> nn.Module:
 
 def _import_open_clip() -> ModuleType:
     return import_library("open_clip", PREFIX)
+
+
+FAMILY = Family("open_clip", make_spec, make_network, gpu_precision=GPU_PRECISION, syntax=SYNTAX)

@@ -8,8 +8,8 @@ import pytest
 from intertitle.training.config.sections import SearchConfig
 from intertitle.training.data.vocab import Vocabs
 from intertitle.training.evaluation.evaluate import evaluate
-from intertitle.training.evaluation.metrics.caption_metrics import CaptionScorer
 from intertitle.training.evaluation.metrics.sufficient_stats import score_of
+from intertitle.training.evaluation.scorers import Scorer
 from tests.training.conftest import coloured_things, make_loop, small_recipe, split_of, write_data
 
 SEARCH = SearchConfig(beam_size=2, max_tokens=5, length_penalty=0.7)
@@ -26,7 +26,7 @@ def test_a_whole_split_is_scored_and_what_is_left_out_counted(
         f"item {n}" for n in (0, 5, 15, 20, 25)
     ]
     assert (evaluation.split, evaluation.num_left_out) == ("val", 1)
-    scorer = CaptionScorer([sample.references for sample in evaluation.samples])
+    scorer = Scorer("caption", [sample.references for sample in evaluation.samples])
     expected = scorer.score([sample.hypothesis for sample in evaluation.samples])
     found = evaluation.scores
     for name, rows in found.statistics.items():

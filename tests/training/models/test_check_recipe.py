@@ -40,6 +40,7 @@ QUIET = (
             r"'cider'.*language_model: nats_per_token",
         ),
         (("seq2seq_forward", "training.monitor=cider"), r"seq2seq: nats_per_token, sacrebleu"),
+        (("s2vt", "training.sampler=x"), r"training\.sampler: 'x', allowed: tokens"),
         (("sentiment", "tokenizer.kind=captions"), r"tokenizer\.kind: 'captions'.*: labels"),
         (("s2vt", "tokenizer.kind=labels"), r"'labels', allowed for model\.kind s2vt: captions"),
         (("template", "tokenizer.kind=characters"), r"template: captions, words"),

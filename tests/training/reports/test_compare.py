@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from intertitle.pipeline.errors import UserError
-from intertitle.training.evaluation.metrics.caption_metrics import TRANSLATION_METRICS
 from intertitle.training.evaluation.metrics.sufficient_stats import combine
 from intertitle.training.reports.compare import Comparison, compare
 from intertitle.training.reports.evaluations import EvaluatedRun, read_newest
 from intertitle.training.tracking.store.client import RunRef
 from tests.training.evaluations import captions, log_run, spoiled
+from tests.training.metric_names import TRANSLATION_METRICS
 
 SAMPLES = captions(60)
 BETTER, WORSE = spoiled(SAMPLES, 0.3, seed=1), spoiled(SAMPLES, 0.7, seed=2)

@@ -14,13 +14,10 @@ from selenium.webdriver.support.ui import Select
 
 from intertitle.pipeline.corpus import Corpus
 from intertitle.training.data.item_views import thumbnails_of
-from intertitle.training.evaluation.metrics.caption_metrics import (
-    TRANSLATION_METRICS,
-    CaptionScorer,
-)
 from intertitle.training.evaluation.metrics.sufficient_stats import combine
 from intertitle.training.evaluation.record import EvaluationRecord
 from intertitle.training.evaluation.sample import Sample
+from intertitle.training.evaluation.scorers import Scorer
 from intertitle.training.evaluation.significance import Difference
 from intertitle.training.reports.compare import ChangedExample, compare
 from intertitle.training.reports.comparison_page import interval_bar, mark_words, render
@@ -28,6 +25,7 @@ from intertitle.training.reports.evaluations import EvaluatedRun
 from intertitle.training.tracking.store.client import RunRef
 from tests.browser import open_browser
 from tests.training.evaluations import captions, spoiled
+from tests.training.metric_names import TRANSLATION_METRICS
 
 HOSTILE = """<script>document.title = "taken"</script> & "quoted" <b>"""
 NUM_EXAMPLES = 24
@@ -40,7 +38,7 @@ def browser() -> Iterator[webdriver.Chrome]:
 
 
 def measured(name: str, samples: list[Sample], corpus: Path) -> EvaluatedRun:
-    scorer = CaptionScorer([sample.references for sample in samples])
+    scorer = Scorer("caption", [sample.references for sample in samples])
     scores = scorer.score([sample.hypothesis for sample in samples], TRANSLATION_METRICS)
     record = EvaluationRecord(
         {

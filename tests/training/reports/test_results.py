@@ -7,21 +7,19 @@ from pathlib import Path
 import numpy as np
 
 from intertitle.training.evaluation.evaluate import Evaluation
-from intertitle.training.evaluation.metrics.caption_metrics import (
-    TRANSLATION_METRICS,
-    CaptionScorer,
-)
 from intertitle.training.evaluation.record import read_record, write_record
 from intertitle.training.evaluation.sample import Sample
+from intertitle.training.evaluation.scorers import Scorer
 from intertitle.training.reports.evaluations import EvaluatedRun
 from intertitle.training.reports.results import ResultRow, ResultsTable
 from intertitle.training.reports.results_page import NUM_BEST, NUM_RANDOM, NUM_WORST, choose, render
 from intertitle.training.tracking.store.client import RunRef
 from tests.training.evaluations import captions, spoiled
+from tests.training.metric_names import TRANSLATION_METRICS
 
 
 def measured(folder: Path, samples: list[Sample]) -> EvaluatedRun:
-    scores = CaptionScorer([s.references for s in samples]).score(
+    scores = Scorer("caption", [s.references for s in samples]).score(
         [s.hypothesis for s in samples], TRANSLATION_METRICS
     )
     how = {

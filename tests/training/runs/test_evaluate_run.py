@@ -106,7 +106,9 @@ def test_unmeasured_metrics_and_truncated_texts_are_reported(
     name = "eval/val/beam_3_prefix_a-ball_tokenizer_zh_max_source_tokens_2"
     found = client.get_run(run.run_id).data
     assert {metric.rpartition("/")[0] for metric in found.metrics} == {name}
-    assert found.tags[f"{name}/not_measured"].startswith("search_errors: only a beam looks for")
+    not_measured = found.tags[f"{name}/not_measured"]
+    assert not_measured.startswith("meteor: METEOR is for English, and the corpus states no ")
+    assert "; search_errors: only a beam looks for" in not_measured
     assert found.tags[f"{name}/warnings"].startswith("40 of 40 sources of 'val' are longer than 2")
 
     assert find_newest(run.ref, "val", search=search) is None
@@ -115,7 +117,7 @@ def test_unmeasured_metrics_and_truncated_texts_are_reported(
     how = newest.record.description
     assert how["changed"] == changed
     assert how["tokenizer"] == "zh"
-    assert set(how["not_measured"]) == {"search_errors"} and len(how["warnings"]) == 1
+    assert set(how["not_measured"]) == {"meteor", "search_errors"} and len(how["warnings"]) == 1
     assert "|tok:zh|" in how["signatures"]["sacrebleu"]
 
 

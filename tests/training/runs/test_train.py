@@ -14,7 +14,6 @@ from intertitle.pipeline.storage.format_version import VERSION_FIELD
 from intertitle.pipeline.storage.paths import as_path
 from intertitle.training.config.recipe import flatten
 from intertitle.training.data.data_ref import DataRef
-from intertitle.training.evaluation.metrics.caption_metrics import ALL_METRICS
 from intertitle.training.evaluation.phase import Phase
 from intertitle.training.inference.model_bundle import TrainedModel, load_trained
 from intertitle.training.runs.evaluate_run import evaluate_run
@@ -33,6 +32,7 @@ from tests.training.conftest import (
     write_data,
     write_features,
 )
+from tests.training.metric_names import ALL_METRICS
 
 
 def client(trained: Trained) -> Any:

@@ -1,16 +1,19 @@
-"""Metrics for systems that answer with labels: one for a question, or one for each frame."""
+"""Metrics that compare whole answers: labels of questions, texts and frames, and sentences.
+
+| name | definition |
+| --- | --- |
+| `accuracy` | share of answers that equal the most common reference exactly, or of all frames |
+| `vqa_accuracy` | see `vqa_accuracy`; only if any example has several references |
+| `exact_match` | share of sentences that equal a reference, or of sequences with all labels right |
+"""
 
 import re
 from collections.abc import Sequence
 from statistics import mode
 
-from intertitle.pipeline.errors import UserError
-from intertitle.training.evaluation.metrics.scores import (
-    Scores,
-    check_count,
-    check_references,
-    weighted,
-)
+from intertitle.training.config.metrics import Measured, Metric
+from intertitle.training.evaluation.metrics.predictions import Predictions
+from intertitle.training.evaluation.metrics.scores import check_count, weighted
 
 NUM_VQA_ANSWERS = 10
 """How many people answered each question of VQA."""
@@ -20,6 +23,7 @@ ENOUGH_VQA_ANSWERS = 4
 # Normalization of answers as in the official code of VQA, including its errors, because published
 # figures use it: vqaEval.py of https://github.com/GT-Vision-Lab/VQA as of a013f00, 2021.
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+_ANY_PUNCTUATION = re.compile(r"[^\w\s]|_")
 _COMMA_IN_NUMBER = re.compile("[0-9],[0-9]")
 _PERIOD = re.compile(r"\.(?![0-9])")
 _MAX_PERIODS = 32  # the official code passes re.UNICODE, which is 32, as the `count` of `sub`
@@ -89,111 +93,81 @@ def _normalize(text: str) -> str:
     return " ".join(_APOSTROPHES.get(word, word) for word in words if word not in _ARTICLES)
 
 
-class AnswerScorer:
-    """Scores one answer for each of B questions against a fixed set of references.
+def _measure_accuracy(predictions: Predictions) -> Measured:
+    """Measure the share of right labels: of all frames, where each has one.
 
-    | name | definition |
-    | --- | --- |
-    | `accuracy` | share of answers that equal the most common reference exactly |
-    | `vqa_accuracy` | see `vqa_accuracy`; only if any example has several references |
+    Of several references, the most common one is right; of equally common ones, the first.
     """
-
-    def __init__(self, references: Sequence[Sequence[str]]) -> None:
-        """Store the references.
-
-        Args:
-            references: one or more reference answers for each of B examples; of several most common
-                ones, the first counts.
-
-        Raises:
-            UserError: there is no example, or an example has no reference or an empty one.
-        """
-        check_references(references)
-        self._references = [list(group) for group in references]
-        self._commonest = [mode(group) for group in references]
-        sizes = {len(group) for group in references}
-        self._nrefs = sizes.pop() if len(sizes) == 1 else "var"
-
-    def score(self, hypotheses: Sequence[str]) -> Scores:
-        """Score B answers, from 0 to 100. An empty answer is allowed.
-
-        Raises:
-            UserError: the numbers of hypotheses and of examples differ.
-        """
-        check_count(hypotheses, self._references)
-        is_equal = [
-            value == expected for value, expected in zip(hypotheses, self._commonest, strict=True)
-        ]
-        statistics = {"accuracy": weighted(100.0 * value for value in is_equal)}
-        signatures = {"accuracy": f"accuracy|ref:majority|nrefs:{self._nrefs}"}
-        warnings: tuple[str, ...] = ()
-        if self._nrefs != 1:
-            accuracies = vqa_accuracy(hypotheses, self._references)
-            statistics["vqa_accuracy"] = weighted(100 * value for value in accuracies)
-            signatures["vqa_accuracy"] = f"vqa_accuracy|nrefs:{self._nrefs}|norm:vqaEval-a013f00"
-            warnings = self._warn_few()
-        return Scores.of(signatures, statistics, warnings=warnings)
-
-    def _warn_few(self) -> tuple[str, ...]:
-        sizes = [len(group) for group in self._references]
-        unusual = sum(size != NUM_VQA_ANSWERS for size in sizes)
-        num_few = sum(size < ENOUGH_VQA_ANSWERS for size in sizes)
-        if not unusual:
-            return ()
-        consequence = (
-            f"; {num_few:,} have fewer than {ENOUGH_VQA_ANSWERS}, whose best answer is below 100"
-        )
-        return (
-            f"vqa_accuracy: {unusual:,} of {len(sizes):,} questions have another number of answers "
-            f"than VQA's {NUM_VQA_ANSWERS}{consequence if num_few else ''}",
-        )
+    references = predictions.references
+    if predictions.task == "label_per_frame":
+        frames, shares = [len(labels) for labels in references.texts], _shares(predictions)
+        return Measured("accuracy|unit:frame", weighted((100 * s for s in shares), frames))
+    commonest = [mode(group) for group in references.texts]
+    is_equal = [text == right for text, right in zip(predictions.texts, commonest, strict=True)]
+    signature = f"accuracy|ref:majority|nrefs:{references.nrefs}"
+    return Measured(signature, weighted(100.0 * equal for equal in is_equal))
 
 
-class LabelScorer:
-    """Scores one label for each frame of N sequences, against one reference sequence each.
+def _shares(predictions: Predictions) -> list[float]:
+    """Return the share of right labels of each sequence."""
+    pairs = zip(predictions.labels, predictions.references.texts, strict=True)
+    return [
+        sum(label == right for label, right in zip(labels, reference, strict=True)) / len(reference)
+        for labels, reference in pairs
+    ]
 
-    | name | definition |
-    | --- | --- |
-    | `accuracy` | share of all frames with the right label; long sequences weigh more |
-    | `exact_match` | share of sequences in which all labels are right |
+
+def _measure_vqa_accuracy(predictions: Predictions) -> Measured | None:
+    references = predictions.references
+    if references.nrefs == "1":
+        return None
+    accuracies = vqa_accuracy(predictions.texts, references.texts)
+    return Measured(
+        f"vqa_accuracy|nrefs:{references.nrefs}|norm:vqaEval-a013f00",
+        weighted(100 * value for value in accuracies),
+        _warn_few([len(group) for group in references.texts]),
+    )
+
+
+def _warn_few(sizes: Sequence[int]) -> tuple[str, ...]:
+    """Warn of questions with another number of answers than VQA's."""
+    unusual = sum(size != NUM_VQA_ANSWERS for size in sizes)
+    num_few = sum(size < ENOUGH_VQA_ANSWERS for size in sizes)
+    if not unusual:
+        return ()
+    consequence = (
+        f"; {num_few:,} have fewer than {ENOUGH_VQA_ANSWERS}, whose best answer is below 100"
+    )
+    return (
+        f"vqa_accuracy: {unusual:,} of {len(sizes):,} questions have another number of answers "
+        f"than VQA's {NUM_VQA_ANSWERS}{consequence if num_few else ''}",
+    )
+
+
+def _measure_exact_match(predictions: Predictions) -> Measured:
+    """Measure the share of sentences that equal a reference, or of sequences of right labels.
+
+    Sentences are compared in lower case without punctuation.
     """
+    references = predictions.references
+    if predictions.task == "label_per_frame":
+        shares = _shares(predictions)
+        return Measured("exact_match", weighted(100.0 * (share == 1) for share in shares))
+    # A hypothesis without any word never matches, even if a reference has no word either.
+    plain = references.prepared(
+        "exact_match", lambda: [set(map(_plain, group)) - {""} for group in references.texts]
+    )
+    matches = [_plain(text) in group for text, group in zip(predictions.texts, plain, strict=True)]
+    signature = f"exact_match|nrefs:{references.nrefs}|norm:casefold-nopunct-blanks"
+    return Measured(signature, weighted([100.0 * is_equal for is_equal in matches]))
 
-    def __init__(self, references: Sequence[Sequence[str]]) -> None:
-        """Store the references.
 
-        Args:
-            references: labels of the frames of each of N sequences.
+def _plain(text: str) -> str:
+    return " ".join(_ANY_PUNCTUATION.sub(" ", text.casefold()).split())
 
-        Raises:
-            UserError: there is no example, or an example has no reference or an empty one.
-        """
-        check_references(references)
-        self._references = [list(labels) for labels in references]
 
-    def score(self, hypotheses: Sequence[Sequence[str]]) -> Scores:
-        """Score the labels of N sequences, from 0 to 100.
-
-        Raises:
-            UserError: the numbers of hypotheses and of examples differ, or the length of a
-                hypothesis and that of its reference.
-        """
-        check_count(hypotheses, self._references)
-        num_right: list[int] = []
-        for index, (labels, reference) in enumerate(zip(hypotheses, self._references, strict=True)):
-            if len(labels) != len(reference):
-                raise UserError(
-                    f"hypotheses: example {index} has {len(labels)} labels for "
-                    f"{len(reference)} frames; exactly one for each is needed"
-                )
-            num_right.append(
-                sum(label == expected for label, expected in zip(labels, reference, strict=True))
-            )
-        frames = [len(reference) for reference in self._references]
-        shares = [count / size for count, size in zip(num_right, frames, strict=True)]
-        return Scores.of(
-            {"accuracy": "accuracy|unit:frame", "exact_match": "exact_match"},
-            {
-                "accuracy": weighted((100 * share for share in shares), frames),
-                "exact_match": weighted(100.0 * (share == 1) for share in shares),
-            },
-        )
+ACCURACY = Metric("accuracy", ("label", "label_per_frame"), _measure_accuracy, monitor=True)
+VQA_ACCURACY = Metric("vqa_accuracy", ("label",), _measure_vqa_accuracy)
+EXACT_MATCH = Metric(
+    "exact_match", ("caption", "translation", "label_per_frame"), _measure_exact_match
+)

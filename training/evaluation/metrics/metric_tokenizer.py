@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any, get_args
 
 from intertitle.pipeline.errors import UserError
+from intertitle.training.config.metrics import MetricTask
 from intertitle.training.config.sections import MetricTokenizer
 
 AUTO, DEFAULT = "auto", "13a"
@@ -50,11 +51,16 @@ def choose_tokenizer(setting: str, language: str | None) -> str:
     return _OF_LANGUAGE.get(base_language(language or ""), DEFAULT)
 
 
-def why_no_meteor(tokenizer: str, language: str | None) -> str | None:
-    """Return the reason why METEOR can't measure sentences of a language, or None if it can."""
+def why_no_meteor(tokenizer: str, language: str | None, task: MetricTask) -> str | None:
+    """Return the reason why METEOR can't measure sentences of a language, or None if it can.
+
+    Captions of an unknown language are taken to be English, translations are not.
+    """
+    if language is None and task == "translation":
+        return "METEOR is for English, and the corpus states no --target-language"
     if language is not None and base_language(language) not in _ENGLISH:
         return f"METEOR's stems, synonyms and paraphrases are English, the targets are {language!r}"
-    if tokenizer != DEFAULT:
+    if tokenizer != DEFAULT and task != "translation":
         return f"METEOR's words are those of English, the tokenizer is {tokenizer!r}"
     return None
 

@@ -5,13 +5,11 @@ import random
 import pytest
 
 from intertitle.pipeline.errors import UserError
-from intertitle.training.evaluation.metrics.answer_metrics import (
-    AnswerScorer,
-    LabelScorer,
-    vqa_accuracy,
-)
+from intertitle.training.config.metrics import MetricTask
+from intertitle.training.evaluation.metrics.answer_metrics import vqa_accuracy
 from intertitle.training.evaluation.metrics.scores import Scores
 from intertitle.training.evaluation.metrics.sufficient_stats import combine
+from intertitle.training.evaluation.scorers import Scorer
 
 
 def same(answer: str, other: str) -> bool:
@@ -97,13 +95,13 @@ def test_vqa_accuracy_wants_an_answer_for_each_question() -> None:
 
 
 def test_answers_are_scored_against_the_commonest_reference() -> None:
-    scores = AnswerScorer([["red", "blue", "blue"], ["one", "two"], ["yes"]]).score(
+    scores = Scorer("label", [["red", "blue", "blue"], ["one", "two"], ["yes"]]).score(
         ["blue", "two", "Yes"]
     )
     assert each(scores, "accuracy") == [100, 0, 0]
     assert scores.values["accuracy"] == pytest.approx(100 / 3)
     assert scores.signatures["accuracy"] == "accuracy|ref:majority|nrefs:var"
-    alone = AnswerScorer([["red"], ["one"]]).score(["red", "two"])
+    alone = Scorer("label", [["red"], ["one"]]).score(["red", "two"])
     assert alone.values == {"accuracy": 50}
     assert alone.signatures == {"accuracy": "accuracy|ref:majority|nrefs:1"}
     assert alone.warnings == ()
@@ -111,42 +109,42 @@ def test_answers_are_scored_against_the_commonest_reference() -> None:
 
 def test_with_ten_references_each_vqa_accuracy_is_scored_too() -> None:
     ten = [["2"] * 6 + ["two"] * 2 + ["3", "4"], ["cat"] * 10]
-    scores = AnswerScorer(ten).score(["3", "cat"])
+    scores = Scorer("label", ten).score(["3", "cat"])
     assert each(scores, "accuracy") == [0, 100]
     assert each(scores, "vqa_accuracy") == pytest.approx([30, 100])
     assert scores.values == {"accuracy": 50, "vqa_accuracy": pytest.approx(65)}
     assert scores.signatures.keys() == scores.values.keys()
-    assert each(AnswerScorer(ten).score(["two", ""]), "accuracy") == [0, 0]
+    assert each(Scorer("label", ten).score(["two", ""]), "accuracy") == [0, 0]
 
 
 def test_one_question_with_fewer_answers_costs_no_metric() -> None:
-    scores = AnswerScorer([["cat"] * 10, ["dog"] * 9]).score(["cat", "dog"])
+    scores = Scorer("label", [["cat"] * 10, ["dog"] * 9]).score(["cat", "dog"])
     assert scores.values == {"accuracy": 100, "vqa_accuracy": 100}
     assert scores.signatures["vqa_accuracy"].startswith("vqa_accuracy|nrefs:var|")
     assert scores.warnings == (
         "vqa_accuracy: 1 of 2 questions have another number of answers than VQA's 10",
     )
-    few = AnswerScorer([["cat"] * 10, ["dog"] * 3]).score(["cat", "dog"])
+    few = Scorer("label", [["cat"] * 10, ["dog"] * 3]).score(["cat", "dog"])
     assert few.values["vqa_accuracy"] == pytest.approx(100 * (1 + 2 / 3) / 2)
     assert few.warnings[0].endswith("; 1 have fewer than 4, whose best answer is below 100")
-    assert AnswerScorer([["cat"] * 10]).score(["cat"]).warnings == ()
+    assert Scorer("label", [["cat"] * 10]).score(["cat"]).warnings == ()
     # Of four who agree, each one left out has three others.
-    (warning,) = AnswerScorer([["cat"] * 10, ["dog"] * 4]).score(["cat", "dog"]).warnings
+    (warning,) = Scorer("label", [["cat"] * 10, ["dog"] * 4]).score(["cat", "dog"]).warnings
     assert warning.endswith("than VQA's 10")
 
 
 def test_frames_and_whole_sequences_are_scored() -> None:
-    scores = LabelScorer([["a", "b", "b", "a"], ["c"]]).score([["a", "b", "a", "c"], ["c"]])
+    scores = Scorer("label_per_frame", [["a", "b", "b", "a"], ["c"]]).score(
+        [["a", "b", "a", "c"], ["c"]]
+    )
     assert scores.values == {"accuracy": pytest.approx(60), "exact_match": 50}
     assert each(scores, "accuracy") == [50, 100]
     assert each(scores, "exact_match") == [0, 100]
     assert scores.signatures.keys() == scores.values.keys()
 
 
-@pytest.mark.parametrize("scorer", [AnswerScorer, LabelScorer])
-def test_references_that_are_missing_are_refused(
-    scorer: type[AnswerScorer] | type[LabelScorer],
-) -> None:
+@pytest.mark.parametrize("task", ["label", "label_per_frame"])
+def test_references_that_are_missing_are_refused(task: MetricTask) -> None:
     for references, message in (
         ([], "0 examples"),
         ([["a"], []], "example 1 has none"),
@@ -154,15 +152,15 @@ def test_references_that_are_missing_are_refused(
         ([["a"], "b"], "example 1 is one string"),
     ):
         with pytest.raises(UserError, match=message):
-            scorer(references)
+            Scorer(task, references)
 
 
 def test_hypotheses_that_do_not_fit_are_refused() -> None:
     with pytest.raises(UserError, match="1 for 2 examples"):
-        AnswerScorer([["a"], ["b"]]).score(["a"])
+        Scorer("label", [["a"], ["b"]]).score(["a"])
     with pytest.raises(UserError, match="1 for 2 examples"):
-        LabelScorer([["a"], ["b"]]).score([["a"]])
+        Scorer("label_per_frame", [["a"], ["b"]]).score([["a"]])
     with pytest.raises(UserError, match="example 1 has 1 labels for 2 frames"):
-        LabelScorer([["a"], ["b", "c"]]).score([["a"], ["b"]])
+        Scorer("label_per_frame", [["a"], ["b", "c"]]).score([["a"], ["b"]])
     with pytest.raises(UserError, match="example 0 has 3 labels for 1 frames"):
-        LabelScorer([["a"], ["b", "c"]]).score([["a"] * 3, ["b", "c"]])
+        Scorer("label_per_frame", [["a"], ["b", "c"]]).score([["a"] * 3, ["b", "c"]])

