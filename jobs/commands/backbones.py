@@ -27,6 +27,7 @@ _KEYS = ("backbone", "size", "pooled", "grid", "description")
 
 def _rows() -> list[dict[str, str | None]]:
     from intertitle.pipeline.backbones import backbone_spec, efficientnet, onnx_models, timm_models
+    from intertitle.pipeline.backbones.families import FAMILIES
 
     rows: list[dict[str, str | None]] = []
     for name in efficientnet.NAMES:
@@ -40,4 +41,6 @@ def _rows() -> list[dict[str, str | None]]:
         (onnx_models.SYNTAX, "an exported network of your own"),
     ):
         rows.append(dict(zip(_KEYS, (syntax, None, None, None, text), strict=True)))
+    for name in FAMILIES.added():
+        rows.append(dict(zip(_KEYS, (name, None, None, None, "added by a package"), strict=True)))
     return rows

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +25,13 @@ from intertitle.jobs.options import (
 from intertitle.jobs.progress import show_phase
 from intertitle.jobs.tracking import tracking_store
 from intertitle.pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from intertitle.training.evaluation.confusion import Confusion
+    from intertitle.training.evaluation.slices import Slice
+
+# Labels whose scores are printed, at most.
+SHOWN_LABELS = 20
 
 
 @with_search
@@ -48,6 +57,15 @@ def evaluate(
         ),
     ] = None,
     max_source_tokens: MaxSourceTokens = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SLICE",
+            help="Score the parts of the split, too, with intervals: by length, source_length, "
+            "kind, label, or FILE:COLUMN, a CSV or Parquet table with a column id (of examples) or "
+            "key (of items); may be repeated.",
+        ),
+    ] = None,
     tracking_uri: TrackingUri = None,
     json: Json = False,
     *,
@@ -88,6 +106,7 @@ def evaluate(
                 corpus=corpus,
                 features=features,
                 tokenizer=tokenizer,
+                by=by or (),
             )
         else:
             evaluation = evaluate_run(
@@ -99,12 +118,15 @@ def evaluate(
                 tokenizer=tokenizer,
                 max_source_tokens=max_source_tokens,
                 on_phase=partial(show_phase, bar),
+                by=by or (),
                 **search,
             )
     scores = evaluation.scores.values
     not_measured, warnings = evaluation.scores.not_measured, evaluation.scores.warnings
     console.scores(f"{measured}: measured on {describe(evaluation)}", scores)
     console.caveats(not_measured, warnings)
+    _print_labels(evaluation.confusion)
+    _print_slices(evaluation.slices)
     if evaluation.num_left_out:
         console.echo(f"{evaluation.num_left_out} examples left out: quarantined items")
     if json:
@@ -116,5 +138,34 @@ def evaluate(
                 "metrics": scores,
                 "not_measured": not_measured,
                 "warnings": list(warnings),
+                "labels": [asdict(s) for s in evaluation.confusion.labels]
+                if evaluation.confusion
+                else None,
+                "slices": [asdict(part) for part in evaluation.slices],
             }
         )
+
+
+def _print_labels(confusion: Confusion | None) -> None:
+    """Print the scores of the most frequent labels."""
+    if confusion is None:
+        return
+    frequent = confusion.labels[:SHOWN_LABELS]
+    rows = [(s.label, s.support, s.precision, s.recall, s.f1) for s in frequent]
+    num_more = len(confusion.labels) - len(frequent)
+    more = f", {num_more} more in the run" if num_more else ""
+    title = f"labels: mean F1 {confusion.macro_f1:.2f}{more}"
+    console.table(title, ("label", "number", "precision", "recall", "F1"), rows)
+
+
+def _print_slices(slices: Sequence[Slice]) -> None:
+    """Print a table for each slicing, with the score and its 95 % interval by metric."""
+    for by in dict.fromkeys(part.by for part in slices):
+        parts = [part for part in slices if part.by == by]
+        rows = [
+            (part.value, part.num_examples, name, s.value, f"{s.low:.2f} to {s.high:.2f}")
+            for name in parts[0].scores
+            for part in parts
+            for s in [part.scores[name]]
+        ]
+        console.table(f"by {by}", (by, "examples", "metric", "score", "95 % interval"), rows)

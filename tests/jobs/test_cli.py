@@ -142,7 +142,10 @@ def test_a_run_is_trained_then_measured_then_used_by_its_name(
     assert trained["name"] == "tiny"
     assert set(trained["metrics"]) == MEASURED
 
-    measured = run("evaluate", "tiny", "--beam", 1, "--split", "train")
+    measured = run("evaluate", "tiny", "--beam", 1, "--split", "train", "--by", "kind")
+    (part,) = measured["slices"]
+    assert (part["value"], part["num_examples"]) == ("video", measured["num_examples"])
+    assert part["scores"]["cider"]["value"] == measured["metrics"]["cider"]
     assert (measured["run_id"], measured["split"]) == (trained["run_id"], "train")
     assert measured["num_examples"] == len(Corpus(clips).examples("train"))
     assert set(measured["metrics"]) == MEASURED

@@ -15,6 +15,7 @@ from intertitle.training.data.dataset import Dataset, make_sampler
 from intertitle.training.data.lm_dataset import LanguageModelDataset
 from intertitle.training.data.tokenizer import EOS_ID, Tokenizer
 from intertitle.training.evaluation.answers import answer_examples, make_samples
+from intertitle.training.evaluation.confusion import Confusion, count_confusion
 from intertitle.training.evaluation.likelihood import negative_log_likelihood, sum_by_example
 from intertitle.training.evaluation.metrics.metric_tokenizer import AUTO
 from intertitle.training.evaluation.metrics.scores import Scores, weighted
@@ -26,6 +27,7 @@ from intertitle.training.evaluation.search_errors import (
     reference_scores,
     search_errors,
 )
+from intertitle.training.evaluation.slices import Slice
 from intertitle.training.models.base import Generator, Model
 from intertitle.training.search.generate import sample_stream
 
@@ -47,6 +49,8 @@ class Evaluation:
         texts: sample texts that a language model wrote.
         search: search that the predictions were generated with, such as "beam search of 3"; "" if
             none was.
+        confusion: confusion of the labels; None for other tasks.
+        slices: scores of parts of the split.
     """
 
     split: str
@@ -56,6 +60,8 @@ class Evaluation:
     scores: Scores
     texts: tuple[Sample, ...] = ()
     search: str = ""
+    confusion: Confusion | None = None
+    slices: tuple[Slice, ...] = ()
 
 
 def sample_texts(model: Generator[Any], tokenizer: Tokenizer, search: SearchConfig) -> list[Sample]:
@@ -139,8 +145,17 @@ def evaluate(
                 for sample, score in zip(samples, best_references.tolist(), strict=True)
             ]
     scores = replace(scores, warnings=dataset.warnings + scores.warnings)
-    num_left_out = len(dataset.left_out)
-    return Evaluation(split, tuple(samples), len(samples), num_left_out, scores, search=described)
+    references = [example.targets for example in dataset.examples]
+    confusion = count_confusion(references, [answer.texts for answer in answers], dataset.task)
+    return Evaluation(
+        split,
+        tuple(samples),
+        len(samples),
+        len(dataset.left_out),
+        scores,
+        search=described,
+        confusion=confusion,
+    )
 
 
 def _likelihood_scores(nll: NDArray[np.float64], tokenizer: Tokenizer, of: str = "") -> Scores:

@@ -89,7 +89,7 @@ def _check_required(challenger: EvaluatedRun, gate: GateConfig) -> list[tuple[bo
     for metric in common_metrics([challenger], gate.required) if gate.required else ():
         required = gate.required[metric]
         score = score_of(metric, challenger.record.statistics[metric])
-        is_maximum = metric in SMALLER_IS_BETTER
+        is_maximum = smaller_is_better(metric)
         passed = score <= required if is_maximum else score >= required
         bound = "at most" if is_maximum else "at least"
         checks.append((passed, f"{metric} {score:.4g}, required {bound} {required:g}"))

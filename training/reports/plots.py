@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from intertitle.training.evaluation.confusion import Confusion
 from intertitle.training.evaluation.metrics.metric_tokenizer import DEFAULT, num_words
 
 _LOSS = "nats_per_token"
@@ -24,6 +25,9 @@ _NAMES = {
     "sacrebleu": "sacreBLEU (0-100)",
     "vqa_accuracy": "VQA accuracy (%)",
 }
+
+NUM_LABELS = 30
+"""Labels of a confusion matrix, at most."""
 
 _Lines = dict[str, list[tuple[float, float]]]  # label -> (epoch, value)
 
@@ -130,6 +134,29 @@ def score_histogram(scores: Mapping[str, Sequence[float]]) -> Figure:
         axes.set_title(f"BLEU-{match[1]}" if match else _label(metric).partition(" (")[0], pad=20)
         axes.set(xlabel="Score of an example", ylabel="Share of examples (%)")
         _finish(axes)
+    return figure
+
+
+def confusion_matrix(confusion: Confusion) -> Figure:
+    """Plot the shares of predictions for each of the most frequent labels.
+
+    Args:
+        confusion: confusion of the labels; predictions of other labels are in the last column.
+    """
+    labels = [score.label for score in confusion.labels[:NUM_LABELS]]
+    number = {label: index for index, label in enumerate(labels)}
+    counts = np.zeros((len(labels), len(labels) + 1))
+    for (label, prediction), num in confusion.counts.items():
+        if label in number:
+            counts[number[label], number.get(prediction, len(labels))] += num
+    columns = labels if len(labels) == len(confusion.labels) else [*labels, "(others)"]
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    figure, (axes,) = _grid(1)
+    image = axes.imshow(shares[:, : len(columns)], vmin=0, vmax=1, cmap="Blues", aspect="auto")
+    axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7)
+    axes.set_yticks(range(len(labels)), labels, fontsize=7)
+    axes.set(xlabel="Predicted label", ylabel="Label")
+    figure.colorbar(image, ax=axes, label="Share of the label")
     return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from upath import UPath
@@ -14,6 +15,7 @@ from intertitle.training.data.dataset import open_dataset
 from intertitle.training.evaluation.evaluate import Evaluation, evaluate
 from intertitle.training.evaluation.metrics.metric_tokenizer import choose_tokenizer
 from intertitle.training.evaluation.phase import OnPhase, Phase, no_report
+from intertitle.training.evaluation.slices import slice_scores
 from intertitle.training.inference.model_bundle import TrainedModel, data_for, load_ensemble
 from intertitle.training.runs.log_evaluation import log_evaluation
 from intertitle.training.tracking.run import reopen
@@ -33,6 +35,7 @@ def evaluate_run(
     tokenizer: str | None = None,
     max_source_tokens: int | None = None,
     on_phase: OnPhase = no_report,
+    by: Sequence[str] = (),
     **search: object,
 ) -> Evaluation:
     """Measure a run's model on a split, and log the scores to the run.
@@ -47,11 +50,12 @@ def evaluate_run(
         tokenizer: name of a metric tokenizer, see `EvaluationConfig`; None uses that of the recipe.
         max_source_tokens: length to which longer sources are cut; None uses that of the recipe.
         on_phase: callback for the phases of the evaluation.
+        by: slices that are scored, too; see `evaluation.slices.slice_scores`.
         search: fields of `SearchConfig`; fields that are None have the value of the recipe.
 
     Raises:
-        UserError: the split does not exist, the features do not fit the model, or the runs can't
-            form an ensemble.
+        UserError: the split does not exist, the features do not fit the model, the runs can't form
+            an ensemble, or there is no such slice.
     """
     on_phase(Phase("loading the model"))
     trained = load_ensemble([ref, *ensemble]).to_default_device()
@@ -60,11 +64,28 @@ def evaluate_run(
     changed = changed_settings(trained, data.ref, tokenizer, max_source_tokens)
     reading = trained.reading(max_source_tokens)
     evaluation = measure(reading, data, split, search_config, tokenizer, on_phase)
+    evaluation = with_slices(evaluation, data, by)
     on_phase(Phase("logging the evaluation"))
     ensemble_ids = [member.run_id for member in ensemble]
     with reopen(ref) as run:
         log_evaluation(run, trained, data, evaluation, search_config, ensemble_ids, changed=changed)
     return evaluation
+
+
+def with_slices(evaluation: Evaluation, data: Data, by: Sequence[str]) -> Evaluation:
+    """Return an evaluation with the scores of slices.
+
+    Raises:
+        UserError: there is no such slice, or the evaluation is of running text.
+    """
+    if not by:
+        return evaluation
+    if evaluation.texts:
+        raise UserError(f"--by {by[0]}: of no use to running text, which has no examples")
+    kinds = {item.key: str(item.kind) for item in data.corpus.items()}
+    statistics = evaluation.scores.statistics
+    slices = [s for name in by for s in slice_scores(evaluation.samples, statistics, name, kinds)]
+    return replace(evaluation, slices=tuple(slices))
 
 
 def changed_settings(

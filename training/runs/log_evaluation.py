@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from intertitle.training.config.metrics import METRICS
@@ -18,9 +20,10 @@ from intertitle.training.evaluation.record import EVALUATIONS, write_record
 from intertitle.training.evaluation.sample import Sample
 from intertitle.training.inference.attention_maps import explain_samples
 from intertitle.training.inference.model_bundle import TrainedModel
-from intertitle.training.reports.plots import length_histogram, score_histogram
+from intertitle.training.reports.plots import confusion_matrix, length_histogram, score_histogram
 from intertitle.training.tracking.run import TrackedRun
 
+CONFUSION_FILE, SLICES_FILE = "confusion.json", "slices.json"
 # Number of samples in the table of samples, each with its image or frames.
 NUM_SHOWN = 30
 # Number of these samples that have images of the attention weights.
@@ -102,6 +105,7 @@ def log_evaluation(
         run.tags({f"{prefix}/{name}": note for name, note in notes.items() if note})
     with tempfile.TemporaryDirectory() as folder:
         write_record(Path(folder), evaluation, description)
+        _write_parts(Path(folder), evaluation)
         views: Mapping[str, ItemView] = {}
         if predictions is None:
             # The number of an example is the index of its sample.
@@ -111,6 +115,8 @@ def log_evaluation(
             views = explain_samples(trained, data, search, explained, Path(folder) / "attention")
         run.folder(Path(folder), stamp)
     run.table(f"{stamp}/samples", sample_rows(evaluation, data, views))
+    if evaluation.confusion is not None:
+        run.figure(f"{stamp}/confusion", confusion_matrix(evaluation.confusion))
     if trained.task.output != "sentence":
         return
     hypotheses = [sample.hypothesis for sample in evaluation.samples]
@@ -122,6 +128,15 @@ def log_evaluation(
         if METRICS.load(name, "metric").histogram
     }
     run.figure(f"{stamp}/scores", score_histogram(metric_scores))
+
+
+def _write_parts(folder: Path, evaluation: Evaluation) -> None:
+    """Write the confusion of labels and the scores of slices as JSON, where there are any."""
+    if evaluation.confusion is not None:
+        (folder / CONFUSION_FILE).write_text(json.dumps(evaluation.confusion.to_json()), "utf-8")
+    if evaluation.slices:
+        slices = [asdict(part) for part in evaluation.slices]
+        (folder / SLICES_FILE).write_text(json.dumps(slices), "utf-8")
 
 
 def _metric_safe(name: str) -> str:

@@ -17,7 +17,7 @@ from intertitle.training.evaluation.scorers import make_scorer
 from intertitle.training.inference.inputs import build_split_inputs
 from intertitle.training.inference.model_bundle import data_for, load_trained
 from intertitle.training.inference.prediction_io import Prediction
-from intertitle.training.runs.evaluate_run import changed_settings
+from intertitle.training.runs.evaluate_run import changed_settings, with_slices
 from intertitle.training.runs.log_evaluation import log_evaluation
 from intertitle.training.tracking.run import reopen
 from intertitle.training.tracking.store.client import RunRef
@@ -34,6 +34,7 @@ def score_predictions(
     corpus: UPath | Path | None = None,
     features: StorePaths = None,
     tokenizer: str | None = None,
+    by: Sequence[str] = (),
 ) -> Evaluation:
     """Measure predictions against the references of a run's data, and log the scores to the run.
 
@@ -46,6 +47,7 @@ def score_predictions(
         corpus: folder or URL of a corpus; None uses the one that the model was trained on.
         features: feature stores; None uses those that the model was trained on.
         tokenizer: name of a metric tokenizer, see `EvaluationConfig`; None uses that of the recipe.
+        by: slices that are scored, too; see `evaluation.slices.slice_scores`.
 
     Raises:
         UserError: an example has no prediction, a prediction has an unknown id, the split does not
@@ -82,6 +84,7 @@ def score_predictions(
     scores = replace(scores, not_measured=scores.not_measured | of_the_model)
     samples = tuple(make_samples(dataset, dict(enumerate(answers))))
     evaluation = Evaluation(split, samples, len(samples), len(dataset.left_out), scores)
+    evaluation = with_slices(evaluation, data, by)
     with reopen(ref) as run:
         log_evaluation(
             run,

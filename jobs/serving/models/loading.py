@@ -13,9 +13,9 @@ from intertitle.jobs.serving.models.predictor import Predictor
 from intertitle.jobs.serving.schemas import EvaluatedExample, ModelDetails, Score
 from intertitle.pipeline.errors import UserError
 from intertitle.training.evaluation.metrics.sufficient_stats import (
-    SMALLER_IS_BETTER,
     combine,
     score_of,
+    smaller_is_better,
 )
 from intertitle.training.evaluation.record import EvaluationRecord
 from intertitle.training.evaluation.significance import interval, resampled_sums
@@ -194,7 +194,7 @@ def _examples(
     if metric is None or not any(record.hypotheses):
         return [], []
     scores = combine(metric, record.statistics[metric])
-    order = np.argsort(scores if metric in SMALLER_IS_BETTER else -scores, kind="stable")
+    order = np.argsort(scores if smaller_is_better(metric) else -scores, kind="stable")
     num = min(_NUM_EXAMPLES, len(order) // 2)
 
     def entries(numbers: Iterable[int]) -> list[EvaluatedExample]:

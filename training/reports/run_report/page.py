@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from intertitle.training.evaluation.metrics.sufficient_stats import SMALLER_IS_BETTER
+from intertitle.training.evaluation.metrics.sufficient_stats import smaller_is_better
 from intertitle.training.reports.evaluations import EvaluatedRun
 from intertitle.training.reports.results_page import BEST, WORST, choose
 from intertitle.training.reports.run_report.summary import length_rows, score_rows
@@ -36,7 +36,7 @@ def render(
         description=record.description,
         num_examples=len(record.ids),
         scores=score_rows(record.statistics),
-        smaller_is_better=SMALLER_IS_BETTER,
+        smaller_is_better=smaller_is_better,
         by_length=by_length,
         metrics=metrics,
         metric=metric,
