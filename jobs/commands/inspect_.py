@@ -77,7 +77,7 @@ def inspect_store(
     """
     from intertitle.pipeline.feature_store.gc import list_snapshots, require_snapshots
     from intertitle.pipeline.feature_store.store import FeatureStore
-    from intertitle.pipeline.preview.summary import summarize
+    from intertitle.pipeline.inspection.preview.summary import summarize
 
     if stopped:
         _list_stopped(store, error, json)
@@ -104,7 +104,7 @@ def inspect_store(
 def _list_stopped(store: UPath, error: str | None, json: bool) -> None:
     """List the failed items of a call that failures stopped; no snapshot contains these items."""
     from intertitle.pipeline.feature_store.snapshot import read_stopped
-    from intertitle.pipeline.preview.summary import quarantine_of
+    from intertitle.pipeline.inspection.preview.summary import quarantine_of
 
     failures = read_stopped(store)
     if failures is None:
@@ -230,8 +230,8 @@ def _picture(name: str | None, corpus: UPath | None) -> Path | None:
 
 def _draw(store: FeatureStore, corpus: Corpus, path: Path, num_items: int) -> None:
     """Draw the contact sheet, write it to a file, and print the file's path."""
-    from intertitle.pipeline.preview.contact_sheet import contact_sheet
-    from intertitle.pipeline.preview.item_samples import sample_items
+    from intertitle.pipeline.inspection.preview.contact_sheet import contact_sheet
+    from intertitle.pipeline.inspection.preview.item_samples import sample_items
 
     samples = []
     fingerprint = store.snapshot.fingerprint

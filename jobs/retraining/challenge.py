@@ -9,7 +9,7 @@ from intertitle.jobs.progress import training_progress
 from intertitle.jobs.retraining.config import RetrainConfig
 from intertitle.jobs.retraining.data import SlotData
 from intertitle.pipeline.corpus import Corpus
-from intertitle.pipeline.failpoints import failpoint
+from intertitle.pipeline.storage.failpoints import failpoint
 from intertitle.pipeline.storage.paths import as_path
 from intertitle.training.config.recipe import load_recipe
 from intertitle.training.inference.model_bundle import load_trained

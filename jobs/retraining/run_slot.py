@@ -19,7 +19,7 @@ from intertitle.jobs.retraining.config import RetrainConfig
 from intertitle.jobs.retraining.data import SlotData, pin_new
 from intertitle.jobs.retraining.hooks import notify
 from intertitle.pipeline.errors import UserError
-from intertitle.pipeline.failpoints import failpoint
+from intertitle.pipeline.storage.failpoints import failpoint
 from intertitle.training.config.recipe import flatten, load_recipe
 from intertitle.training.reports.evaluations import EvaluatedRun
 from intertitle.training.reports.gate import GateDecision, decide

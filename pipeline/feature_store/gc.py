@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from intertitle.pipeline.errors import UserError
-from intertitle.pipeline.failpoints import failpoint
 from intertitle.pipeline.feature_store.pins import pinned_snapshots, unpin
 from intertitle.pipeline.feature_store.shards import SHARD_FORMAT, SUFFIXES
 from intertitle.pipeline.feature_store.snapshot import (
@@ -25,6 +24,7 @@ from intertitle.pipeline.feature_store.snapshot import (
     read_snapshot,
     require_current_id,
 )
+from intertitle.pipeline.storage.failpoints import failpoint
 from intertitle.pipeline.storage.lock import single_writer_lock
 from intertitle.pipeline.storage.paths import is_local, is_unfinished, sync_path
 

@@ -27,9 +27,9 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from intertitle.pipeline.errors import UserError
-from intertitle.pipeline.failpoints import failpoint
 from intertitle.pipeline.feature_store.fingerprint import Fingerprint
 from intertitle.pipeline.feature_store.shards import SHARD_FORMAT, ShardFile
+from intertitle.pipeline.storage.failpoints import failpoint
 from intertitle.pipeline.storage.format_version import FormatVersion
 from intertitle.pipeline.storage.parquet import TEXT, read_table
 from intertitle.pipeline.storage.paths import atomic_write

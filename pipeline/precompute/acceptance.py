@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from upath import UPath
 
-from intertitle.pipeline.failpoints import failpoint
 from intertitle.pipeline.feature_store.fingerprint import Fingerprint
 from intertitle.pipeline.feature_store.shards import SUFFIXES, Format, ShardFile
 from intertitle.pipeline.feature_store.snapshot import (
@@ -29,6 +28,7 @@ from intertitle.pipeline.precompute.item_records import RETRIED_ERRORS, record_o
 from intertitle.pipeline.precompute.plan import Plan, ShardPlan
 from intertitle.pipeline.precompute.versions import made_by
 from intertitle.pipeline.precompute.work import INTERNAL, DecodedItem
+from intertitle.pipeline.storage.failpoints import failpoint
 from intertitle.pipeline.storage.paths import rename
 
 

@@ -23,8 +23,8 @@ from intertitle.pipeline.decoding.item_file import (
 from intertitle.pipeline.decoding.limits import Limits, resource_limits
 from intertitle.pipeline.decoding.sampling import Sampling
 from intertitle.pipeline.errors import JobError, one_line
-from intertitle.pipeline.failpoints import failpoint
 from intertitle.pipeline.feature_store.shards import Format, ItemFeatures, ShardFile, write_shard
+from intertitle.pipeline.storage.failpoints import failpoint
 from intertitle.pipeline.storage.faults import is_machine_fault
 from intertitle.pipeline.storage.paths import as_path, is_local, put_file, retry_io
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from intertitle.pipeline.errors import UserError
-from intertitle.pipeline.failpoints import failpoint
+from intertitle.pipeline.storage.failpoints import failpoint
 from intertitle.pipeline.storage.format_version import VERSION_FIELD, FormatVersion
 from intertitle.pipeline.storage.paths import atomic_folder
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from intertitle.pipeline.check.run import check_corpus
 from intertitle.pipeline.corpus import Example, Item, write_corpus
+from intertitle.pipeline.inspection.check.run import check_corpus
 
 # Photographs to train on, and how many of them have copies to test on.
 NUM, NUM_COPIED = 1500, 300

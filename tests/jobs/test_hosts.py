@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from intertitle.pipeline import failpoints
 from intertitle.pipeline.feature_store.store import FeatureStore
+from intertitle.pipeline.storage import failpoints
 from tests.hosts import IMPATIENT, SCRIPTS, Host, network, ray_node
 from tests.jobs.program import Person, somebody
 

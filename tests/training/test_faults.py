@@ -20,8 +20,8 @@ import torch
 from mlflow import MlflowClient
 from ray.train.torch import TorchTrainer
 
-from intertitle.pipeline import failpoints
 from intertitle.pipeline.errors import JobError, UserError
+from intertitle.pipeline.storage import failpoints
 from intertitle.training.config.recipe import Recipe
 from intertitle.training.data.data_ref import DataRef
 from intertitle.training.data.sampler import Cursor

@@ -20,7 +20,7 @@ from intertitle.pipeline.errors import FileError
 from intertitle.pipeline.extract import DEFAULT_READING as DEFAULT_READING
 from intertitle.pipeline.extract import STORED, features_of_file, frames_for, source_of_file
 from intertitle.pipeline.extract import Reading as Reading
-from intertitle.pipeline.preview.thumbnails import HEIGHT, filmstrip, filmstrip_of
+from intertitle.pipeline.inspection.preview.thumbnails import HEIGHT, filmstrip, filmstrip_of
 from intertitle.training.data.arrays.joined_stores import join
 from intertitle.training.data.data_ref import Data, FeatureRef
 

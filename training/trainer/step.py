@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from intertitle.pipeline.failpoints import failpoint
+from intertitle.pipeline.storage.failpoints import failpoint
 from intertitle.training.config.recipe import Recipe
 from intertitle.training.data.arrays.loader import Loader
 from intertitle.training.data.batch import Batch

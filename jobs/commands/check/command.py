@@ -16,7 +16,7 @@ from intertitle.pipeline.errors import UserError, one_line
 from intertitle.pipeline.storage.paths import as_path
 
 if TYPE_CHECKING:
-    from intertitle.pipeline.check.run import CorpusReport
+    from intertitle.pipeline.inspection.check.run import CorpusReport
 
 SHOWN = 10
 
@@ -60,8 +60,8 @@ def check(
     opened = Corpus(corpus)
     with console.step("loading the libraries"):
         from intertitle.jobs.commands.check.page import render
-        from intertitle.pipeline.check.run import check_corpus, without_leaks
         from intertitle.pipeline.feature_store.store import FeatureStore
+        from intertitle.pipeline.inspection.check.run import check_corpus, without_leaks
     store = None if features is None else FeatureStore(features)
     with console.bar("files") as bar:
         report = check_corpus(opened, store, read_files=files, on_progress=bar.update)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from intertitle.jobs.commands.check.wording import EVIDENCE, spread
-from intertitle.pipeline.check.run import CorpusReport
 from intertitle.pipeline.corpus import Corpus
+from intertitle.pipeline.inspection.check.run import CorpusReport
 from intertitle.training.data.item_views import thumbnails_of
 from intertitle.training.tracking.html import data_url, template
 

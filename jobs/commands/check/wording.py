@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from intertitle.pipeline.check.texts import Spread
+    from intertitle.pipeline.inspection.check.texts import Spread
 
 # Descriptions of the kinds of evidence for a duplicate.
 EVIDENCE = {

@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intertitle.pipeline import failpoints
 from intertitle.pipeline.corpus import Item
 from intertitle.pipeline.decoding.item_file import FileState, ItemFile
 from intertitle.pipeline.decoding.limits import Limits
@@ -42,6 +41,7 @@ from intertitle.pipeline.precompute.work import (
     decode_source,
     rejected,
 )
+from intertitle.pipeline.storage import failpoints
 from intertitle.pipeline.storage.faults import is_machine_fault
 
 # Exit status of a child that ended with a Python exception, which is a defect of the program.

@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intertitle.pipeline import failpoints
 from intertitle.pipeline.decoding.decode import DecodeError
 from intertitle.pipeline.decoding.item_file import FileState, ItemFile, open_item_file
 from intertitle.pipeline.decoding.limits import Limits
@@ -31,6 +30,7 @@ from intertitle.pipeline.decoding.sampling import Sampling
 from intertitle.pipeline.errors import JobError, one_line
 from intertitle.pipeline.precompute.isolation.fork_server import ChildError, ForkServers
 from intertitle.pipeline.precompute.work import DecodedItem, Rejection, rejected, unforeseen
+from intertitle.pipeline.storage import failpoints
 from intertitle.pipeline.storage.paths import is_local
 
 _LOG = logging.getLogger(__name__)

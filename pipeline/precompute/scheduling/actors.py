@@ -17,8 +17,8 @@ from intertitle.pipeline.backbones import (
     prepare_backbone,
 )
 from intertitle.pipeline.errors import UserError
-from intertitle.pipeline.failpoints import failpoint
 from intertitle.pipeline.precompute.scheduling.nodes import Nodes, Place, current_place
+from intertitle.pipeline.storage.failpoints import failpoint
 
 
 class _BackboneWorker:

@@ -14,12 +14,12 @@ import pytest
 import torch
 from PIL import Image
 
-from intertitle.pipeline import failpoints
 from intertitle.pipeline.backbones import backbone_spec
 from intertitle.pipeline.corpus import Corpus, Example, Item, write_corpus
 from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.decoding.sampling import Uniform
 from intertitle.pipeline.feature_store.fingerprint import make_fingerprint
+from intertitle.pipeline.storage import failpoints
 from intertitle.training.data.data_ref import DataRef, FeatureRef
 from intertitle.training.data.texts import texts_of
 from intertitle.training.data.tokenizer import Tokenizer

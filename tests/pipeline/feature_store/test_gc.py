@@ -15,7 +15,6 @@ import pytest
 from upath import UPath
 
 from intertitle.pipeline.errors import JobError, UserError
-from intertitle.pipeline.failpoints import VARIABLE
 from intertitle.pipeline.feature_store.gc import collect, list_snapshots
 from intertitle.pipeline.feature_store.pins import pinned_snapshots
 from intertitle.pipeline.feature_store.shards import ItemFeatures, write_shard
@@ -27,6 +26,7 @@ from intertitle.pipeline.feature_store.snapshot import (
     write_snapshot,
 )
 from intertitle.pipeline.feature_store.store import FeatureStore
+from intertitle.pipeline.storage.failpoints import VARIABLE
 from intertitle.pipeline.storage.lock import single_writer_lock
 from intertitle.pipeline.storage.paths import as_path, atomic_write, is_local
 from tests.fingerprints import FINGERPRINT

@@ -26,7 +26,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import intertitle.pipeline.precompute.run
-from intertitle.pipeline import failpoints
 from intertitle.pipeline.corpus import Corpus
 from intertitle.pipeline.decoding.sampling import Uniform
 from intertitle.pipeline.feature_store.gc import collect
@@ -34,6 +33,7 @@ from intertitle.pipeline.feature_store.shards import file_sha256
 from intertitle.pipeline.feature_store.store import FeatureStore
 from intertitle.pipeline.precompute.options import PrecomputeOptions
 from intertitle.pipeline.precompute.run import precompute
+from intertitle.pipeline.storage import failpoints
 from intertitle.pipeline.storage.paths import as_path
 from tests.hosts import IMPATIENT, SCRIPTS, Host, network, ray_node
 

@@ -20,7 +20,6 @@ import skvideo
 from PIL import Image
 
 import intertitle.pipeline.precompute.run
-from intertitle.pipeline import failpoints
 from intertitle.pipeline.corpus import Corpus, Item, Member, write_corpus
 from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.decoding.sampling import Rate, Uniform
@@ -36,6 +35,7 @@ from intertitle.pipeline.precompute.run import precompute
 from intertitle.pipeline.precompute.scheduling import file_access, tasks
 from intertitle.pipeline.precompute.scheduling.actors import BackbonePool
 from intertitle.pipeline.precompute.versions import versions
+from intertitle.pipeline.storage import failpoints
 from intertitle.pipeline.storage.lock import single_writer_lock
 from intertitle.pipeline.storage.paths import as_path
 

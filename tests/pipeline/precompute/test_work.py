@@ -13,7 +13,6 @@ from intertitle.pipeline.corpus import Corpus, Item
 from intertitle.pipeline.decoding.item_file import ItemFile
 from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.decoding.sampling import Uniform
-from intertitle.pipeline.failpoints import ONCE, VARIABLE
 from intertitle.pipeline.feature_store.shards import open_shard
 from intertitle.pipeline.precompute.work import (
     DecodedItem,
@@ -21,6 +20,7 @@ from intertitle.pipeline.precompute.work import (
     unavailable,
     write_features,
 )
+from intertitle.pipeline.storage.failpoints import ONCE, VARIABLE
 
 DIM = 2
 

@@ -12,8 +12,8 @@ import skvideo
 
 from intertitle.pipeline import extract
 from intertitle.pipeline.decoding.item_file import ItemFile
+from intertitle.pipeline.inspection.preview import thumbnails
 from intertitle.pipeline.precompute.isolation.sandbox import decode_isolated
-from intertitle.pipeline.preview import thumbnails
 from intertitle.training.data import item_views
 from intertitle.training.data.data_ref import Data
 from intertitle.training.evaluation.evaluate import Evaluation

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from intertitle.pipeline import failpoints
 from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.storage import failpoints
 from intertitle.pipeline.storage.manifest_folder import MANIFEST
 from intertitle.training.data.data_ref import DataRef
 from intertitle.training.data.sampler import Cursor

@@ -18,8 +18,8 @@ from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 
-from intertitle.pipeline import failpoints
 from intertitle.pipeline.errors import SIGTERM_EXIT_CODE, JobError, Stopped, UserError
+from intertitle.pipeline.storage import failpoints
 from intertitle.training.config.recipe import Recipe
 from intertitle.training.data.data_ref import DataRef
 from intertitle.training.data.dataset import Splits

@@ -17,8 +17,8 @@ from intertitle.jobs.serving.config import (
     hash_token,
     parse_models,
 )
-from intertitle.pipeline import failpoints
 from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.storage import failpoints
 from tests.jobs.serving.tiny_models import client, noise_png, png
 
 TOKEN = "correct horse battery"

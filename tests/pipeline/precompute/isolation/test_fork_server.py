@@ -17,9 +17,9 @@ import pytest
 
 from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.decoding.sampling import Uniform
-from intertitle.pipeline.failpoints import ONCE, VARIABLE
 from intertitle.pipeline.precompute.isolation import decoder_process, fork_server
 from intertitle.pipeline.precompute.isolation.sandbox import decode_isolated
+from intertitle.pipeline.storage.failpoints import ONCE, VARIABLE
 from tests.pipeline.precompute.isolation.conftest import FILM, LIMITS, SOURCE
 
 

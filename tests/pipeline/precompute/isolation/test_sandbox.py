@@ -14,10 +14,10 @@ from intertitle.pipeline.corpus import Item
 from intertitle.pipeline.decoding.item_file import ItemFile
 from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.decoding.sampling import Uniform
-from intertitle.pipeline.failpoints import ONCE, VARIABLE
 from intertitle.pipeline.precompute.isolation import sandbox
 from intertitle.pipeline.precompute.isolation.sandbox import decode_confined, decode_isolated
 from intertitle.pipeline.precompute.work import decode_chunk
+from intertitle.pipeline.storage.failpoints import ONCE, VARIABLE
 from intertitle.pipeline.storage.paths import as_path
 from tests.pipeline.precompute.isolation.conftest import FILM, LIMITS, SOURCE
 

@@ -11,20 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from intertitle.pipeline.check.duplicates import (
-    Duplicate,
-    same_files,
-    similar_features,
-    similar_pictures,
-)
-from intertitle.pipeline.check.files import ReadItem, read_items
-from intertitle.pipeline.check.leaks import Leak, Members, find_leaks
-from intertitle.pipeline.check.texts import (
-    FewReferences,
-    SplitTexts,
-    few_references,
-    summarize_texts,
-)
 from intertitle.pipeline.corpus import (
     Corpus,
     Example,
@@ -36,6 +22,20 @@ from intertitle.pipeline.corpus import (
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.feature_store.external.identity import check_same_corpus
 from intertitle.pipeline.feature_store.store import FeatureStore
+from intertitle.pipeline.inspection.check.duplicates import (
+    Duplicate,
+    same_files,
+    similar_features,
+    similar_pictures,
+)
+from intertitle.pipeline.inspection.check.files import ReadItem, read_items
+from intertitle.pipeline.inspection.check.leaks import Leak, Members, find_leaks
+from intertitle.pipeline.inspection.check.texts import (
+    FewReferences,
+    SplitTexts,
+    few_references,
+    summarize_texts,
+)
 from intertitle.pipeline.storage.paths import AnyPath, as_path, is_local, is_url
 
 

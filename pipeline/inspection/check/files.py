@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from intertitle.pipeline.check.pictures import DECODED_SIZE, thumbnails
 from intertitle.pipeline.corpus import Item
 from intertitle.pipeline.decoding.item_file import ItemFile
 from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.decoding.sampling import Uniform
+from intertitle.pipeline.inspection.check.pictures import DECODED_SIZE, thumbnails
 from intertitle.pipeline.precompute.isolation.sandbox import decode_confined
 
 # Number of frames of a video that are compared.

@@ -9,7 +9,7 @@ from itertools import combinations
 
 import pyarrow as pa
 
-from intertitle.pipeline.check.duplicates import Duplicate
+from intertitle.pipeline.inspection.check.duplicates import Duplicate
 
 # Splits whose examples stay, the first before the others: a test split is compared with published
 # results, and a training split loses least.

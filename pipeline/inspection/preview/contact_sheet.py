@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from intertitle.pipeline.corpus import clean_text
-from intertitle.pipeline.preview.item_samples import ItemSample
+from intertitle.pipeline.inspection.preview.item_samples import ItemSample
 
 Style = Literal["normal", "italic"]
 

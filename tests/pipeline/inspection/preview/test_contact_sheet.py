@@ -14,15 +14,15 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from intertitle.pipeline import failpoints
 from intertitle.pipeline.corpus import Corpus, Example, Item, write_corpus
 from intertitle.pipeline.decoding.decode import decode
 from intertitle.pipeline.decoding.item_file import ItemFile, open_item_file
 from intertitle.pipeline.decoding.sampling import Uniform
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.feature_store.snapshot import ItemRecord, Snapshot, table_of
-from intertitle.pipeline.preview.contact_sheet import contact_sheet, wrap
-from intertitle.pipeline.preview.item_samples import ItemSample, sample_items
+from intertitle.pipeline.inspection.preview.contact_sheet import contact_sheet, wrap
+from intertitle.pipeline.inspection.preview.item_samples import ItemSample, sample_items
+from intertitle.pipeline.storage import failpoints
 from tests.fingerprints import FINGERPRINT
 
 SIZE = 32
@@ -191,7 +191,7 @@ def test_a_text_is_wrapped(text: str, width: int, max_lines: int, lines: list[st
 
 def test_nothing_is_kept_by_pyplot() -> None:
     code = (
-        "import sys, intertitle.pipeline.preview.contact_sheet; "
+        "import sys, intertitle.pipeline.inspection.preview.contact_sheet; "
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

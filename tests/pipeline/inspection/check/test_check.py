@@ -12,12 +12,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from intertitle.pipeline.check.neighbours import similar_pairs
-from intertitle.pipeline.check.run import CorpusReport, check_corpus, without_leaks
 from intertitle.pipeline.corpus import Corpus, Example, Item, write_corpus
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.feature_store.external.run import ImportOptions, import_features
 from intertitle.pipeline.feature_store.store import FeatureStore
+from intertitle.pipeline.inspection.check.neighbours import similar_pairs
+from intertitle.pipeline.inspection.check.run import CorpusReport, check_corpus, without_leaks
 
 
 def picture(seed: int, size: int = 240) -> Image.Image:

@@ -7,14 +7,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from intertitle.pipeline import failpoints
 from intertitle.pipeline.corpus import Corpus, Item
 from intertitle.pipeline.decoding.decode import DecodeError
 from intertitle.pipeline.decoding.item_file import ItemFile
 from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.decoding.sampling import Uniform
+from intertitle.pipeline.inspection.preview.thumbnails import (
+    HEIGHT,
+    NUM_FRAMES,
+    filmstrip,
+    filmstrip_of,
+)
 from intertitle.pipeline.precompute.isolation.sandbox import decode_isolated
-from intertitle.pipeline.preview.thumbnails import HEIGHT, NUM_FRAMES, filmstrip, filmstrip_of
+from intertitle.pipeline.storage import failpoints
 
 
 def test_a_clip_is_its_frames_in_order_and_an_image_itself(clips: Path, tmp_path: Path) -> None:

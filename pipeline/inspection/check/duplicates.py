@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from intertitle.pipeline.check.files import ReadItem
-from intertitle.pipeline.check.neighbours import Pairs, similar_pairs
-from intertitle.pipeline.check.pictures import CROPS, descriptors, is_blank
 from intertitle.pipeline.feature_store.store import FeatureStore
+from intertitle.pipeline.inspection.check.files import ReadItem
+from intertitle.pipeline.inspection.check.neighbours import Pairs, similar_pairs
+from intertitle.pipeline.inspection.check.pictures import CROPS, descriptors, is_blank
 
 # The kinds of evidence, the strongest first.
 Evidence = Literal["item", "identical", "file", "near", "features", "text"]

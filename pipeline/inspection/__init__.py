@@ -1,0 +1,1 @@
+"""Inspection of corpora and feature stores: what a person looks at."""
