@@ -11,7 +11,9 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from intertitle.training.config.metrics import METRICS
 from intertitle.training.config.recipe import Recipe, load_recipe
+from intertitle.training.config.sections import TrainingConfig
 
 _ATTRIBUTE = re.compile(r"    (\w+): (.*)")
 
@@ -87,6 +89,9 @@ def _facts(section: type[BaseModel], field: str) -> tuple[Any, tuple[Any, ...], 
     default = None if info.default is PydanticUndefined else info.default
     is_choice = get_origin(info.annotation) is Literal
     allowed = get_args(info.annotation) if is_choice else ()
+    if (section, field) == (TrainingConfig, "monitor"):
+        metrics = METRICS.load_all()[0].values()
+        allowed = (info.default, *(metric.name for metric in metrics if metric.monitor))
     # A field may be described by the class that the section extends.
     for owner in section.__mro__:
         if (meaning := _attributes(owner).get(field)) is not None:
