@@ -9,13 +9,10 @@ import numpy as np
 import pytest
 
 from intertitle.training.evaluation.evaluate import Evaluation
-from intertitle.training.evaluation.metrics.caption_metrics import (
-    TRANSLATION_METRICS,
-    CaptionScorer,
-)
 from intertitle.training.evaluation.metrics.scores import Scores
 from intertitle.training.evaluation.record import EvaluationRecord, read_record, write_record
 from intertitle.training.evaluation.sample import Sample
+from intertitle.training.evaluation.scorers import Scorer
 from intertitle.training.reports.evaluations import EvaluatedRun
 from intertitle.training.reports.run_report.page import render, shown_items
 from intertitle.training.reports.run_report.summary import (
@@ -26,6 +23,7 @@ from intertitle.training.reports.run_report.summary import (
 )
 from intertitle.training.tracking.store.client import RunRef
 from tests.training.evaluations import captions, spoiled
+from tests.training.metric_names import TRANSLATION_METRICS
 
 NUM = 60
 
@@ -33,7 +31,7 @@ NUM = 60
 def evaluated() -> Evaluation:
     """An evaluation of captions, half of them spoiled."""
     samples = tuple(spoiled(captions(NUM), 0.5))
-    scores = CaptionScorer([s.references for s in samples]).score(
+    scores = Scorer("caption", [s.references for s in samples]).score(
         [s.hypothesis for s in samples], TRANSLATION_METRICS
     )
     return Evaluation("val", samples, NUM, 0, scores, search="beam search of 3")
