@@ -169,7 +169,7 @@ def _check_search(changes: Mapping[str, Any]) -> None:
     if "max_tokens" not in values:
         # The recipe's value is the limit of this one.
         values.pop("min_tokens", None)
-    validate(SearchConfig, values, "search")
+    validate(SearchConfig, values, "", ("search",))
 
 
 def with_search(command: Callable[..., None]) -> Callable[..., None]:

@@ -85,7 +85,8 @@ class DataRef:
         """Return the values that a model or an evaluation records, without the temporary pin."""
         values = asdict(self)
         del values["pin"]
-        return values
+        # As JSON returns it, because recorded values are compared.
+        return {**values, "features": list(values["features"])}
 
     @property
     def feature_dim(self) -> int:
