@@ -152,7 +152,8 @@ COMMANDS = {
             "serve",
             "serve:serve",
             _USE,
-            "Serve models over HTTP, on Ray Serve: an API with its description at /docs, and a page.",
+            "Serve models over HTTP, on Ray Serve: an API with its description at /docs, and a "
+            "page.",
             "serve models:/captions@champion --port 8000",
         ),
         Command(
