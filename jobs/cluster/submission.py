@@ -45,7 +45,7 @@ _PACKAGES = (intertitle, intertitle.pipeline, intertitle.training, intertitle.jo
 PACKAGE_DATA = {
     "intertitle": ("py.typed",),
     "intertitle.training": ("recipes/*.toml", "reports/**/*.jinja", "reports/*.css"),
-    "intertitle.jobs": ("reproduce/tables/*.toml", "retraining/*.yaml"),
+    "intertitle.jobs": ("reproduce/tables/*.toml", "retraining/*.yaml", "serving/page/*.css"),
 }
 _SLOT = re.compile(r"[\w.:+-]{1,64}", re.ASCII)
 _URL_PASSWORD = re.compile(r"//[^/@\s]*:[^/@\s]+@")
