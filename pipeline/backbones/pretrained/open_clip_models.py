@@ -3,14 +3,15 @@
 Their names have the form `open_clip:NAME[/TAG][,weights=FILE]`. NAME is the name of a model in
 open_clip, such as `ViT-B-32`, and TAG one of its sets of weights, such as `laion2b_s34b_b79k`,
 which the library downloads. FILE contains weights of the whole model to use instead; no code in it
-is executed. The pooled feature is the image embedding, before it is normalised, and the grid is the
+is executed. With a FILE, a TAG is necessary only if the model's tags normalise their pictures in
+different ways: the weights are then normalised as those of the TAG. The pooled feature is the image embedding, before it is normalised, and the grid is the
 last map of patches.
 """
 
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -62,15 +63,15 @@ def _parse(name: str) -> _Name:
     open_clip = _import_open_clip()
     rest, file = split_file(name.removeprefix(PREFIX))
     model, slash, tag = rest.partition("/")
-    if not model or (slash and not tag) or (tag and file):
-        raise UserError(f"backbone: {name!r}, allowed: {SYNTAX}, with a TAG or a FILE")
+    if not model or (slash and not tag):
+        raise UserError(f"backbone: {name!r}, allowed: {SYNTAX}")
     # Only names of models are allowed, although open_clip also accepts addresses of repositories.
     known = open_clip.list_models()
     if model not in known:
         near = ", ".join(difflib.get_close_matches(model, known, n=4, cutoff=0.4))
         raise UserError(f"backbone: open_clip has no model {model!r}, nearest: {near}")
     tags = open_clip.list_pretrained_tags_by_model(model)
-    if not file and tag not in tags:
+    if tag not in tags and (tag or not file):
         of_tags = [f"{PREFIX}{model}/{known_tag}" for known_tag in tags]
         allowed = ", ".join([*of_tags, f"{PREFIX}{model}{FILE_OPTION}FILE"])
         raise UserError(f"backbone: {name!r}, allowed: {allowed}")
@@ -148,13 +149,44 @@ class _Encoder(nn.Module):
 
 
 def _settings(parsed: _Name, encoder: Any) -> dict[str, Any]:
-    """Return the input settings of an encoder: size, mean, std, interpolation."""
-    settings: dict[str, Any] = dict(encoder.preprocess_cfg)
-    size = settings["size"]
+    """Return the input settings of an encoder: size, mean, std, interpolation.
+
+    Only the size is that of the encoder. open_clip states the rest with the weights, so that an
+    encoder without weights has those of OpenAI's.
+
+    Raises:
+        UserError: the encoder takes no squares, or the name leaves the settings open.
+    """
+    settings = _settings_of_weights(parsed)
+    size = encoder.preprocess_cfg["size"]
     height, width = size if isinstance(size, (tuple, list)) else (size, size)
     if height != width:
         raise UserError(f"backbone: {str(parsed)!r} takes {height} x {width}, allowed: a square")
     return {**settings, "size": int(height)}
+
+
+def _settings_of_weights(parsed: _Name) -> dict[str, Any]:
+    """Return the settings of a tag, or those that all tags of a model share.
+
+    A model without tags has open_clip's defaults.
+    """
+    open_clip = _import_open_clip()
+    model, transform = parsed.model, open_clip.transform
+    tags = [parsed.tag] if parsed.tag else open_clip.list_pretrained_tags_by_model(model)
+    defaults = asdict(transform.PreprocessCfg())
+    settings: dict[str, Any] = {**defaults}
+    shown: dict[tuple[Any, ...], str] = {}
+    for tag in tags:
+        of_tag = open_clip.get_pretrained_cfg(model, tag)
+        settings = transform.merge_preprocess_dict(defaults, of_tag)
+        values = (*settings["mean"], *settings["std"], settings["interpolation"])
+        shown.setdefault(values, f"{PREFIX}{model}/{tag}{FILE_OPTION}FILE")
+    if len(shown) > 1:
+        raise UserError(
+            f"backbone: {str(parsed)!r}: weights of {model} differ in how pictures are prepared, "
+            f"allowed: one of their tags with the file, {' or '.join(shown.values())}"
+        )
+    return settings
 
 
 def _create(parsed: _Name, weights: str | None = None) -> nn.Module:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from intertitle.pipeline.backbones import backbone_spec, open_backbone, prepare_backbone
+from intertitle.pipeline.backbones.base import weights_to_bytes
 from intertitle.pipeline.backbones.pretrained import open_clip_models
 from intertitle.pipeline.backbones.torch_runtime import TorchBackbone
 from intertitle.pipeline.errors import UserError
@@ -56,6 +57,39 @@ def test_features_are_those_of_open_clip_in_pytorch_and_in_onnx_runtime(weights:
         in_onnx = open_backbone(spec, 2, prepare_backbone(spec, "float32"))(frames)
         assert np.abs(in_torch - expected.numpy()).max() < 1e-5
         assert np.abs(in_onnx - expected.numpy()).max() < 1e-5
+
+
+@pytest.fixture
+def tags(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tags of the tiny model, with the same weights and different normalisation."""
+    normalisation = {"siglip": [0.5] * 3, "plain": [0.0] * 3}
+    tags = {
+        tag: {"url": tag, "mean": mean, "std": [0.5] * 3, "interpolation": "bicubic"}
+        for tag, mean in normalisation.items()
+    }
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny-for-tests", tags)
+    monkeypatch.setattr(open_clip.factory, "download_pretrained", lambda *_, **__: str(weights))
+
+
+@pytest.mark.usefixtures("tags")
+def test_given_weights_are_normalised_as_those_of_the_tag(weights: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    spec = backbone_spec("open_clip:tiny-for-tests/siglip")
+    assert "mean (0.5, 0.5, 0.5), standard deviation (0.5, 0.5, 0.5)" in spec.preprocessing
+    network = open_clip_models.make_network(spec, None)
+    sent = open_clip_models.make_network(spec, weights_to_bytes(network))
+    expected = TorchBackbone(spec, network)(frames)
+    assert np.array_equal(TorchBackbone(spec, sent)(frames), expected)
+    of_file = backbone_spec(f"open_clip:tiny-for-tests/siglip,weights={weights}")
+    local = open_clip_models.make_network(of_file, None)
+    assert np.array_equal(TorchBackbone(of_file, local)(frames), expected)
+
+
+@pytest.mark.usefixtures("tags")
+def test_a_file_of_weights_that_may_be_normalised_in_two_ways_needs_a_tag(weights: Path) -> None:
+    allowed = "open_clip:tiny-for-tests/siglip,weights=FILE or open_clip:tiny-for-tests/plain,"
+    with pytest.raises(UserError, match=f"one of their tags with the file, {allowed}"):
+        backbone_spec(f"open_clip:tiny-for-tests,weights={weights}")
 
 
 @pytest.mark.parametrize(
