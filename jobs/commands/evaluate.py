@@ -73,6 +73,7 @@ def evaluate(
 ) -> None:
     """Generate predictions for a split, score them, and log the scores to the run."""
     from intertitle.training.evaluation.metrics.metric_tokenizer import AUTO, TOKENIZERS
+    from intertitle.training.evaluation.slices import check_slices
     from intertitle.training.tracking.store.client import resolve_run
 
     if tokenizer is not None and tokenizer not in (AUTO, *TOKENIZERS):
@@ -87,6 +88,7 @@ def evaluate(
             raise UserError(f"--predictions {predictions}: not with --max-source-tokens")
         if not predictions.is_file():
             raise UserError(f"--predictions {predictions}: no such file")
+    check_slices(by or ())
     uri = tracking_store(tracking_uri)
     ref = resolve_run(run, uri)
     members = [resolve_run(name, uri) for name in ensemble or ()]

@@ -37,6 +37,7 @@ WRONG = [
     ("evaluate first --beam 3 --top-k 5", "--beam: allowed only without --top-k"),
     ("evaluate first --top-p 2", "search.top_p: 2.0: "),
     ("evaluate first --tokenizer words", "--tokenizer: 'words', allowed: auto, "),
+    ("evaluate first --by size", "--by 'size', allowed: length, source_length, kind, label, "),
     ("evaluate first --predictions gone.jsonl", "--predictions gone.jsonl: no such file"),
     ("predict", "Missing argument"),
     ("predict first photo.jpg", "run 'first': there are no runs yet at "),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +11,12 @@ from upath import UPath
 from intertitle.pipeline.errors import UserError
 from intertitle.training.config.sections import SearchConfig
 from intertitle.training.data.data_ref import Data, DataRef, StorePaths
-from intertitle.training.data.dataset import open_dataset
+from intertitle.training.data.dataset import Dataset, open_dataset
+from intertitle.training.data.lm_dataset import LanguageModelDataset
 from intertitle.training.evaluation.evaluate import Evaluation, evaluate
 from intertitle.training.evaluation.metrics.metric_tokenizer import choose_tokenizer
 from intertitle.training.evaluation.phase import OnPhase, Phase, no_report
-from intertitle.training.evaluation.slices import slice_scores
+from intertitle.training.evaluation.slices import slice_scores, slice_values
 from intertitle.training.inference.model_bundle import TrainedModel, data_for, load_ensemble
 from intertitle.training.runs.log_evaluation import log_evaluation
 from intertitle.training.tracking.run import reopen
@@ -50,7 +51,7 @@ def evaluate_run(
         tokenizer: name of a metric tokenizer, see `EvaluationConfig`; None uses that of the recipe.
         max_source_tokens: length to which longer sources are cut; None uses that of the recipe.
         on_phase: callback for the phases of the evaluation.
-        by: slices that are scored, too; see `evaluation.slices.slice_scores`.
+        by: slices that are scored, too; see `evaluation.slices.slice_values`.
         search: fields of `SearchConfig`; fields that are None have the value of the recipe.
 
     Raises:
@@ -63,8 +64,7 @@ def evaluate_run(
     data = data_for(trained, corpus, features)
     changed = changed_settings(trained, data.ref, tokenizer, max_source_tokens)
     reading = trained.reading(max_source_tokens)
-    evaluation = measure(reading, data, split, search_config, tokenizer, on_phase)
-    evaluation = with_slices(evaluation, data, by)
+    evaluation = measure(reading, data, split, search_config, tokenizer, on_phase, by)
     on_phase(Phase("logging the evaluation"))
     ensemble_ids = [member.run_id for member in ensemble]
     with reopen(ref) as run:
@@ -72,19 +72,35 @@ def evaluate_run(
     return evaluation
 
 
-def with_slices(evaluation: Evaluation, data: Data, by: Sequence[str]) -> Evaluation:
-    """Return an evaluation with the scores of slices.
+def resolve_slices(
+    dataset: Dataset | LanguageModelDataset, data: Data, by: Sequence[str], tokenizer: str
+) -> dict[str, list[str]]:
+    """Return the values of the examples for each slicing; see `evaluation.slices.slice_values`.
+
+    Args:
+        dataset: split that is measured.
+        data: data of the split.
+        by: names of slices.
+        tokenizer: name of a metric tokenizer, or "auto"; see `EvaluationConfig`.
 
     Raises:
-        UserError: there is no such slice, or the evaluation is of running text.
+        UserError: there is no such slice, or the split is running text.
     """
     if not by:
-        return evaluation
-    if evaluation.texts:
+        return {}
+    if isinstance(dataset, LanguageModelDataset):
         raise UserError(f"--by {by[0]}: of no use to running text, which has no examples")
-    kinds = {item.key: str(item.kind) for item in data.corpus.items()}
+    kinds = {item.key: str(item.kind) for item in data.corpus.items()} if "kind" in by else {}
+    counting = choose_tokenizer(tokenizer, dataset.target_language)
+    return {
+        name: slice_values(dataset.examples, name, dataset.task, kinds, counting) for name in by
+    }
+
+
+def with_slices(evaluation: Evaluation, values: Mapping[str, Sequence[str]]) -> Evaluation:
+    """Return an evaluation with the scores of slices, given the result of `resolve_slices`."""
     statistics = evaluation.scores.statistics
-    slices = [s for name in by for s in slice_scores(evaluation.samples, statistics, name, kinds)]
+    slices = [part for by, of in values.items() for part in slice_scores(by, of, statistics)]
     return replace(evaluation, slices=tuple(slices))
 
 
@@ -121,12 +137,13 @@ def measure(
     search: SearchConfig,
     tokenizer: str | None = None,
     on_phase: OnPhase = no_report,
+    by: Sequence[str] = (),
 ) -> Evaluation:
-    """Measure a model on a split of some data; see `evaluation.evaluate`.
+    """Measure a model on a split of some data; see `evaluation.evaluate` and `resolve_slices`.
 
     Raises:
-        UserError: the split does not exist, the features do not fit the model, or the tokenizer is
-            not available.
+        UserError: the split does not exist, the features do not fit the model, the tokenizer is
+            not available, or there is no such slice.
     """
     recipe, vocabularies = trained.recipe, trained.vocabularies
     if trained.task.output == "stream":
@@ -137,13 +154,16 @@ def measure(
         recipe = recipe.model_copy(update={"training": settings})
     trained.check_features(data)
     dataset = open_dataset(data, split, recipe, trained.task, vocabularies)
-    return evaluate(
+    metric_tokenizer = tokenizer or recipe.evaluation.tokenizer
+    values = resolve_slices(dataset, data, by, metric_tokenizer)
+    evaluation = evaluate(
         trained.model,
         vocabularies.target,
         dataset,
         split,
         search,
         recipe.training,
-        tokenizer or recipe.evaluation.tokenizer,
+        metric_tokenizer,
         on_phase,
     )
+    return with_slices(evaluation, values)

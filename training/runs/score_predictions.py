@@ -17,7 +17,11 @@ from intertitle.training.evaluation.scorers import make_scorer
 from intertitle.training.inference.inputs import build_split_inputs
 from intertitle.training.inference.model_bundle import data_for, load_trained
 from intertitle.training.inference.prediction_io import Prediction
-from intertitle.training.runs.evaluate_run import changed_settings, with_slices
+from intertitle.training.runs.evaluate_run import (
+    changed_settings,
+    resolve_slices,
+    with_slices,
+)
 from intertitle.training.runs.log_evaluation import log_evaluation
 from intertitle.training.tracking.run import reopen
 from intertitle.training.tracking.store.client import RunRef
@@ -47,11 +51,11 @@ def score_predictions(
         corpus: folder or URL of a corpus; None uses the one that the model was trained on.
         features: feature stores; None uses those that the model was trained on.
         tokenizer: name of a metric tokenizer, see `EvaluationConfig`; None uses that of the recipe.
-        by: slices that are scored, too; see `evaluation.slices.slice_scores`.
+        by: slices that are scored, too; see `evaluation.slices.slice_values`.
 
     Raises:
         UserError: an example has no prediction, a prediction has an unknown id, the split does not
-            exist, or the run's model does not generate sentences.
+            exist, there is no such slice, or the run's model does not generate sentences.
     """
     trained = load_trained(ref)
     if trained.task.output != "sentence":
@@ -62,6 +66,8 @@ def score_predictions(
     inputs = build_split_inputs(trained, data, split)
     dataset, left_out = inputs.questions, frozenset(inputs.left_out)
     assert isinstance(dataset, Dataset)
+    metric_tokenizer = tokenizer or trained.recipe.evaluation.tokenizer
+    values = resolve_slices(dataset, data, by, metric_tokenizer)
     numbers = {example.id: n for n, example in enumerate(dataset.examples)}
     best: dict[int, Prediction] = {}
     for prediction in predictions:
@@ -78,13 +84,12 @@ def score_predictions(
             "allowed: one for each"
         )
     answers = [Answer((best[n].text,), best[n].score) for n in range(len(numbers))]
-    recipe_tokenizer = trained.recipe.evaluation.tokenizer
-    scores = make_scorer(dataset, tokenizer or recipe_tokenizer).score_answers(answers, quick=False)
+    scores = make_scorer(dataset, metric_tokenizer).score_answers(answers, quick=False)
     of_the_model = dict.fromkeys(("nats_per_token", "perplexity", "search_errors"), NOT_OF_A_MODEL)
     scores = replace(scores, not_measured=scores.not_measured | of_the_model)
     samples = tuple(make_samples(dataset, dict(enumerate(answers))))
     evaluation = Evaluation(split, samples, len(samples), len(dataset.left_out), scores)
-    evaluation = with_slices(evaluation, data, by)
+    evaluation = with_slices(evaluation, values)
     with reopen(ref) as run:
         log_evaluation(
             run,

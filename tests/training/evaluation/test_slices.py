@@ -9,19 +9,35 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from intertitle.pipeline.corpus import Example
 from intertitle.pipeline.errors import UserError
-from intertitle.training.evaluation.sample import Sample
+from intertitle.training.config.metrics import Floats
+from intertitle.training.data.task import Task
 from intertitle.training.evaluation.scorers import Scorer
-from intertitle.training.evaluation.slices import slice_scores
+from intertitle.training.evaluation.slices import (
+    MAX_SLICES,
+    Slice,
+    check_slices,
+    slice_scores,
+    slice_values,
+)
 
 REFERENCES = ["a dog runs", "a cat", "a man rides a brown horse", "dogs", "two men", "a bird sings"]
 HYPOTHESES = ["a dog runs", "a dog", "a man rides a horse", "dogs", "two men cook", "a bird"]
-SAMPLES = [
-    Sample(f"e{n}", f"i{n % 3}", "x " * n, hypothesis, (reference,), 0.0)
-    for n, (hypothesis, reference) in enumerate(zip(HYPOTHESES, REFERENCES, strict=True))
+EXAMPLES = [
+    Example(f"00{n}", "val", f"i{n % 3}", "x " * n, (reference,))
+    for n, reference in enumerate(REFERENCES)
 ]
+LABELS, SENTENCES = Task("pooled", True, "label"), Task("pooled", True, "sentence")
 KINDS = {"i0": "image", "i1": "video"}
 SCORES = Scorer("translation", [[r] for r in REFERENCES], language="de").score(HYPOTHESES)
+
+
+def parts(
+    by: str, examples: list[Example] = EXAMPLES, statistics: dict[str, Floats] = SCORES.statistics
+) -> list[Slice]:
+    """Slices of the examples, whose references count as labels."""
+    return slice_scores(by, slice_values(examples, by, LABELS, KINDS), statistics)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +50,7 @@ SCORES = Scorer("translation", [[r] for r in REFERENCES], language="de").score(H
     ],
 )
 def test_a_slice_has_the_scores_of_its_examples(by: str, members: dict[str, list[int]]) -> None:
-    slices = {part.value: part for part in slice_scores(SAMPLES, SCORES.statistics, by, KINDS)}
+    slices = {part.value: part for part in parts(by)}
     assert slices.keys() == members.keys()
     for value, numbers in members.items():
         part = slices[value]
@@ -46,9 +62,8 @@ def test_a_slice_has_the_scores_of_its_examples(by: str, members: dict[str, list
 
 
 def test_ranges_are_in_the_order_of_their_size() -> None:
-    samples = [Sample(f"{n}", None, None, "a", ("w " * n,), 0.0) for n in range(1, 21)]
-    statistics = {"exact_match": np.ones((20, 2))}
-    slices = slice_scores(samples, statistics, "length", {})
+    examples = [Example(f"{n}", "val", None, None, ("w " * n,)) for n in range(1, 21)]
+    slices = parts("length", examples, {"exact_match": np.ones((20, 2))})
     assert [part.value for part in slices] == ["1–6", "7–11", "12–16", "17–20"]
 
 
@@ -61,17 +76,18 @@ def test_a_table_has_the_values(suffix: str, tmp_path: Path) -> None:
         file.write_text("\n".join(lines))
     else:
         pq.write_table(pa.table(rows), file)
-    slices = slice_scores(SAMPLES, SCORES.statistics, f"{file}:place", KINDS)
+    slices = parts(f"{file}:place")
     assert [(part.value, part.num_examples) for part in slices] == [("indoors", 4), ("outdoors", 2)]
 
 
 @pytest.mark.parametrize(
     ("by", "message"),
     [
+        ("twice.csv:a", r"--by: twice\.csv: id '000' has two values, '1' and '2'"),
         ("size", r"--by 'size', allowed: length, source_length, kind, label, FILE:COLUMN"),
         ("gone.csv:a", r"--by: gone\.csv: no such file"),
         ("t.csv:b", r"--by: t\.csv: columns id, a, expected 'b' and 'id' or 'key'"),
-        ("t.csv:a", r"--by: t\.csv: has no id 'e1', one of 5 missing"),
+        ("t.csv:a", r"--by: t\.csv: has no id '001', one of 5 missing"),
         ("bad.csv:a", r"--by: bad\.csv: CSV parse error"),
     ],
 )
@@ -79,7 +95,36 @@ def test_a_mistake_is_one_line(
     by: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("t.csv").write_text("id,a\ne0,1\n")
-    Path("bad.csv").write_text("id,a\ne0,1,2\n")
+    Path("t.csv").write_text("id,a\n000,1\n")
+    Path("bad.csv").write_text("id,a\n000,1,2\n")
+    Path("twice.csv").write_text("id,a\n000,1\n001,1\n000,2\n")
     with pytest.raises(UserError, match=message):
-        slice_scores(SAMPLES, SCORES.statistics, by, KINDS)
+        parts(by)
+    if "has no id" not in message:
+        with pytest.raises(UserError, match=message):
+            check_slices(["length", by])
+
+
+def test_identifiers_and_values_of_a_csv_file_are_texts(tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+    file.write_text("id,take\n" + "".join(f"{e.id},0{n % 2}\n" for n, e in enumerate(EXAMPLES)))
+    assert [part.value for part in parts(f"{file}:take")] == ["00", "01"]
+
+
+def test_words_are_those_of_the_tokenizer() -> None:
+    examples = [Example(f"{n}", "val", None, None, ("狗" * n,)) for n in (1, 2, 3, 4)]
+    assert slice_values(examples, "length", SENTENCES, {}, "zh") == ["1–2", "1–2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    ("by", "task", "message"),
+    [
+        ("label", SENTENCES, "--by label: the references are sentences, not labels"),
+        ("source_length", Task("pooled", False, "label"), "the examples have no source"),
+        ("label", LABELS, f"{MAX_SLICES + 1} different values, allowed: {MAX_SLICES}"),
+    ],
+)
+def test_what_does_not_divide_the_examples_is_refused(by: str, task: Task, message: str) -> None:
+    examples = [Example(f"{n}", "val", None, None, (f"{n}",)) for n in range(MAX_SLICES + 1)]
+    with pytest.raises(UserError, match=message):
+        slice_values(examples, by, task, {})

@@ -15,14 +15,13 @@ from intertitle.training.evaluation.metrics.sufficient_stats import score_of
 from intertitle.training.evaluation.record import EvaluationRecord
 from intertitle.training.evaluation.sample import Sample
 from intertitle.training.evaluation.significance import intervals
+from intertitle.training.evaluation.slices import length_ranges
 from intertitle.training.tracking.html import as_markdown
 
 # Number of examples in the description of a run.
 NUM_EXAMPLES = 3
 # Maximum number of characters of a text in the description: MLflow limits its length.
 _TEXT_LENGTH = 300
-# Number of groups of examples by the length of their references.
-_NUM_LENGTHS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +66,11 @@ def length_rows(record: EvaluationRecord) -> list[LengthRow]:
     if not any(record.references):
         return []
     tokenizer = record.description.get("tokenizer", DEFAULT)
-    lengths = np.array([num_words(refs[0], tokenizer) for refs in record.references])
-    # Groups of about the same size, each a range of lengths.
-    edges = np.unique(np.quantile(lengths, np.linspace(0, 1, _NUM_LENGTHS + 1), method="higher"))
-    groups = np.searchsorted(edges[1:-1], lengths, side="left")
+    ranges = length_ranges([num_words(refs[0], tokenizer) for refs in record.references])
     rows = []
-    for group in np.unique(groups):
-        members = groups == group
+    for ends in sorted(set(ranges)):
+        members = np.array([other == ends for other in ranges])
         scores = {name: score_of(name, rows[members]) for name, rows in record.statistics.items()}
-        ends = int(lengths[members].min()), int(lengths[members].max())
         rows.append(LengthRow(ends, int(members.sum()), scores))
     return rows
 
