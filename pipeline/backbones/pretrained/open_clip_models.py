@@ -3,9 +3,9 @@
 Their names have the form `open_clip:NAME[/TAG][,weights=FILE]`. NAME is the name of a model in
 open_clip, such as `ViT-B-32`, and TAG one of its sets of weights, such as `laion2b_s34b_b79k`,
 which the library downloads. FILE contains weights of the whole model to use instead; no code in it
-is executed. With a FILE, a TAG is necessary only if the model's tags normalise their pictures in
-different ways: the weights are then normalised as those of the TAG. The pooled feature is the image embedding, before it is normalised, and the grid is the
-last map of patches.
+is executed. With a FILE, a TAG is necessary only if the model's tags prepare their pictures in
+different ways: pictures are then prepared as for the TAG. The pooled feature is the image
+embedding, before it is normalised, and the grid is the last map of patches.
 """
 
 from __future__ import annotations
