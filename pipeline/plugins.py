@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from intertitle.pipeline.errors import UserError
 
@@ -69,29 +69,44 @@ class Registry(Generic[T]):
             where: field or command that it was given for, for the message.
 
         Raises:
-            UserError: the name is unknown, several packages add it, or it can't be imported.
+            UserError: the name is unknown, several packages add it, it can't be imported, or it
+                declares another name.
         """
         self.check(name, where)
         own = self.own.get(name)
         if own is not None and not isinstance(own, str):
             return own
         point = self._point(name)
+        loaded = self.import_reference(name, point.value)
+        label = f"{self.noun} {name!r} of the package {package_of(point)}: {point.value}"
+        if not isinstance(loaded, self.kind):
+            raise UserError(f"{label} is {type(loaded).__name__}, expected {self.kind.__name__}")
+        # What is recorded or listed under the declared name must not be taken for another one.
+        if (declared := getattr(loaded, "name", name)) != name:
+            raise UserError(f"{label} is named {declared!r}, expected the entry point's name")
+        return loaded
+
+    def import_reference(self, name: str, reference: str) -> Any:
+        """Import what a declaration refers to.
+
+        Args:
+            name: name of the declaration, which is known.
+            reference: "module:attribute".
+
+        Raises:
+            UserError: the package that adds the name can't be imported. Errors of the project's own
+                modules are raised as they are.
+        """
         try:
-            loaded = point.load()
+            return EntryPoint(name, reference, self.group).load()
         except Exception as error:
             if name in self.own:
                 raise
             # Whatever the module of a package raises, its user has to know which package it is.
             raise UserError(
-                f"{self.noun} {name!r} of the package {package_of(point)}: {point.value}: "
-                f"{type(error).__name__}: {error}"
+                f"{self.noun} {name!r} of the package {package_of(self._point(name))}: "
+                f"{reference}: {type(error).__name__}: {error}"
             ) from error
-        if not isinstance(loaded, self.kind):
-            raise UserError(
-                f"{self.noun} {name!r} of the package {package_of(point)}: {point.value} is "
-                f"{type(loaded).__name__}, expected {self.kind.__name__}"
-            )
-        return loaded
 
     def load_all(self) -> tuple[dict[str, T], dict[str, str]]:
         """Import all that can be imported.

@@ -23,6 +23,7 @@ def registry() -> Registry[Any]:
 def add(folder: Path, monkeypatch: pytest.MonkeyPatch, package: str, **values: str) -> None:
     name = f"{package}_module"
     files = {f"{name}.py": "def shout(text):\n    return text.upper()\n\nNUMBER = 3\n"}
+    files[f"{name}.py"] += "def join(): ...\n\njoin.name = 'join'\n"
     install(folder / package, package, {"intertitle.tests": values}, files)
     monkeypatch.syspath_prepend(folder / package)
 
@@ -57,6 +58,11 @@ def test_an_unknown_name_lists_what_is_there(
         (
             "loud_module:NUMBER",
             "function 'shout' of the package loud: loud_module:NUMBER is int, expected function",
+        ),
+        (
+            "loud_module:join",
+            "function 'shout' of the package loud: loud_module:join is named 'join', expected the "
+            "entry point's name",
         ),
     ],
 )

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
-from intertitle.pipeline.errors import UserError
 from intertitle.training.config.models import MODELS, ModelConfig
 from intertitle.training.data.data_ref import DataRef
 from intertitle.training.data.task import Task
@@ -19,13 +16,7 @@ def network_of(config: ModelConfig) -> type[Model]:
         UserError: the package that adds it can't be imported.
     """
     reference = MODELS.load(config.kind, "model.kind").network
-    module, _, name = reference.partition(":")
-    try:
-        network: type[Model] = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(
-            f"model {config.kind!r}: {reference}: {type(error).__name__}: {error}"
-        ) from error
+    network: type[Model] = MODELS.import_reference(config.kind, reference)
     return network
 
 
