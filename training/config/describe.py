@@ -13,6 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from intertitle.training.config.metrics import METRICS
 from intertitle.training.config.recipe import Recipe, load_recipe
+from intertitle.training.config.samplers import SAMPLERS
 from intertitle.training.config.sections import TrainingConfig
 
 _ATTRIBUTE = re.compile(r"    (\w+): (.*)")
@@ -92,6 +93,8 @@ def _facts(section: type[BaseModel], field: str) -> tuple[Any, tuple[Any, ...], 
     if (section, field) == (TrainingConfig, "monitor"):
         metrics = METRICS.load_all()[0].values()
         allowed = (info.default, *(metric.name for metric in metrics if metric.monitor))
+    if (section, field) == (TrainingConfig, "sampler"):
+        allowed = tuple(SAMPLERS.names())
     # A field may be described by the class that the section extends.
     for owner in section.__mro__:
         if (meaning := _attributes(owner).get(field)) is not None:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from intertitle.pipeline.errors import UserError
+from intertitle.training.config.metrics import METRICS
 from intertitle.training.config.models import ModelConfig, Section
+from intertitle.training.config.samplers import SAMPLERS
 from intertitle.training.config.sections import (
     EvaluationConfig,
     ObjectiveConfig,
@@ -63,7 +65,8 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
             if it is not valid TOML.
 
     Raises:
-        UserError: there is no such recipe, or a value is not allowed.
+        UserError: there is no such recipe, a value is not allowed, or no metric or sampler has the
+            name of `training.monitor` or `training.sampler`.
     """
     if name.endswith(".toml"):
         path = Path(name)
@@ -79,7 +82,12 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
     tree = parse_toml(data, name)
     for setting in settings:
         _apply(tree, setting)
-    return parse_recipe({"name": title, **tree}, name)
+    recipe = parse_recipe({"name": title, **tree}, name)
+    # The recipe of a trained model may name what only its training needs, and which may not be
+    # installed where the model is used.
+    METRICS.check(recipe.training.monitor, f"{name}: training.monitor")
+    SAMPLERS.check(recipe.training.sampler, f"{name}: training.sampler")
+    return recipe
 
 
 def change_recipe(recipe: Recipe, settings: Sequence[str], where: str) -> Recipe:

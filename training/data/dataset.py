@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from intertitle.pipeline.corpus import Example
 from intertitle.pipeline.errors import UserError
 from intertitle.training.config.recipe import Recipe
+from intertitle.training.config.samplers import BY_TOKENS, SAMPLERS
 from intertitle.training.config.sections import TrainingConfig
 from intertitle.training.data.arrays.flat_features import FlatFeatures
 from intertitle.training.data.arrays.joined_stores import JoinedStores
@@ -22,7 +23,7 @@ from intertitle.training.data.arrays.ragged import Examples, Ragged, describe_cu
 from intertitle.training.data.batch import Batch, Row, gather_batch, make_batch
 from intertitle.training.data.data_ref import Data
 from intertitle.training.data.lm_dataset import LanguageModelDataset
-from intertitle.training.data.sampler import BY_TOKENS, SAMPLERS, Sampler, StreamSampler
+from intertitle.training.data.sampler import Sampler, StreamSampler
 from intertitle.training.data.task import Task
 from intertitle.training.data.texts import lines_of, source_of, targets_of
 from intertitle.training.data.tokenizer import UNK_ID, Tokenizer
@@ -286,7 +287,7 @@ def _has_features(example: Example, stores: JoinedStores, corpus: str) -> bool:
 
 
 def make_sampler(
-    dataset: Dataset | LanguageModelDataset, settings: TrainingConfig, kind: str = BY_TOKENS.name
+    dataset: Dataset | LanguageModelDataset, settings: TrainingConfig, kind: str = BY_TOKENS
 ) -> Sampler:
     """Create the sampler that selects the rows of each batch of a split.
 

@@ -7,14 +7,14 @@ of workers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from intertitle.pipeline.plugins import Registry
+from intertitle.training.config.samplers import SamplerKind
 from intertitle.training.config.sections import TrainingConfig
 from intertitle.training.data.lm_dataset import LanguageModelDataset
 
@@ -110,19 +110,6 @@ class Sampler(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class SamplerKind:
-    """A sampler that recipes choose by `training.sampler`.
-
-    Attributes:
-        name: name of the sampler.
-        make: function from the training split and the settings to the sampler.
-    """
-
-    name: str
-    make: Callable[[Dataset, TrainingConfig], Sampler]
-
-
 def _by_tokens(dataset: Dataset, settings: TrainingConfig) -> Sampler:
     return BatchSampler(
         dataset.lengths, settings.batch_tokens, settings.pool_batches, settings.seed
@@ -130,7 +117,6 @@ def _by_tokens(dataset: Dataset, settings: TrainingConfig) -> Sampler:
 
 
 BY_TOKENS = SamplerKind("tokens", _by_tokens)
-SAMPLERS = Registry("intertitle.samplers", "sampler", SamplerKind, {"tokens": BY_TOKENS})
 
 
 def share(rows: Rows, rank: int, world_size: int) -> Rows:

@@ -6,7 +6,7 @@ from intertitle.pipeline.errors import UserError
 from intertitle.training.config.metrics import metric_task, metrics_of
 from intertitle.training.config.models import MODELS
 from intertitle.training.config.recipe import Recipe
-from intertitle.training.data.sampler import SAMPLERS
+from intertitle.training.config.samplers import SAMPLERS
 from intertitle.training.data.task import Task
 from intertitle.training.models.build import task_of
 

@@ -55,6 +55,8 @@ def test_settings_change_fields_that_the_file_has_and_fields_that_it_has_not() -
         ("training.epochs=0", ("training.epochs", "0", "greater than or equal to 1")),
         ("training.epochs=many", ("training.epochs", "'many'", "integer")),
         ("model.dropout=1", ("model.dropout", "1", "less than 1")),
+        ("training.monitor=ciderr", ("training.monitor", "'ciderr'", "cider, ")),
+        ("training.sampler=x", ("training.sampler", "'x'", "allowed: tokens")),
         ("optimizer.clip_norm=0", ("optimizer.clip_norm", "0", "greater than 0")),
         ("search.top_p=1.5", ("search.top_p", "1.5", "less than or equal to 1")),
         ("search.min_tokens=31", ("search.min_tokens", "31", "at most max_tokens, 30")),
