@@ -17,7 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.storage.format_version import VERSION_FIELD, FormatVersion
+from intertitle.training.config.metrics import METRICS
 from intertitle.training.evaluation.evaluate import Evaluation
 
 EVALUATIONS = "eval"  # the folder of a run's evaluations
@@ -83,6 +85,9 @@ def write_record(folder: Path, evaluation: Evaluation, description: Mapping[str,
 def read_record(folder: Path) -> EvaluationRecord:
     """Read an evaluation that `write_record` wrote.
 
+    Metrics that can't be imported, such as those of a package that is not installed, are left out,
+    with the reason in `not_measured` of the description.
+
     Raises:
         UserError: the evaluation has another version of the format.
         OSError: one of the files is missing.
@@ -91,6 +96,10 @@ def read_record(folder: Path) -> EvaluationRecord:
     RECORD_FORMAT.check(folder / HOW_FILE, description.pop(VERSION_FIELD, None))
     table = pq.read_table(folder / EXAMPLES_FILE)
     columns = {name: table[name].to_pylist() for name in table.column_names}
+    metrics = [n.removeprefix(_STATISTICS) for n in columns if n.startswith(_STATISTICS)]
+    unusable = {name: reason for name in metrics if (reason := _why_unusable(name))}
+    if unusable:
+        description["not_measured"] = description.get("not_measured", {}) | unusable
     return EvaluationRecord(
         description,
         tuple(columns["id"]),
@@ -101,8 +110,19 @@ def read_record(folder: Path) -> EvaluationRecord:
         np.asarray(columns["score"], np.float64),
         np.asarray(columns["reference_score"], np.float64),
         {
-            name.removeprefix(_STATISTICS): np.asarray(rows, np.float64)
-            for name, rows in columns.items()
-            if name.startswith(_STATISTICS)
+            name: np.asarray(columns[_STATISTICS + name], np.float64)
+            for name in metrics
+            if name not in unusable
         },
     )
+
+
+def _why_unusable(metric: str) -> str | None:
+    """Return why a metric can't be computed on this machine; None if it can."""
+    if metric not in METRICS.names():
+        return "no installed package has this metric"
+    try:
+        METRICS.load(metric, "metric")
+    except UserError as error:
+        return str(error)
+    return None

@@ -32,3 +32,17 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert record.statistics.keys() == statistics.keys()
     for name, rows in statistics.items():
         np.testing.assert_array_equal(record.statistics[name], rows)
+
+
+def test_a_metric_of_a_package_that_is_not_installed_is_left_out(tmp_path: Path) -> None:
+    rows = np.ones((1, 2))
+    samples = (Sample("a", None, None, "a dog", ("a dog",), 0.0),)
+    scores = Scores({}, {}, {"exact_match": rows, "wer": rows})
+    details = {"not_measured": {"meteor": "no Java"}}
+    write_record(tmp_path, Evaluation("val", samples, 1, 0, scores), details)
+    record = read_record(tmp_path)
+    assert list(record.statistics) == ["exact_match"]
+    assert record.description["not_measured"] == {
+        "meteor": "no Java",
+        "wer": "no installed package has this metric",
+    }
