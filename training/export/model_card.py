@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import PurePath
 
+from intertitle.training.config.sections import SearchConfig
 from intertitle.training.evaluation.metrics.sufficient_stats import score_of
 from intertitle.training.evaluation.record import EvaluationRecord
 from intertitle.training.evaluation.significance import intervals
@@ -18,9 +19,15 @@ SPLITS = ("test", "val")
 _INPUT = {"pooled": "one vector per frame", "grid": "a grid of vectors per frame"}
 
 
-def read_evaluations(run: RunRef) -> list[EvaluatedRun]:
-    """Return the newest evaluation of a run on each of SPLITS."""
-    evaluations = (find_newest(run, split) for split in SPLITS)
+def read_evaluations(run: RunRef, trained: TrainedModel) -> list[EvaluatedRun]:
+    """Return the newest evaluation of a run on each of SPLITS.
+
+    One of the corpus and with the search of the training is preferred to others.
+    """
+    of_training = trained.data.corpus_fingerprint, trained.recipe.search
+    evaluations = (
+        find_newest(run, split, *of_training) or find_newest(run, split) for split in SPLITS
+    )
     return [evaluation for evaluation in evaluations if evaluation is not None]
 
 
@@ -71,7 +78,7 @@ def model_card(
     if not evaluations:
         lines.append("The run has no evaluation of a test or validation split.")
     for evaluation in evaluations:
-        lines += [*_scores(evaluation.record), ""]
+        lines += [*_scores(evaluation.record, task.output == "sentence"), ""]
     lines += ["## Licence of the weights", "", license, ""]
     return "\n".join(lines)
 
@@ -86,8 +93,15 @@ def _input(trained: TrainedModel) -> str:
     return " and ".join(parts) or "nothing, or the beginning of a text"
 
 
-def _scores(record: EvaluationRecord) -> Iterator[str]:
-    yield f"Split `{record.description['split']}`, {len(record.ids):,} examples:"
+def _scores(record: EvaluationRecord, generated: bool) -> Iterator[str]:
+    """Yield the lines on an evaluation; the search is named if it generated the predictions."""
+    details = record.description
+    search, changed = SearchConfig.model_validate(details["search"]).describe(), details.get("changed", {})
+    settings = "".join(f", {name} {value}" for name, value in changed.items())
+    yield (
+        f"Split `{details['split']}` of the corpus `{details['data']['corpus_fingerprint']}`, "
+        f"{len(record.ids):,} examples{f', {search}' if generated else ''}{settings}:"
+    )
     yield ""
     yield "| metric | score | 95 % interval |"
     yield "| --- | ---: | ---: |"

@@ -40,7 +40,7 @@ def export_model(
     check_new(out)
     run = resolve_run(name, tracking_uri or default_tracking_uri())
     trained = load_trained(run)
-    card = model_card(trained, run, read_evaluations(run), license)
+    card = model_card(trained, run, read_evaluations(run, trained), license)
     if format == "onnx":
         export_onnx(trained, out)
     else:

@@ -83,12 +83,17 @@ def test_a_model_has_a_card_with_its_data_and_scores(
     data = ["--corpus", clips, "--features", clip_features]
     kept = ["--checkpoints", tmp_path / "checkpoints", "--name", "tiny"]
     assert intertitle("train", "s2vt", *data, *kept, *TINY, tracking).code == 0
+    beam = intertitle("evaluate", "tiny", "--beam", 2, tracking)
+    assert beam.code == 0, beam.err
     named = ["--license", "cc-by-4.0", tracking]
     ended = intertitle("export", "tiny", tmp_path / "hub", "--to", "hf", *named)
     assert ended.code == 0, ended.err
     card = (tmp_path / "hub" / "README.md").read_text()
     assert card.startswith('---\nlicense: "cc-by-4.0"\n')
     assert Corpus(clips).fingerprint() in card
+    recipe_search = TrainedModel.read(tmp_path / "hub").recipe.search
+    assert recipe_search.beam_size != 2
+    assert f"examples, {recipe_search.describe()}:" in card
     assert "Features of `efficientnet_lite0` (one vector per frame)" in card
     (row,) = [line for line in card.splitlines() if line.startswith("| cider |")]
     _, score, ends = row.strip("|").split("|")

@@ -32,9 +32,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with TrackedRun.start(uri, "intertitle", "first", tags=tags) as run:
         run.metrics({"eval/val/beam_3/cider": 0.5, "eval/val/beam_3/bleu_4": 9.796e-12}, 4)
         run.text("model/weights.txt", "first")
-    with TrackedRun.start(uri, "intertitle", "second", tags=tags) as run:
+    params = {"search.method": "beam", "search.beam_size": 12}
+    with TrackedRun.start(uri, "intertitle", "second", params, tags) as run:
         run.metrics({"eval/val/beam_3/cider": 0.75}, 4)
         run.metrics({"eval/test/beam_3/cider": 0.1, "eval/val/beam_3_prefix_a/cider": 0.2}, 4)
+        run.metrics({"eval/val/beam_12/cider": 0.875}, 4)
     with pytest.raises(OSError), TrackedRun.start(uri, "intertitle", "third", tags=tags):
         raise OSError("no space")
     with TrackedRun.start(uri, "intertitle-retraining", "not a training"):
@@ -58,7 +60,7 @@ def test_runs_are_listed_with_their_scores_from_any_folder_of_the_project(
     assert shown["third"][1] == "failed"
     runs = answer(ended)["runs"]
     assert [run["name"] for run in runs] == ["third", "second", "first"]
-    assert (runs[1]["measured"], runs[1]["scores"]) == ("val/beam_3", {"cider": 0.75})
+    assert (runs[1]["measured"], runs[1]["scores"]) == ("val/beam_12", {"cider": 0.875})
     (newest,) = answer(intertitle("runs", "--limit", 1, "--json"))["runs"]
     assert newest["name"] == "third"
 
@@ -75,6 +77,22 @@ def test_models_are_listed_with_their_champions(intertitle: Program, folder: Pat
         "champion_run": "first",
         "challenger": None,
     }
+
+
+def test_a_model_may_have_an_apostrophe_and_a_removed_run(
+    intertitle: Program, tmp_path: Path
+) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    with TrackedRun.start(uri, "intertitle", "gone") as run:
+        run.text("model/weights.txt", "gone")
+    client = MlflowClient(uri)
+    client.create_registered_model("it's")
+    client.create_model_version("it's", f"{tmp_path}/model", "0" * 32)
+    client.set_registered_model_alias("it's", "champion", "1")
+    (model,) = answer(intertitle("models", f"--tracking-uri={uri}", "--json"))["models"]
+    assert (model["name"], model["champion"], model["champion_run"]) == ("it's", "1", None)
 
 
 def test_without_runs_the_lists_name_the_command_that_makes_the_first(

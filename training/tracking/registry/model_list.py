@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from intertitle.training.tracking.registry.alias_moves import CHAMPION
 from intertitle.training.tracking.registry.registry import CHALLENGER
 from intertitle.training.tracking.store.client import open_client
 from intertitle.training.tracking.store.mlflow_errors import mlflow_errors, short_timeouts
 from intertitle.training.tracking.store.sqlite import absolute, is_missing
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# Number of versions that are read at once.
+_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +26,8 @@ class ListedModel:
         name: name of the model.
         num_versions: number of its versions.
         champion: version in use; None if there is none.
-        champion_run: name of the run that this version is from; None without a champion.
+        champion_run: name of the run that this version is from; None without a champion or if the
+            run has been removed.
         challenger: version that may replace it; None if there is none.
     """
 
@@ -42,16 +50,42 @@ def list_models(tracking_uri: str) -> list[ListedModel]:
     models = []
     with mlflow_errors(uri), short_timeouts():
         client = open_client(uri)
+        versions = _versions(client)
         for model in client.search_registered_models(max_results=1000, order_by=["name ASC"]):
-            versions = {
-                str(version.version): version.run_id
-                for version in client.search_model_versions(f"name = '{model.name}'")
-            }
+            of_model = versions.get(model.name, {})
             aliases = {alias: str(version) for alias, version in model.aliases.items()}
             champion = aliases.get(CHAMPION)
-            run_id = versions.get(champion) if champion else None
-            run = client.get_run(run_id).info.run_name if run_id else None
+            run_id = of_model.get(champion) if champion else None
+            run = _run_name(client, run_id) if run_id else None
             models.append(
-                ListedModel(model.name, len(versions), champion, run, aliases.get(CHALLENGER))
+                ListedModel(model.name, len(of_model), champion, run, aliases.get(CHALLENGER))
             )
     return models
+
+
+def _versions(client: MlflowClient) -> dict[str, dict[str, str]]:
+    """Return the id of the run of each version, by model.
+
+    They are selected here, because a filter of MLflow can't contain every name.
+    """
+    versions: dict[str, dict[str, str]] = {}
+    token = None
+    while True:
+        page = client.search_model_versions(max_results=_PAGE, page_token=token)
+        for version in page:
+            versions.setdefault(version.name, {})[str(version.version)] = version.run_id
+        token = page.token
+        if not token:
+            return versions
+
+
+def _run_name(client: MlflowClient, run_id: str) -> str | None:
+    """Return the name of a run; None if it has been removed from the store."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.get_run(run_id).info.run_name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None

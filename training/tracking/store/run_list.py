@@ -155,7 +155,12 @@ def _listed(run: Any) -> ListedRun:
         if name.startswith(_EVALUATIONS):
             groups.setdefault(group, {})[metric] = value
     # The evaluation at the end of a training is of "val", with the settings of the recipe.
-    measured = min(groups, key=lambda group: (group.split("/")[0] != "val", len(group)), default="")
+    expected = {"val", f"val/{_search_of(data.params)}"}
+    measured = min(
+        groups,
+        key=lambda group: (group not in expected, group.split("/")[0] != "val", len(group)),
+        default="",
+    )
     return ListedRun(
         info.run_id,
         info.run_name,
@@ -166,3 +171,10 @@ def _listed(run: Any) -> ListedRun:
         measured,
         groups.get(measured, {}),
     )
+
+
+def _search_of(params: Mapping[str, str]) -> str:
+    """Return the part of a metric's name that `log_evaluation` gives to the recipe's search."""
+    if params.get("search.method") == "sample":
+        return "sampled"
+    return f"beam_{params.get('search.beam_size', '')}"
