@@ -55,11 +55,11 @@ def read_word_vectors(file: str, tokens: Sequence[str], size: int, setting: str)
         with as_path(file).open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 digest.update(line)
-                if number == 1 and _is_header(line):
+                if not line.strip() or (number == 1 and _is_header(line)):
                     continue
                 num_words += 1
                 if num_words == 1:
-                    _check_size(where, number, len(line.split()) - 1, size)
+                    _check_size(where, number, _num_numbers(line, size), size)
                 # A word may contain spaces.
                 word, *numbers = line.strip().rsplit(b" ", size)
                 if len(numbers) != size:
@@ -80,6 +80,22 @@ def read_word_vectors(file: str, tokens: Sequence[str], size: int, setting: str)
 def _is_header(line: bytes) -> bool:
     fields = line.split()
     return len(fields) == 2 and all(field.isdigit() for field in fields)
+
+
+def _num_numbers(line: bytes, size: int) -> int:
+    """Count the numbers of a line, whose word may contain spaces if it has the expected size."""
+    fields = line.split()
+    surplus = fields[1:-size]
+    is_of_word = bool(surplus) and not all(map(_is_number, surplus))
+    return size if is_of_word else len(fields) - 1
+
+
+def _is_number(field: bytes) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_size(where: str, line: int, num_numbers: int, size: int) -> None:

@@ -48,6 +48,14 @@ def test_a_file_that_does_not_fit_is_refused(text: str, message: str, tmp_path: 
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("first", ["", ". . . 1 1 1", "New York 1 1 1"])
+def test_the_first_line_may_be_blank_or_of_a_word_with_spaces(first: str, tmp_path: Path) -> None:
+    file = tmp_path / "vectors.txt"
+    file.write_text(f"{first}\n\ndog 1 2 3\n\n")
+    vectors = read_word_vectors(str(file), TOKENS, 3, "tokenizer.vectors")
+    assert vectors.values.tolist() == [[1, 2, 3]]
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"tokenizer.vectors: .*none: No such file"):
         read_word_vectors(str(tmp_path / "none"), TOKENS, 3, "tokenizer.vectors")
