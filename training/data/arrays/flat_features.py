@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
@@ -15,6 +16,8 @@ from intertitle.training.data.arrays.joined_stores import JoinedStores
 
 # Features that take less than this are copied into one array; larger ones stay in the mapped files.
 MAX_COPIED_BYTES = 2**30
+# Size of a float32.
+_BYTES = 4
 
 
 class FlatFeatures:
@@ -51,10 +54,10 @@ class FlatFeatures:
     @cached_property
     def _flat(self) -> NDArray[np.float32] | None:
         """All frames in one array, [frames, D] or [frames, cells, D]; None if they are large."""
-        first = self._stores.features(self._keys[0])
-        if first[0].nbytes * int(self._frames.sum()) >= MAX_COPIED_BYTES:
+        flat_shape = (int(self._frames.sum()), *self._stores.frame_shape)
+        if _BYTES * math.prod(flat_shape) >= MAX_COPIED_BYTES:
             return None
-        flat = np.empty((int(self._frames.sum()), *first.shape[1:]), np.float32)
+        flat = np.empty(flat_shape, np.float32)
         for key, start, num in zip(self._keys, self._starts, self._frames, strict=True):
             np.concatenate(self._stores.parts(key), -1, out=flat[start : start + num])
         return flat
@@ -73,11 +76,12 @@ class FlatFeatures:
         """
         if device.type != "cuda" or choice == "host":
             return
-        frame, num = self._stores.features(self._keys[0])[0], int(self._frames.sum())
-        if choice == "auto" and 4 * num * frame.nbytes >= torch.cuda.mem_get_info(device)[0]:
+        frame_shape, num = self._stores.frame_shape, int(self._frames.sum())
+        num_bytes = _BYTES * num * math.prod(frame_shape)
+        if choice == "auto" and 4 * num_bytes >= torch.cuda.mem_get_info(device)[0]:
             return
         # The last frame is one of zeros, see `_gather`.
-        self._resident = torch.zeros(num + 1, *frame.shape, device=device)
+        self._resident = torch.zeros(num + 1, *frame_shape, device=device)
         for key, start, length in zip(self._keys, self._starts, self._frames, strict=True):
             self._resident[start : start + length] = torch.tensor(self._stores.features(key))
 
@@ -103,8 +107,7 @@ class FlatFeatures:
                 return torch.from_numpy(self._flat.take(places, 0)), num_frames
             padded: Any = self._flat.take(places, 0, mode="clip")
         else:
-            frame_shape = self._stores.features(self._keys[0]).shape[1:]
-            padded = np.empty((len(items), longest, *frame_shape), np.float32)
+            padded = np.empty((len(items), longest, *self._stores.frame_shape), np.float32)
             for row, slot in enumerate(slots):
                 np.concatenate(self._views[slot], -1, out=padded[row, : num_frames[row]])
         padded[np.arange(longest) >= num_frames[:, None]] = 0

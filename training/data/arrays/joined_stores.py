@@ -21,6 +21,10 @@ class JoinedStores:
     Args:
         stores: stores of the same corpus, at least one.
 
+    Attributes:
+        stores: stores that were passed.
+        frame_shape: shape of the features of one frame, (D,) or (cells, D).
+
     Raises:
         UserError: a store is given twice, or the grids of two stores have different sizes.
     """
@@ -32,6 +36,7 @@ class JoinedStores:
             if path in paths[:n]:
                 raise UserError(f"--features {path}: given twice, allowed: different stores")
         first = self.stores[0]
+        widths = [store.snapshot.fingerprint.shape[-1] for store in self.stores]
         cells = first.snapshot.fingerprint.shape[:-1]
         for store in self.stores:
             shape = store.snapshot.fingerprint.shape
@@ -40,6 +45,7 @@ class JoinedStores:
                     f"{store.path}: a grid of {shape[0]} cells, that of {first.path} has "
                     f"{cells[0]}; grids are joined cell by cell and have to be of one size"
                 )
+        self.frame_shape: tuple[int, ...] = (*cells, sum(widths))
 
     def is_stored(self, key: str, corpus: str) -> bool:
         """Return whether every store has the features of an item.
