@@ -24,6 +24,7 @@ from intertitle.pipeline.decoding.copies import (
 )
 from intertitle.pipeline.decoding.decode import DecodeError
 from intertitle.pipeline.decoding.limits import Limits
+from intertitle.pipeline.errors import one_line
 from intertitle.pipeline.storage.allowed_hosts import allowed_hosts, host_of, is_allowed
 from intertitle.pipeline.storage.faults import is_machine_fault
 from intertitle.pipeline.storage.paths import as_path, is_local, is_url
@@ -211,9 +212,18 @@ def check_host(item: Item, corpus: str, hosts: Sequence[str]) -> None:
     uri = member.uri if member else item.uri
     if not is_url(uri) or is_allowed(uri, corpus, hosts):
         return
+    try:
+        host = host_of(uri)
+    except ValueError as error:
+        raise DecodeError("refused", f"{one_line(uri)}: not a URL: {error}") from error
+    if is_allowed(host, corpus, hosts):
+        raise DecodeError(
+            "refused",
+            f"{one_line(uri)}: allowed: a URL without user name, backslash and control characters",
+        )
     raise DecodeError(
         "refused",
-        f"{host_of(uri)}: not on the list of hosts, allowed: the corpus' own, or --allow-host",
+        f"{host}: not on the list of hosts, allowed: the corpus' own, or --allow-host",
     )
 
 

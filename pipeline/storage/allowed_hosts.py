@@ -18,6 +18,9 @@ from intertitle.pipeline.storage.paths import LOCAL_URL
 # Environment variable with the list of allowed hosts, SCHEME://HOST separated by commas, for
 # programs that start other processes.
 VARIABLE = "INTERTITLE_ALLOW_HOST"
+# What parsers of http URLs read differently, so that they disagree on the host: a backslash or a
+# control character anywhere, and a blank or a user name in front of the path.
+_AMBIGUOUS = re.compile(r"https?://(?:.*[\\\x00-\x1f\x7f]|[^/?#]*[\s@])", re.IGNORECASE | re.DOTALL)
 _ENTRY = re.compile(r"[a-z][a-z0-9+.-]*://[^/@\s,?#]+", re.IGNORECASE)
 
 
@@ -54,6 +57,8 @@ def host_of(url: str) -> str:
 def is_allowed(url: str, corpus: str, hosts: Sequence[str]) -> bool:
     """Return whether an item's URL names a local file, the host of its corpus, or an allowed host.
 
+    URLs of http and https whose host depends on who reads them are not allowed.
+
     Args:
         url: URL of the item.
         corpus: path or URL of the item's corpus.
@@ -62,4 +67,9 @@ def is_allowed(url: str, corpus: str, hosts: Sequence[str]) -> bool:
     if local := LOCAL_URL.match(url):
         return url[local.end() :].startswith("/")
     # "::" chains several URLs, each of which names a host.
-    return "::" not in url and host_of(url) in (host_of(corpus), *hosts)
+    if "::" in url or _AMBIGUOUS.match(url):
+        return False
+    try:
+        return host_of(url) in (host_of(corpus), *hosts)
+    except ValueError:
+        return False

@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from functools import cache
 from importlib.metadata import version
 from typing import BinaryIO, TypeVar
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from tenacity import (
@@ -29,6 +29,8 @@ from tenacity import (
     stop_before_delay,
     wait_random_exponential,
 )
+from urllib3.exceptions import HTTPError
+from urllib3.util import parse_url
 
 from intertitle.pipeline.errors import UserError, one_line
 from intertitle.pipeline.storage.faults import UnavailableError
@@ -53,7 +55,10 @@ _GONE_STATUS = frozenset({404, 410})
 _BROKEN_CONNECTION = (
     *(requests.ConnectionError, requests.Timeout),
     *(requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError),
+    # What fails while the body is read.
+    HTTPError,
 )
+_LENGTH = re.compile(r"[0-9]{1,18}")
 
 T = TypeVar("T")
 
@@ -117,10 +122,11 @@ class WebClient:
                 _check_opt_out(answer, url)
                 if headers and answer.status_code != 206:
                     raise RefusedError(f"{url}: the server does not send parts of files")
-                length = int(answer.headers.get("Content-Length") or 0)
+                length = _content_length(answer)
                 if length > self.max_bytes:
                     raise TooLargeError(f"{url}: {length:,} bytes, allowed: {self.max_bytes:,}")
-                for chunk in answer.iter_content(_CHUNK_BYTES):
+                # Other methods than `read1` return after a whole chunk, however slowly it comes.
+                while chunk := answer.raw.read1(_CHUNK_BYTES, decode_content=True):
                     target.write(chunk)
                     if target.tell() > self.max_bytes:
                         raise TooLargeError(f"{url}: over {self.max_bytes:,} bytes")
@@ -143,7 +149,7 @@ class WebClient:
 
         def attempt() -> tuple[int, int]:
             with self._answer("HEAD", url, {}) as answer:
-                return int(answer.headers.get("Content-Length") or -1), _changed_ns(answer)
+                return _content_length(answer), _changed_ns(answer)
 
         try:
             return self._retry(attempt, url)
@@ -177,13 +183,13 @@ class WebClient:
                 for _ in range(_MAX_REDIRECTS + 1):
                     if not self.is_allowed(url):
                         raise RefusedError(f"redirected to {one_line(url)}: not on an allowed host")
-                    answer = session.request(
-                        method,
-                        url,
-                        headers={**own, **headers},
-                        timeout=_TIMEOUTS_S,
-                        allow_redirects=False,
-                        stream=True,
+                    request = session.prepare_request(
+                        requests.Request(method, url, headers={**own, **headers})
+                    )
+                    _check_host(request, url)
+                    settings = session.merge_environment_settings(url, {}, True, None, None)
+                    answer = session.send(
+                        request, timeout=_TIMEOUTS_S, allow_redirects=False, **settings
                     )
                     if not answer.is_redirect:
                         _check_status(answer, url, method)
@@ -229,6 +235,15 @@ def _own_user_agent() -> str:
     return f"intertitle/{version('intertitle')}"
 
 
+def _check_host(request: requests.PreparedRequest, url: str) -> None:
+    """Check that a request goes to the host that was allowed."""
+    host = urlsplit(url).hostname or ""
+    sent_to = (parse_url(request.url or "").host or "").strip("[]")
+    # Other names are sent in the form of IDNA.
+    if host.isascii() and sent_to != host:
+        raise RefusedError(f"{one_line(url)}: leads to {sent_to} or {host}, allowed: one host")
+
+
 def _check_status(answer: requests.Response, url: str, method: str) -> None:
     status = answer.status_code
     if status in _BUSY_STATUS:
@@ -243,11 +258,29 @@ def _check_status(answer: requests.Response, url: str, method: str) -> None:
 
 def _check_opt_out(answer: requests.Response, url: str) -> None:
     for value in answer.raw.headers.getlist("X-Robots-Tag"):
-        robot, colon, directives = value.rpartition(":")
-        is_addressed = not colon or robot.strip().lower() == _ROBOT
-        opt_outs = OPT_OUTS & {name.strip().lower() for name in directives.split(",")}
-        if is_addressed and opt_outs:
+        if _opts_out(value):
             raise RefusedError(f"{url}: opts out: X-Robots-Tag: {one_line(value)}")
+
+
+def _opts_out(value: str) -> bool:
+    """Return whether a value of X-Robots-Tag, `[ROBOT:] DIRECTIVE, ...`, opts out."""
+    is_addressed = True
+    for number, part in enumerate(value.lower().split(",")):
+        name, colon, rest = (text.strip() for text in part.partition(":"))
+        # The colons of some directives are in front of their values.
+        if colon and not name.startswith("max-") and name != "unavailable_after":
+            if number == 0 or name == _ROBOT:
+                is_addressed = name == _ROBOT
+            name = rest
+        if is_addressed and name in OPT_OUTS:
+            return True
+    return False
+
+
+def _content_length(answer: requests.Response) -> int:
+    """Return the size that a server says in bytes, -1 if it says none."""
+    text = answer.headers.get("Content-Length", "")
+    return int(text) if _LENGTH.fullmatch(text) else -1
 
 
 def _retry_after_s(answer: requests.Response) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from upath import UPath
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.importers.table.readers import ENDINGS, Table
 from intertitle.pipeline.importers.table.splits import split_in_name, splits_of_tables
+from intertitle.pipeline.storage.allowed_hosts import allowed_hosts, is_allowed
 from intertitle.pipeline.storage.paths import AnyPath, as_path, is_local, normalized
 from intertitle.pipeline.storage.web import (
     RefusedError,
@@ -91,7 +93,8 @@ def _fetched(path: UPath, folder: Path) -> AnyPath:
         return path
     folder.mkdir()
     copy = folder / PurePosixPath(urlsplit(url).path).name
-    client = WebClient(is_web, user_agent())
+    is_allowed_url = partial(is_allowed, corpus=url, hosts=allowed_hosts())
+    client = WebClient(is_allowed_url, user_agent())
     try:
         with copy.open("w+b") as file:
             client.fetch(url, file)
@@ -106,7 +109,11 @@ def _below_common(folders: Sequence[UPath]) -> list[str]:
     """Return the paths of folders below the folder that all are in, each with a slash, or empty."""
     if len(set(folders)) == 1:
         return [""] * len(folders)
-    common = posixpath.commonpath([str(folder) for folder in folders])
+    try:
+        common = posixpath.commonpath([str(folder) for folder in folders])
+    except ValueError:
+        # Folders of this machine and URLs.
+        common = ""
     return [f"{str(folder).removeprefix(common).strip('/')}/".lstrip("/") for folder in folders]
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -14,7 +17,7 @@ from intertitle.pipeline.decoding.item_file import ItemFile, file_stat, open_ite
 from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.storage import web
-from intertitle.pipeline.storage.web import USER_AGENT_VARIABLE, user_agent
+from intertitle.pipeline.storage.web import USER_AGENT_VARIABLE, RefusedError, WebClient, user_agent
 
 BODY = b"0123456789" * 1000
 LIMITS = Limits(seconds=30, download_mb=1)
@@ -42,6 +45,15 @@ class Handler(BaseHTTPRequestHandler):
                 return self._send(302, b"", {"Location": place})
             case ["short"]:
                 return self._send(200, BODY[:50], {"Content-Length": str(len(BODY))})
+            case ["slow"]:
+                self._send(200, b"", {"Content-Length": "100"})
+                with suppress(OSError):
+                    for _ in range(100):
+                        self.wfile.write(b"x")
+                        time.sleep(0.1)
+                return None
+            case ["length", value]:
+                return self._send(200, BODY, {"Content-Length": value, "Connection": "close"})
             case ["endless"]:
                 self._send(200, b"", {"Content-Length": str(10**9)})
                 for _ in range(40):
@@ -116,6 +128,9 @@ def test_a_member_of_a_remote_tar_is_requested_as_a_range(read: Callable[..., by
         ("robots/noai", "refused", "opts out: X-Robots-Tag: noai"),
         ("robots/noindex,_nofollow", "refused", "opts out"),
         ("robots/intertitle:_NoImageAI", "refused", "opts out"),
+        ("robots/max-image-preview:large,_noai", "refused", "opts out"),
+        ("robots/noindex,_unavailable_after:_25_Jun_2036_15:00:00_PST", "refused", "opts out"),
+        ("robots/googlebot:_nofollow,_intertitle:_noai", "refused", "opts out"),
         ("to/to/to/to/to/to/a.jpg", "refused", "more than 5 redirects"),
         ("to/http:/169.254.169.254/latest", "refused", "redirected to http://169.254.169.254"),
         ("endless", "too_large", "bytes, allowed: 1,048,576"),
@@ -129,9 +144,45 @@ def test_what_is_not_to_be_had_is_named(
     assert raised.value.error == error
 
 
-@pytest.mark.parametrize("value", ["nofollow", "googlebot:_noai", "unavailable_after:_25_Jun_2036"])
+@pytest.mark.parametrize(
+    "value", ["nofollow", "googlebot:_nofollow,_noai", "unavailable_after:_25_Jun_2036"]
+)
 def test_other_directives_do_not_opt_out(value: str, read: Callable[..., bytes]) -> None:
     assert read(f"robots/{value}") == BODY
+
+
+def test_a_slow_server_is_given_up_at_the_time_limit(read: Callable[..., bytes]) -> None:
+    start = time.monotonic()
+    with pytest.raises(DecodeError, match=r"takes more than 0\.5 s") as raised:
+        read("slow", Limits(seconds=0.5, download_mb=1))
+    assert raised.value.error == "unavailable" and time.monotonic() - start < 5
+
+
+def test_a_length_that_is_no_number_does_not_count(read: Callable[..., bytes]) -> None:
+    assert read("length/many") == BODY
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://{}\\@allowed.example/a.jpg",
+        "http://me@allowed.example/a.jpg",
+        "http://allowed.example /a.jpg",
+        "http://allowed.example/a\n.jpg",
+        "http://[allowed.example/a.jpg",
+    ],
+)
+def test_a_url_that_programs_read_differently_is_refused(url: str, server: str) -> None:
+    url = url.format(server.removeprefix("http://"))
+    source = ItemFile(Item("a", url, "image"), "/corpus", hosts=("http://allowed.example",))
+    with pytest.raises(DecodeError) as raised, open_item_file(source):
+        pass
+    assert raised.value.error == "refused"
+    # Even if the list of hosts let it pass.
+    if "\\" in url:
+        with pytest.raises(RefusedError, match="allowed: one host"):
+            WebClient(lambda url: True, "test").fetch(url, io.BytesIO())
+    assert not Handler.requests
 
 
 def test_a_server_that_is_not_there_is_unavailable() -> None:

@@ -218,6 +218,14 @@ def test_a_hugging_face_folder_is_read_as_it_is(
 
 
 class _Server(SimpleHTTPRequestHandler):
+    def do_GET(self) -> None:
+        if not self.path.startswith("/to/"):
+            return super().do_GET()
+        self.send_response(302)
+        self.send_header("Location", f"http://{self.path.removeprefix('/to/')}")
+        self.end_headers()
+        return None
+
     def log_message(self, *_: object) -> None:
         pass
 
@@ -231,11 +239,17 @@ def test_a_table_by_url_names_files_next_to_it(lay_out: Lay, tmp_path: Path) -> 
         report = import_table([as_path(f"{place}/t.csv.gz")], tmp_path / "corpus")
         with pytest.raises(UserError, match=r"gone\.csv: missing: gone: status 404"):
             import_table([as_path(f"{place}/gone.csv")], tmp_path / "corpus")
+        with pytest.raises(UserError, match=r"redirected to http://169\.254\.169\.254/t\.csv"):
+            import_table([as_path(f"{place}/to/169.254.169.254/t.csv")], tmp_path / "corpus")
+        # A table of this machine besides.
+        local = lay_out({"more.csv": "image,caption\nb.jpg,A cat .\n", "b.jpg": None}) / "more.csv"
+        both = import_table([local, as_path(f"{place}/t.csv.gz")], tmp_path / "both")
     finally:
         serving.shutdown()
         serving.server_close()
     assert Corpus(tmp_path / "corpus").items() == [Item("a.jpg", f"{place}/a.jpg", "image")]
     assert any(f"--allow-host {place}" in note for note in report.notes)
+    assert both.items == 2
 
 
 def test_files_by_url_are_not_looked_for(lay_out: Lay, tmp_path: Path) -> None:
