@@ -6,7 +6,9 @@ NAME             a data set of the hub, where the network has it
 
 Images and videos that a data set contains are written to `files/` in the corpus, named by their
 content, so that one that several rows have is one item. Columns are read as those of a table
-(`table.columns`); the names of class labels replace their numbers. Each split keeps its name.
+(`table.columns`); the names of class labels replace their numbers. Each split keeps its name. A
+picture that several splits have stays in all of them; a note counts such pictures. Files that rows
+name have to be below the source or in the cache of the library.
 """
 
 from __future__ import annotations
@@ -76,9 +78,10 @@ def import_hf(
     library = _library()
     parts = _load(library, as_path(source), config)
     roles = parse_roles(column)
-    collector = Collector(SplitRule(val_share, test_share, seed))
+    collector = Collector(SplitRule(val_share, test_share, seed), shares_files=True)
     root = source if source.is_dir() else source.parent
-    files = _EmbeddedFiles(as_path(out), ItemFiles(root, "", None))
+    folders = [*([Path(str(root))] if source.exists() else []), *_caches(library)]
+    files = _EmbeddedFiles(as_path(out), ItemFiles(root, "", None, folders))
     notes: dict[str, None] = {}
     for name, part in parts.items():
         split = None if name is None else split_named(name) or name
@@ -139,6 +142,13 @@ def _library() -> Any:
         return importlib.import_module("datasets")
     except ModuleNotFoundError as error:
         raise UserError("import hf: needs datasets (pip install 'intertitle[hf]')") from error
+
+
+def _caches(library: Any) -> list[Path]:
+    """Return the folders in which the library keeps the files of data sets of the hub."""
+    hub = importlib.import_module("huggingface_hub.constants")
+    config = library.config
+    return [Path(config.HF_DATASETS_CACHE), Path(hub.HF_HUB_CACHE)]
 
 
 def _load(library: Any, source: UPath, config: str | None) -> dict[str | None, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 from intertitle.pipeline.corpus import Kind
 from intertitle.pipeline.decoding.endings import (
@@ -37,15 +38,20 @@ def kind_of(name: Path, path: Path | None = None, animations_as_images: bool = F
     return "video" if _is_animated(path or name) else "image"
 
 
+def is_animation(file: BinaryIO) -> bool:
+    """Return whether a file that is open at its start is an animated image."""
+    head = file.read(HEAD_BYTES)
+    # A GIF's header does not say whether it is animated: its frames have to be counted.
+    return is_animated(head + file.read() if head.startswith(b"GIF8") else head)
+
+
 def _is_animated(path: Path) -> bool:
     try:
         # Only regular files are opened: opening a pipe, for example, would block.
         if not path.is_file():
             return False
         with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
-            # A GIF's header does not say whether it is animated: its frames have to be counted.
-            return is_animated(head + file.read() if head.startswith(b"GIF8") else head)
+            return is_animation(file)
     except OSError:
         # The decoder reports why the file can't be read.
         return False

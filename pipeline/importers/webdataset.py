@@ -26,9 +26,9 @@ from upath import UPath
 
 from intertitle.pipeline.corpus import Item, Kind, Member
 from intertitle.pipeline.decoding.endings import ANIMATED_SUFFIXES, VIDEO_SUFFIXES
-from intertitle.pipeline.decoding.images.formats import HEAD_BYTES, is_animated
 from intertitle.pipeline.errors import UserError, one_line
 from intertitle.pipeline.importers.declaration import COLUMN, SPLIT_DRAW, Importer, Sources
+from intertitle.pipeline.importers.kinds import is_animation
 from intertitle.pipeline.importers.report import ImportReport
 from intertitle.pipeline.importers.table.collector import Collector
 from intertitle.pipeline.importers.table.columns import choose_columns, parse_roles
@@ -82,14 +82,16 @@ class _Tars:
         for name, sample in self._samples(tar, prefix).items():
             where = f"{tar}: {name}"
             cells = self._cells(sample, where)
-            if cells.get("status", "success") != "success":
+            # Other data sets may have a field `status` of their own.
+            is_download = "status" in cells and "error_message" in cells
+            if is_download and cells["status"] != "success":
                 self.left_out["not downloaded"] += 1
             elif not sample.items:
                 self.left_out["samples without a file"] += 1
             else:
                 first, *more = (sample.items[dots] for dots in sorted(sample.items))
                 self.left_out["further files of a sample"] += len(more)
-                yield Row(where, f"{prefix}{name}", {_ITEM: first, **cells})
+                yield Row(where, f"{prefix}{name}", {**cells, _ITEM: first})
 
     def _samples(self, tar: AnyPath, prefix: str) -> dict[str, _Sample]:
         samples: dict[str, _Sample] = {}
@@ -247,10 +249,7 @@ def _kind(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Kind:
         return "video"
     if not has_suffix(info.name, ANIMATED_SUFFIXES):
         return "image"
-    file = cast(BinaryIO, archive.extractfile(info))
-    head = file.read(HEAD_BYTES)
-    # A GIF's header does not say whether it is animated: its frames have to be counted.
-    return "video" if is_animated(head + file.read() if head[:4] == b"GIF8" else head) else "image"
+    return "video" if is_animation(cast(BinaryIO, archive.extractfile(info))) else "image"
 
 
 def _check_end(stream: BinaryIO, offset: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import math
 import re
 from typing import Any
@@ -78,9 +79,17 @@ def _listed(text: str) -> list[Any] | None:
     """Parse a list of texts or numbers in JSON or Python notation; None for any other text."""
     if not (text.startswith("[") and text.rstrip().endswith("]")):
         return None
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return None
-    is_list = isinstance(value, list) and all(isinstance(v, str | int | float) for v in value)
-    return value if is_list else None
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            value = parse(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        return _without_empty(value) if isinstance(value, list) else None
+    return None
+
+
+def _without_empty(values: list[Any]) -> list[Any] | None:
+    """Return a list's texts and numbers without null; None if it has other elements."""
+    values = [value for value in values if value is not None]
+    is_plain = all(isinstance(v, str | int | float) and not isinstance(v, bool) for v in values)
+    return values if is_plain else None

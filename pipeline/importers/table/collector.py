@@ -38,10 +38,12 @@ class Collector:
     """Collects rows, and writes the corpus of their items and examples.
 
     Attributes:
-        rule: rule that draws the splits of rows that have none.
+        rule: rule that draws the splits if no row has one; otherwise rows without one are in train.
+        shares_files: whether several splits may have one file, which a note counts.
     """
 
     rule: SplitRule = field(default_factory=SplitRule)
+    shares_files: bool = False
     _items: dict[str, Item] = field(default_factory=dict)
     _drafts: dict[str, _Draft] = field(default_factory=dict)
     _keys: dict[str, str] = field(default_factory=dict)
@@ -50,6 +52,7 @@ class Collector:
     _first_empty: dict[str, str] = field(default_factory=dict)
     _left_out: dict[str, int] = field(default_factory=dict)
     _num_repeated: int = 0
+    _shared: set[str] = field(default_factory=set)
 
     def add(self, row: Row, columns: Columns, find: FindItem, split: str | None) -> None:
         """Add a row.
@@ -58,7 +61,7 @@ class Collector:
             row: row to add.
             columns: columns to read.
             find: function that finds the file of the row.
-            split: split of the row if it has no column of splits; None to draw one.
+            split: split of the row if it has no column of splits; None if it has none.
 
         Raises:
             UserError: a cell can't be read, a segment ends before it starts, the file is in another
@@ -94,7 +97,7 @@ class Collector:
         if split is not None:
             self._check_split(item.key, split, where)
         self._items.setdefault(item.key, item)
-        id = item.key if source is None else row.id
+        id = item.key if source is None and not self._is_shared(item.key, split) else row.id
         draft = _Draft(id, where, key, item.key, source, targets, split)
         self._merge(draft, columns.target_role in ("label", "frame_labels"))
         return None
@@ -129,14 +132,28 @@ class Collector:
                 )
             reasons = "".join(f"; {n} rows with {why}" for why, n in self._left_out.items())
             raise UserError(f"{where}: has no examples{reasons}")
-        drawn = self.rule.draw({d.group for d in self._drafts.values() if d.split is None})
-        examples = [
-            Example(d.id, d.split or drawn[d.group], d.item_key, d.source, tuple(d.targets))
-            for d in self._drafts.values()
+        drafts = self._drafts.values()
+        are_drawn = not any(draft.split for draft in drafts) and not self._split_of
+        drawn = self.rule.draw({draft.group for draft in drafts}) if are_drawn else {}
+        splits = [
+            drawn[draft.group] if are_drawn else draft.split or self._split_of_file(draft)
+            for draft in drafts
         ]
+        examples = [
+            Example(d.id, split or "train", d.item_key, d.source, tuple(d.targets))
+            for d, split in zip(drafts, splits, strict=True)
+        ]
+        num_unnamed = splits.count(None)
+        unnamed = f"{num_unnamed} examples have no split, but others do; they are in train"
+        shared = (
+            f"{len(self._shared)} files are in several splits; "
+            "`intertitle check CORPUS --fix-leaks OUT` writes a corpus without"
+        )
         repeated = f"{self._num_repeated} rows repeat a text of the same file; kept"
         all_notes = [
-            *([self.rule.describe()] if drawn else []),
+            *([self.rule.describe()] if are_drawn else []),
+            *([unnamed] if num_unnamed else []),
+            *([shared] if self._shared else []),
             *notes,
             *([repeated] if self._num_repeated else []),
             *(
@@ -179,20 +196,33 @@ class Collector:
         start_s, end_s = times
         if end_s is not None and end_s <= (start_s or 0):
             raise UserError(f"{row.where}: ends at {end_s:g} s, before it starts")
-        end = "" if end_s is None else f"{end_s:g}"
-        return replace(item, key=f"{item.key}#{start_s or 0:g}-{end}", start_s=start_s, end_s=end_s)
+        end = "" if end_s is None else _exact(end_s)
+        key = f"{item.key}#{_exact(start_s or 0)}-{end}"
+        return replace(item, key=key, start_s=start_s, end_s=end_s)
 
     def _check_split(self, key: str, split: str, where: str) -> None:
         first_split, first = self._split_of.setdefault(key, (split, where))
-        if first_split != split:
+        if first_split != split and self.shares_files:
+            self._shared.add(key)
+        elif first_split != split:
             raise UserError(
                 f"{where}: {key!r} is in {split}, but in {first_split} at {first}; allowed: one "
                 "split for a file"
             )
 
+    def _is_shared(self, key: str, split: str | None) -> bool:
+        """Return whether a file is in another split, too, and was in that one first."""
+        return key in self._shared and self._split_of[key][0] != split
+
+    def _split_of_file(self, draft: _Draft) -> str | None:
+        """Return the split that other rows give to the file of an example, or None."""
+        return self._split_of.get(draft.item_key or "", (None, ""))[0]
+
     def _merge(self, draft: _Draft, is_label: bool) -> None:
         """Add an example with an item, or its references to the example that there is."""
-        earlier = self._drafts.setdefault(f"{draft.item_key}\0{draft.source or ''}", draft)
+        split = draft.split if self.shares_files else None
+        name = f"{draft.item_key}\0{split or ''}\0{draft.source or ''}"
+        earlier = self._drafts.setdefault(name, draft)
         if earlier is draft:
             return
         if not is_label:
@@ -207,3 +237,9 @@ class Collector:
     def _leave_out(self, reason: str, where: str) -> None:
         self._first_empty.setdefault(reason, where)
         self._left_out[reason] = self._left_out.get(reason, 0) + 1
+
+
+def _exact(seconds: float) -> str:
+    """Return a number without needless digits, but with all that make it this number."""
+    short = f"{seconds:g}"
+    return short if float(short) == seconds else repr(seconds)

@@ -26,7 +26,7 @@ from typing import cast
 
 from upath import UPath
 
-from intertitle.pipeline.corpus import Item, Kind
+from intertitle.pipeline.corpus import Item, Kind, parse_member
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.importers.declaration import (
     COLUMN,
@@ -69,7 +69,8 @@ def import_table(
     example's id is the key of its item or, if it has a source or no item, `<table>:<line>`.
 
     Without a column of splits, the split is that in the name of the table (`train.csv`) or, of a
-    Hugging Face folder, of a folder; otherwise splits are drawn by file.
+    Hugging Face folder, of a folder. Rows without a split are in train if others have one; if none
+    has, splits are drawn by file.
 
     Args:
         sources: paths or URLs of the tables, or a Hugging Face folder.
@@ -149,8 +150,11 @@ def _finder(files: ItemFiles, hosts: dict[str, None]) -> FindItem:
         if isinstance(value, dict):
             raise UserError(f"{where}: holds the file itself, which `import hf` reads")
         key, item = files.find(text_of(value, where), where)
-        if item is not None and is_url(item.uri):
-            hosts[host_of(item.uri)] = None
+        if item is not None:
+            member = parse_member(item.uri)
+            uri = member.uri if member else item.uri
+            if is_url(uri):
+                hosts[host_of(uri)] = None
         return key, item
 
     return find

