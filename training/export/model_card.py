@@ -96,7 +96,10 @@ def _input(trained: TrainedModel) -> str:
 def _scores(record: EvaluationRecord, generated: bool) -> Iterator[str]:
     """Yield the lines on an evaluation; the search is named if it generated the predictions."""
     details = record.description
-    search, changed = SearchConfig.model_validate(details["search"]).describe(), details.get("changed", {})
+    search, changed = (
+        SearchConfig.model_validate(details["search"]).describe(),
+        details.get("changed", {}),
+    )
     settings = "".join(f", {name} {value}" for name, value in changed.items())
     yield (
         f"Split `{details['split']}` of the corpus `{details['data']['corpus_fingerprint']}`, "
