@@ -195,9 +195,9 @@ def _read_column(by: str) -> tuple[str, dict[str, str]]:
     values: dict[str, str] = {}
     for cell, of_cell in zip(table[key].to_pylist(), table[column].to_pylist(), strict=True):
         identifier, value = str(cell), _NO_VALUE if of_cell in (None, "") else str(of_cell)
-        if (other := values.setdefault(identifier, value)) != value:
+        if (first := values.setdefault(identifier, value)) != value:
             raise UserError(
-                f"--by: {file}: {key} {identifier!r} has two values, {other!r} and {value!r}"
+                f"--by: {file}: {key} {identifier!r} has two values, {first!r} and {value!r}"
             )
     return key, values
 

@@ -100,7 +100,9 @@ def resolve_slices(
 def with_slices(evaluation: Evaluation, values: Mapping[str, Sequence[str]]) -> Evaluation:
     """Return an evaluation with the scores of slices, given the result of `resolve_slices`."""
     statistics = evaluation.scores.statistics
-    slices = [part for by, of in values.items() for part in slice_scores(by, of, statistics)]
+    slices = [
+        part for by, column in values.items() for part in slice_scores(by, column, statistics)
+    ]
     return replace(evaluation, slices=tuple(slices))
 
 

@@ -175,16 +175,16 @@ def _settings_of_weights(parsed: _Name) -> dict[str, Any]:
     tags = [parsed.tag] if parsed.tag else open_clip.list_pretrained_tags_by_model(model)
     defaults = asdict(transform.PreprocessCfg())
     settings: dict[str, Any] = {**defaults}
-    shown: dict[tuple[Any, ...], str] = {}
+    choices: dict[tuple[Any, ...], str] = {}
     for tag in tags:
         of_tag = open_clip.get_pretrained_cfg(model, tag)
         settings = transform.merge_preprocess_dict(defaults, of_tag)
         values = (*settings["mean"], *settings["std"], settings["interpolation"])
-        shown.setdefault(values, f"{PREFIX}{model}/{tag}{FILE_OPTION}FILE")
-    if len(shown) > 1:
+        choices.setdefault(values, f"{PREFIX}{model}/{tag}{FILE_OPTION}FILE")
+    if len(choices) > 1:
         raise UserError(
             f"backbone: {str(parsed)!r}: weights of {model} differ in how pictures are prepared, "
-            f"allowed: one of their tags with the file, {' or '.join(shown.values())}"
+            f"allowed: one of their tags with the file, {' or '.join(choices.values())}"
         )
     return settings
 

@@ -69,7 +69,7 @@ def length_rows(record: EvaluationRecord) -> list[LengthRow]:
     ranges = length_ranges([num_words(refs[0], tokenizer) for refs in record.references])
     rows = []
     for ends in sorted(set(ranges)):
-        members = np.array([other == ends for other in ranges])
+        members = np.array([ends == own_ends for own_ends in ranges])
         scores = {name: score_of(name, rows[members]) for name, rows in record.statistics.items()}
         rows.append(LengthRow(ends, int(members.sum()), scores))
     return rows
