@@ -11,16 +11,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from intertitle.pipeline.errors import UserError
-from intertitle.training.config.metrics import METRICS
+from intertitle.training.config.metrics import MetricName
 from intertitle.training.config.models import PositiveInt, Section, Share
 from intertitle.training.config.recipe import change_search, load_recipe
 from intertitle.training.config.toml_config import parse_toml, validate
-
-
-def _known_metric(name: str) -> str:
-    if name not in METRICS.names():
-        raise ValueError(f"allowed: {', '.join(METRICS.names())}")
-    return name
 
 
 def _different(seeds: list[int]) -> list[int]:
@@ -29,7 +23,6 @@ def _different(seeds: list[int]) -> list[int]:
     return seeds
 
 
-Metric = Annotated[str, AfterValidator(_known_metric)]
 Seed = Annotated[int, Field(ge=0)]
 Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_different)]
 
@@ -131,7 +124,7 @@ class RowConfig(Section):
     corpus: str | None = None
     features: str | None = None
     rescoring: RescoringConfig | None = None
-    published: dict[Metric, float] = Field(default_factory=dict)
+    published: dict[MetricName, float] = Field(default_factory=dict)
 
 
 class TableConfig(Section):
@@ -145,7 +138,7 @@ class TableConfig(Section):
     """
 
     title: str
-    metrics: list[Metric] = Field(min_length=1)
+    metrics: list[MetricName] = Field(min_length=1)
     corpora: dict[str, CorpusConfig]
     stores: dict[str, StoreConfig] = Field(default_factory=dict)
     runs: dict[str, RunsConfig]

@@ -265,9 +265,9 @@ def test_the_share_of_scoring(
     taught: Taught = request.getfixturevalue(name)
     recipe, score, spent = taught.recipe, Scorer.score, [0.0]
 
-    def timed(self: Scorer, *args: Any) -> Any:
+    def timed(self: Scorer, *args: Any, **options: Any) -> Any:
         began = time.perf_counter()
-        scores = score(self, *args)
+        scores = score(self, *args, **options)
         spent[0] = time.perf_counter() - began
         return scores
 

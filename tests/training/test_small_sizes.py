@@ -116,7 +116,9 @@ def without_java(monkeypatch: pytest.MonkeyPatch) -> None:
     # The evaluation of a split measures what an epoch measures.
     score = Scorer.score
     monkeypatch.setattr(
-        Scorer, "score", lambda scorer, outputs, quick: score(scorer, outputs, quick=True)
+        Scorer,
+        "score",
+        lambda scorer, outputs, quick, monitor: score(scorer, outputs, quick=True, monitor=monitor),
     )
     monkeypatch.setattr(evaluate_module, "TEXT_TOKENS", 5)
 
@@ -248,7 +250,7 @@ class Second(Ranks):
         return [value]
 
     def broadcast(self, value: Any) -> Any:
-        return value or ({}, ())
+        return value or ({}, (), {})
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from intertitle.training.config.metrics import MetricName
 from intertitle.training.config.models import Section, Share
 
 _Margin = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -29,10 +30,10 @@ class GateConfig(Section):
             of the references.
     """
 
-    metric: str = "meteor"
+    metric: MetricName = "meteor"
     margin: _Margin = 0.0
-    required: dict[str, _Required] = Field(default_factory=dict)
-    guards: dict[str, _Margin] = Field(default_factory=dict)
+    required: dict[MetricName, _Required] = Field(default_factory=dict)
+    guards: dict[MetricName, _Margin] = Field(default_factory=dict)
     max_empty: Share = 0.0
     min_distinct: Annotated[float, Field(ge=0, le=1)] = 0.05
     length_ratio: tuple[_Margin, _Margin] = (0.5, 2.0)

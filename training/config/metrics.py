@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator
 
 from intertitle.pipeline.plugins import Registry
 
@@ -66,8 +67,10 @@ class Metric:
         combine: function from sums of the statistics over R sets of examples, [R, S], to their
             scores, [R].
         smaller_is_better: whether a smaller score is better.
-        quick: whether it is measured after each epoch.
-        monitor: whether a recipe may choose the best epoch by it; such a metric is quick.
+        quick: whether it is measured after each epoch: for all of its tasks, for none, or for the
+            named ones.
+        monitor: whether a recipe may choose the best epoch by it; it is then measured after each
+            epoch, and must be quick for one of its tasks.
         counts_words: whether it counts words, so that a tokenizer that does not split them is
             warned of.
         histogram: whether the scores of single examples are shown in a histogram.
@@ -78,10 +81,18 @@ class Metric:
     measure: Callable[[Predictions], Measured | None] | None
     combine: Callable[[Floats], Floats] = ratio
     smaller_is_better: bool = False
-    quick: bool = True
+    quick: bool | tuple[MetricTask, ...] = True
     monitor: bool = False
     counts_words: bool = False
     histogram: bool = False
+
+    def __post_init__(self) -> None:
+        if self.monitor and not self.quick:
+            raise ValueError(f"{self.name}: monitor=True, allowed for metrics that are quick")
+
+    def is_quick(self, task: MetricTask) -> bool:
+        """Return whether it is measured after each epoch of a task."""
+        return self.quick if isinstance(self.quick, bool) else task in self.quick
 
 
 _HERE = "intertitle.training.evaluation.metrics"
@@ -108,6 +119,16 @@ METRICS = Registry(
         "search_errors": f"{_HERE}.model_metrics:SEARCH_ERRORS",
     },
 )
+
+
+def _known(name: str) -> str:
+    if name not in METRICS.names():
+        raise ValueError(f"allowed: {', '.join(METRICS.names())}")
+    return name
+
+
+# Name of a metric in a file.
+MetricName = Annotated[str, AfterValidator(_known)]
 
 
 def metric_task(task: Task) -> MetricTask:

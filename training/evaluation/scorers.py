@@ -63,6 +63,7 @@ class Scorer:
         metrics: Collection[str] | None = None,
         *,
         quick: bool = False,
+        monitor: str = "",
     ) -> Scores:
         """Score B predictions, each against its own references. An empty text is allowed.
 
@@ -72,6 +73,7 @@ class Scorer:
             outputs: B texts, or the labels of the frames of B sequences.
             metrics: names of the metrics to compute; None for all of the task.
             quick: whether only those that are quick to compute are chosen.
+            monitor: metric that is chosen with the quick ones.
 
         Raises:
             UserError: a metric is not one of the task, the numbers of predictions and of examples
@@ -82,7 +84,11 @@ class Scorer:
         measured: dict[str, Measured] = {}
         not_measured: dict[str, str] = {}
         warnings = list(METRICS.load_all()[1].values())
-        chosen = [m for m in self._chosen(metrics) if m.quick or not quick]
+        chosen = [
+            metric
+            for metric in self._chosen(metrics)
+            if not quick or metric.is_quick(self._task) or metric.name == monitor
+        ]
         for metric in chosen:
             assert metric.measure is not None
             try:
@@ -102,10 +108,11 @@ class Scorer:
             tuple(warnings),
         )
 
-    def score_answers(self, answers: Sequence[Answer], *, quick: bool) -> Scores:
+    def score_answers(self, answers: Sequence[Answer], *, quick: bool, monitor: str = "") -> Scores:
         """Score the answers of a model; see `score`."""
         per_frame = self._task == "label_per_frame"
-        return self.score([a.texts if per_frame else a.texts[0] for a in answers], quick=quick)
+        outputs = [answer.texts if per_frame else answer.texts[0] for answer in answers]
+        return self.score(outputs, quick=quick, monitor=monitor)
 
     def _chosen(self, names: Collection[str] | None) -> list[Metric]:
         metrics = metrics_of(self._task)

@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from intertitle.pipeline.errors import JobError
+from intertitle.pipeline.errors import JobError, UserError
 from intertitle.training.config.recipe import Recipe
 from intertitle.training.data.dataset import Dataset, make_sampler
 from intertitle.training.data.lm_dataset import LanguageModelDataset
@@ -257,6 +257,9 @@ class TrainingLoop:
                 "training has diverged; a smaller optimizer.learning_rate or optimizer.clip_norm "
                 "may help"
             )
+        if f"val/{monitor}" not in figures:
+            reason = self._validator.not_measured.get(monitor, "it does not apply to the data")
+            raise UserError(f"training.monitor: {monitor!r} is not measured: {reason}")
         value, best = figures[f"val/{monitor}"], progress.best_value
         is_best = best is None or (value < best if smaller_is_better(monitor) else value > best)
         if is_best:

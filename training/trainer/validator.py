@@ -39,6 +39,7 @@ class Validator:
 
     Attributes:
         search_name: search that predictions are generated with, "" for a task without one.
+        not_measured: reason for each metric that the last call of `measure` could not measure.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Validator:
         self._recipe, self._dataset = recipe, dataset
         self._tokenizer, self._ranks, self._pulse = tokenizer, ranks, pulse
         self._scorer: Scorer | None = None
+        self.not_measured: dict[str, str] = {}
         # Greedy search: the beam of the recipe is for the last evaluation, which takes longer.
         self._search = SearchConfig(beam_size=1, max_tokens=recipe.search.max_tokens)
         is_sentence = isinstance(dataset, Dataset) and dataset.task.output == "sentence"
@@ -81,15 +83,21 @@ class Validator:
         self._pulse.enter(Stage.MEASURED)
         parts = self._ranks.gather(dict(zip(own_examples, own_answers, strict=True)))
         self._pulse.enter(Stage.MEASURING)
-        scored: tuple[dict[str, float], tuple[Sample, ...]] | None = None
+        scored: tuple[dict[str, float], tuple[Sample, ...], dict[str, str]] | None = None
         if self._ranks.rank == 0:
             answers = {n: answer for part in parts for n, answer in part.items()}
             self._scorer = self._scorer or make_scorer(dataset, self._recipe.evaluation.tokenizer)
-            scores = self._scorer.score_answers([answers[n] for n in sorted(answers)], quick=True)
-            scored = (scores.values, _some(make_samples(dataset, answers)))
+            scores = self._scorer.score_answers(
+                [answers[n] for n in sorted(answers)],
+                quick=True,
+                monitor=self._recipe.training.monitor,
+            )
+            samples = _some(make_samples(dataset, answers))
+            scored = (scores.values, samples, scores.not_measured)
         scored = self._ranks.broadcast(scored)
         assert scored is not None
-        return {"nats_per_token": nats} | scored[0], scored[1]
+        figures, samples, self.not_measured = scored
+        return {"nats_per_token": nats} | figures, samples
 
     def _surprise(self, model: Model) -> NDArray[np.float64]:
         """Return the nats and the number of targets of each worker's share, [workers, 2]."""

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from intertitle.pipeline.errors import UserError
+from intertitle.training.config.metrics import NotMeasuredError
 from intertitle.training.config.recipe import Recipe
 from intertitle.training.data.data_ref import DataRef
 from intertitle.training.data.sampler import BatchSampler
 from intertitle.training.data.vocab import Vocabs
+from intertitle.training.evaluation.metrics import caption_metrics
 from intertitle.training.trainer import loop as loop_module
 from intertitle.training.trainer.checkpoint import TENSOR_GROUPS, Checkpoint
 from intertitle.training.trainer.events import EpochReport, Report, StepReport
@@ -22,6 +25,7 @@ from tests.training.conftest import (
     split_of,
     write_data,
 )
+from tests.training.metric_names import QUICK_METRICS
 from tests.training.workers import run_workers
 
 # Everything that has a state is on: dropout, the running average, a schedule.
@@ -146,6 +150,30 @@ def test_an_epoch_takes_every_batch_once_and_reports_what_it_measured(
     assert 2 <= len(samples) <= NUM_SAMPLES
     assert samples[0].id == "about-item 0"
     assert samples[0].references == ("A red ball.",)
+
+
+def test_a_monitor_that_cannot_be_measured_ends_the_training_with_the_reason(
+    things: DataRef, words: Vocabs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise NotMeasuredError("its words are those of another language")
+
+    monkeypatch.setattr(caption_metrics, "CIDER", replace(caption_metrics.CIDER, measure=refuse))
+    loop = make_loop(things, words, with_training(RECIPE, monitor="cider"))
+    reason = "training.monitor: 'cider' is not measured: its words are those of another language"
+    with pytest.raises(UserError, match=reason):
+        loop.run()
+
+
+@pytest.mark.parametrize("monitor", ["nats_per_token", "sacrebleu"])
+def test_captions_are_measured_after_each_epoch_by_quick_metrics_and_the_monitor(
+    things: DataRef, words: Vocabs, monitor: str
+) -> None:
+    loop = make_loop(things, words, with_training(RECIPE, epochs=1, monitor=monitor))
+    loop.run()
+    (figures,) = loop.progress.history
+    measured = {name.removeprefix("val/") for name in figures if name.startswith("val/")}
+    assert measured == {*QUICK_METRICS, "nats_per_token", monitor}
 
 
 def test_the_validation_loss_is_the_mean_over_all_words(

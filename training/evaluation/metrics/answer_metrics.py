@@ -169,5 +169,8 @@ def _plain(text: str) -> str:
 ACCURACY = Metric("accuracy", ("label", "label_per_frame"), _measure_accuracy, monitor=True)
 VQA_ACCURACY = Metric("vqa_accuracy", ("label",), _measure_vqa_accuracy)
 EXACT_MATCH = Metric(
-    "exact_match", ("caption", "translation", "label_per_frame"), _measure_exact_match
+    "exact_match",
+    ("caption", "translation", "label_per_frame"),
+    _measure_exact_match,
+    quick=("translation", "label_per_frame"),
 )

@@ -139,6 +139,8 @@ SACREBLEU = Metric(
     ("caption", "translation"),
     _measure_bleu,
     _bleu,
+    # Captions have BLEU by the tokens of the other metrics.
+    quick=("translation",),
     monitor=True,
     counts_words=True,
     histogram=True,
