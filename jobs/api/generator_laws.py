@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from intertitle.pipeline.errors import UserError
 from intertitle.training.config.models import MODELS
 from intertitle.training.config.toml_config import validate
 from intertitle.training.data.batch import Batch, Row, make_batch
@@ -64,12 +65,19 @@ def small_generator(section: Mapping[str, Any]) -> Generator[Any]:
 
     Args:
         section: model section of a recipe, with its `kind`.
+
+    Raises:
+        AssertionError: the model generates no text.
+        UserError: the kind is missing or unknown, or a field is not allowed.
     """
     torch.manual_seed(0)
+    if "kind" not in section:
+        raise UserError("model.kind: Field required")
     small = {"embedding_size": 6, "hidden_size": 7, "dropout": 0.3, **section}
     config = validate(MODELS.load(section["kind"], "model.kind").config, small, "model")
     model = build_model(config, SIZES)
-    assert isinstance(model, Generator)
+    if not isinstance(model, Generator):
+        raise AssertionError(f"a model that generates text is a Generator, not {section['kind']}")
     if model.task.visual_input != "nothing":
         model.fit_normalizer([torch.tensor(row.features) for row in example_rows(model.task, 1)])
     for parameter in model.parameters():
@@ -225,7 +233,7 @@ def check_generator(section: Mapping[str, Any]) -> None:
 
     Raises:
         AssertionError: a law does not hold.
-        UserError: the kind is unknown, or a field is not allowed.
+        UserError: the kind is missing or unknown, or a field is not allowed.
     """
     for law in GENERATOR_LAWS:
         law(small_generator(section))

@@ -11,11 +11,13 @@ from intertitle import generator_laws
 from intertitle.generator_laws import (
     GENERATOR_LAWS,
     batch_of,
+    check_generator,
     example_rows,
     forward_log_probs,
     is_target,
     small_generator,
 )
+from intertitle.pipeline.errors import UserError
 from intertitle.training.data.batch import Row
 from intertitle.training.models.base import Generator
 
@@ -113,3 +115,10 @@ def test_a_law_that_does_not_hold_is_named(
     monkeypatch.setattr(model, method, wrong)
     with pytest.raises(AssertionError, match=message):
         getattr(generator_laws, law)(model)
+
+
+def test_what_is_no_generator_is_said_in_a_sentence() -> None:
+    with pytest.raises(UserError, match=r"model\.kind: Field required"):
+        check_generator({})
+    with pytest.raises(AssertionError, match="generates text is a Generator, not classifier"):
+        check_generator({"kind": "classifier"})

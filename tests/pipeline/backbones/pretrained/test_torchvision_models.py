@@ -21,6 +21,7 @@ from intertitle.pipeline.feature_store.fingerprint import make_fingerprint
 from intertitle.pipeline.feature_store.store import FeatureStore
 from intertitle.pipeline.precompute.options import PrecomputeOptions
 from intertitle.pipeline.precompute.run import precompute
+from intertitle.testing import check_backbone
 
 torchvision = torchvision_models._import_torchvision()
 
@@ -62,6 +63,10 @@ def expected_features(network: torch.nn.Module, frames: np.ndarray, crop: int) -
     with torch.inference_mode():
         network(prepare(clips))
     return inputs[0].flatten(1).numpy()
+
+
+def test_a_network_of_clips_holds_the_laws(small: None, tmp_path: Path, onnx_cache: Path) -> None:
+    check_backbone(write_weights("mc3_18", tmp_path, "pth")[0])
 
 
 def test_r2plus1d_is_the_same_in_pytorch_in_onnx_runtime_and_in_a_store(
