@@ -148,7 +148,8 @@ def _assemble(parsed: _Name, model: nn.Module, features: str) -> _Assembled:
     body: nn.Module = _LastGrid(model)
     output, crop, takes = describe_output(features), None, ""
     if has_tokens(model, body_size):
-        body, output = Tokens(model, features), describe_tokens(features)
+        body = Tokens(model, features)
+        output = f"output of {parsed.layer}" if parsed.layer else describe_tokens(features)
         # timm scales a picture to this size and then takes its central part.
         size = math.floor(body_size / settings["crop_pct"])
         if size > body_size:

@@ -84,6 +84,14 @@ def test_a_layer_is_taken_before_the_next_writes_over_it(weights: Path) -> None:
     assert features(name, "grid").min() < 0
 
 
+def test_the_fingerprint_of_a_layer_of_tokens_names_the_layer(onnx_cache: Path) -> None:
+    torch.manual_seed(0)
+    file = onnx_cache / "vit.safetensors"
+    safetensors.torch.save_file(timm.create_model("test_vit").state_dict(), file)
+    spec = backbone_spec(f"timm:test_vit@blocks.0,weights={file}", "grid")
+    assert spec.preprocessing.endswith("; output of blocks.0")
+
+
 def test_fc7_of_a_vgg_is_its_second_layer_after_the_relu(onnx_cache: Path) -> None:
     torch.manual_seed(0)
     model = timm.models.vgg.VGG([8, "M"] * 5).eval()
