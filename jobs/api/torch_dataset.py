@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from intertitle.pipeline.corpus import Corpus
+from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.feature_store.store import FeatureStore
 from intertitle.pipeline.storage.paths import AnyPath, as_path
 from intertitle.training.data.arrays.joined_stores import JoinedStores
@@ -47,7 +48,7 @@ class FeatureDataset(Dataset[FeatureExample]):
         left_out: identifiers of the examples whose item is in quarantine in any store.
 
     Raises:
-        UserError: there is no such corpus, store or split.
+        UserError: there is no such corpus, store or split, or no store is given.
 
     Example:
         >>> dataset = intertitle.FeatureDataset("corpus", "features", split="train")
@@ -57,7 +58,10 @@ class FeatureDataset(Dataset[FeatureExample]):
     """
 
     def __init__(self, corpus: str | AnyPath, features: StorePaths, split: str) -> None:
-        self._stores = JoinedStores([FeatureStore(path) for path in store_paths(features)])
+        paths = store_paths(features)
+        if not paths:
+            raise UserError("features: none, expected the folder or URL of a feature store")
+        self._stores = JoinedStores([FeatureStore(path) for path in paths])
         self._examples, left_out = [], []
         for example in Corpus(as_path(corpus)).examples(split):
             key = example.item_key

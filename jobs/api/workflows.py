@@ -22,6 +22,7 @@ from intertitle.pipeline.storage.paths import AnyPath, as_path
 
 if TYPE_CHECKING:
     from intertitle.pipeline.precompute.options import PrecomputeReport
+    from intertitle.training.data.data_ref import StorePaths
     from intertitle.training.evaluation.evaluate import Evaluation
     from intertitle.training.inference.model_bundle import TrainedModel
     from intertitle.training.inference.prediction_io import Prediction
@@ -101,7 +102,7 @@ def precompute(
 def train(
     recipe: str,
     corpus: PathLike,
-    features: PathLike | Sequence[PathLike] = (),
+    features: StorePaths = None,
     *,
     settings: Sequence[str] = (),
     workers: int = 1,
@@ -116,7 +117,7 @@ def train(
         recipe: name of a recipe, or path of a TOML file.
         corpus: folder or URL of a corpus with splits "train" and "val".
         features: folder or URL of its feature store, or several whose features are concatenated;
-            none for tasks on text alone.
+            None for tasks on text alone.
         settings: changes of the recipe, "section.field=value" each.
         workers: number of training workers.
         name: name of the run; None derives it from recipe and time.
@@ -139,6 +140,7 @@ def train(
         ['bleu_1', 'bleu_2']
     """
     from intertitle.training.config.recipe import load_recipe
+    from intertitle.training.data.data_ref import store_paths
     from intertitle.training.runs.train import train as run
     from intertitle.training.tracking.store.client import default_tracking_uri
 
@@ -147,7 +149,7 @@ def train(
         return run(
             changed,
             as_path(corpus).absolute(),
-            [path.absolute() for path in _paths(features)],
+            [path.absolute() for path in store_paths(features)],
             workers=workers,
             tracking_uri=tracking_uri or default_tracking_uri(),
             checkpoints=Path(checkpoints),
@@ -181,7 +183,7 @@ def evaluate(
     *,
     split: str = "val",
     corpus: PathLike | None = None,
-    features: PathLike | Sequence[PathLike] = (),
+    features: StorePaths = None,
     tracking_uri: str | None = None,
     **search: Any,
 ) -> Evaluation:
@@ -191,7 +193,7 @@ def evaluate(
         run: MLflow run id, run name, or "models:/name@alias".
         split: split of the corpus.
         corpus: folder or URL; None uses the corpus of the training.
-        features: folder or URL, or several; none uses the stores of the training.
+        features: folder or URL, or several; None uses the stores of the training.
         tracking_uri: MLflow store; None takes MLFLOW_TRACKING_URI, else the nearest `mlflow.db`.
         search: fields of `SearchConfig`, such as `beam_size=5`; the recipe's otherwise.
 
@@ -210,7 +212,7 @@ def evaluate(
         resolve_run(run, _uri(tracking_uri)),
         split=split,
         corpus=None if corpus is None else as_path(corpus),
-        features=_paths(features),
+        features=features,
         **search,
     )
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+import intertitle as api
 from intertitle.jobs.commands import COMMANDS
+from intertitle.pipeline.errors import UserError
 
 # Libraries that take a second or more to import.
 HEAVY = ("torch", "ray", "mlflow", "onnxruntime", "matplotlib", "pandas", "sklearn")
@@ -153,3 +155,17 @@ def test_a_wrong_call_is_refused_by_its_line_and_at_once(
 
 def test_every_command_is_called_wrongly() -> None:
     assert {call.split()[0] for call, _ in WRONG} >= {*COMMANDS}
+
+
+@pytest.mark.parametrize("features", [None, []])
+def test_a_dataset_of_pytorch_needs_a_store(features: list[str] | None, clips: Path) -> None:
+    with pytest.raises(UserError, match="features: none, expected the folder or URL"):
+        api.FeatureDataset(clips, features, "train")
+
+
+def test_a_training_in_python_without_features_says_what_it_needs(
+    clips: Path, tmp_path: Path
+) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    with pytest.raises(UserError, match="--features: missing; this recipe sees pooled features"):
+        api.train("s2vt", clips, None, tracking_uri=uri, checkpoints=tmp_path)
