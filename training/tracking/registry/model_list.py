@@ -69,7 +69,7 @@ def _versions(client: MlflowClient) -> dict[str, dict[str, str]]:
     They are selected here, because a filter of MLflow can't contain every name.
     """
     versions: dict[str, dict[str, str]] = {}
-    token = None
+    token: str | None = None
     while True:
         page = client.search_model_versions(max_results=_PAGE, page_token=token)
         for version in page:
