@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from functools import wraps
 from inspect import Parameter, signature
@@ -11,6 +12,7 @@ import typer
 from upath import UPath
 
 from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.storage import allowed_hosts
 from intertitle.pipeline.storage.paths import as_path
 
 Run = Annotated[str, typer.Argument(help="Id or name of a run, or models:/NAME@ALIAS.")]
@@ -43,6 +45,28 @@ Ensemble = Annotated[
     list[str] | None,
     typer.Option(metavar="RUN", help="Further run to ensemble with; may be repeated."),
 ]
+
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SCHEME://HOST",
+        help="Host that URLs of items may refer to, besides the corpus' own; may be repeated. "
+        f"Further hosts: the variable {allowed_hosts.VARIABLE}.",
+    ),
+]
+
+
+def allow_hosts(names: list[str] | None) -> None:
+    """Allow hosts that `--allow-host` names, for this process and those that it starts.
+
+    Raises:
+        UserError: a name is not SCHEME://HOST.
+    """
+    if names:
+        os.environ[allowed_hosts.VARIABLE] = ",".join(
+            (*allowed_hosts.parse_hosts(names), *allowed_hosts.allowed_hosts())
+        )
+
 
 _SEARCH: dict[str, Any] = {"rich_help_panel": "Search (default: the recipe's)"}
 

@@ -11,7 +11,7 @@ from upath import UPath
 
 from intertitle.jobs import console
 from intertitle.jobs.cluster.session import cluster
-from intertitle.jobs.options import Address, Json
+from intertitle.jobs.options import Address, AllowHost, Json, allow_hosts
 from intertitle.jobs.progress import run_precompute
 from intertitle.pipeline.backbones.families import FAMILIES
 from intertitle.pipeline.corpus import Corpus
@@ -19,7 +19,7 @@ from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.decoding.sampling import Every, Rate, Sampling, Uniform
 from intertitle.pipeline.errors import UserError, one_line
 from intertitle.pipeline.feature_store.shards import Format
-from intertitle.pipeline.storage import allowed_hosts, web
+from intertitle.pipeline.storage import web
 from intertitle.pipeline.storage.paths import as_path
 
 # Exit code if more items are in quarantine than were allowed.
@@ -108,14 +108,7 @@ def precompute_features(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Process the quarantined items again.")
     ] = False,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="SCHEME://HOST",
-            help="Host that URLs of items may refer to, besides the corpus' own; may be repeated. "
-            f"Further hosts: the variable {allowed_hosts.VARIABLE}.",
-        ),
-    ] = None,
+    allow_host: AllowHost = None,
     user_agent: Annotated[
         str | None,
         typer.Option(
@@ -130,10 +123,7 @@ def precompute_features(
     """Extract frames and compute their features; a rerun processes only new or changed items."""
     from intertitle.pipeline.precompute.options import PrecomputeOptions
 
-    if allow_host:
-        os.environ[allowed_hosts.VARIABLE] = ",".join(
-            (*allowed_hosts.parse_hosts(allow_host), *allowed_hosts.allowed_hosts())
-        )
+    allow_hosts(allow_host)
     if user_agent is not None:
         os.environ[web.USER_AGENT_VARIABLE] = user_agent
     web.user_agent()

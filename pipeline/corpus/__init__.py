@@ -6,7 +6,7 @@ source and a target, and so on. Features contain no text, so new captions requir
 """
 
 from intertitle.pipeline.corpus.members import Member, parse_member
-from intertitle.pipeline.corpus.reader import Corpus, locate
+from intertitle.pipeline.corpus.reader import Corpus, absolute_uri, locate
 from intertitle.pipeline.corpus.schema import (
     CORPUS_FORMAT,
     EXAMPLE_SCHEMA,
@@ -15,6 +15,7 @@ from intertitle.pipeline.corpus.schema import (
     Example,
     Item,
     Kind,
+    examples_of,
     items_of,
 )
 from intertitle.pipeline.corpus.text import clean_text
@@ -30,7 +31,9 @@ __all__ = [
     "Item",
     "Kind",
     "Member",
+    "absolute_uri",
     "clean_text",
+    "examples_of",
     "items_of",
     "locate",
     "name_target_language",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,11 +21,12 @@ from intertitle.pipeline.corpus.schema import (
     TABLES,
     Example,
     Item,
+    examples_of,
     items_of,
 )
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.storage.parquet import open_parquet, read_table
-from intertitle.pipeline.storage.paths import AnyPath, as_path, is_url
+from intertitle.pipeline.storage.paths import AnyPath, as_path, is_local, is_url
 
 
 def locate(corpus: UPath | str, item: Item) -> UPath:
@@ -35,6 +37,16 @@ def locate(corpus: UPath | str, item: Item) -> UPath:
     member = parse_member(item.uri)
     uri = member.uri if member else item.uri
     return as_path(uri) if is_url(uri) else as_path(corpus) / uri
+
+
+def absolute_uri(corpus: UPath | str, item: Item) -> str:
+    """Return an item's URI in a form that does not depend on the folder of the corpus."""
+    member = parse_member(item.uri)
+    uri = member.uri if member else item.uri
+    if not (is_url(uri) or uri.startswith("/")):
+        path = locate(corpus, item)
+        uri = str(path.absolute()) if is_local(path) else str(path)
+    return replace(member, uri=uri).to_uri() if member else uri
 
 
 class Corpus:
@@ -111,8 +123,7 @@ class Corpus:
         Raises:
             UserError: the corpus has no such split.
         """
-        rows = self.example_table(split).to_pylist()
-        return [Example(**{**row, "targets": tuple(row["targets"])}) for row in rows]
+        return list(examples_of(self.example_table(split)))
 
     def example_table(self, split: str | None = None) -> pa.Table:
         """Return a table of the same examples; a million take about 100 MB.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,8 @@ from intertitle.pipeline.storage.parquet import TEXT
 
 Kind = Literal["video", "image"]
 
+# Number of rows that are converted to Python objects at a time.
+_PART = 10_000
 CORPUS_FORMAT = FormatVersion("corpus", 1)
 TABLES = ("items.parquet", "examples.parquet")
 # Name of the folder of pins in a corpus or a store; `feature_store.pins` describes them.
@@ -91,3 +94,10 @@ class Example:
 def items_of(table: pa.Table) -> list[Item]:
     """Convert the rows of an item table to items."""
     return [Item(**row) for row in table.to_pylist()]
+
+
+def examples_of(table: pa.Table) -> Iterator[Example]:
+    """Convert the rows of an example table to examples, a part of the table at a time."""
+    for part in table.to_batches(max_chunksize=_PART):
+        for row in part.to_pylist():
+            yield Example(**{**row, "targets": tuple(row["targets"])})

@@ -9,37 +9,20 @@ import shutil
 import tarfile
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from intertitle.pipeline.corpus import Corpus, Example, Item
-from intertitle.pipeline.decoding.decode import DecodeError
-from intertitle.pipeline.decoding.item_file import ItemFile, open_item_file
+from intertitle.pipeline.corpus import Corpus, Example, Item, absolute_uri
 from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.export.output import Exported, check_new, file_names, item_file
 from intertitle.pipeline.export.rows import Columns, coco_numbers, columns_of, iter_examples
 from intertitle.pipeline.storage.paths import as_path, atomic_folder, atomic_write
 
 # Number of items of a tar.
 TAR_ITEMS = 1000
-
-
-@dataclass(slots=True)
-class Exported:
-    """What an export wrote.
-
-    Attributes:
-        rows: number of rows, annotations or items.
-        files: number of files of items.
-        missing: keys of the items whose files cannot be read, which are left out.
-    """
-
-    rows: int = 0
-    files: int = 0
-    missing: list[str] = field(default_factory=list)
 
 
 def export_corpus(corpus: Corpus, format: str, out: Path) -> Exported:
@@ -51,7 +34,8 @@ def export_corpus(corpus: Corpus, format: str, out: Path) -> Exported:
         out: new file for "csv", new folder for the others.
 
     Raises:
-        UserError: the format is not known, the corpus does not fit it, or `out` exists.
+        UserError: the format is not known, the corpus does not fit it, `out` exists, two splits
+            would have one file, or no item has a file that can be read.
     """
     write = CORPUS_FORMATS.get(format)
     if write is None:
@@ -62,22 +46,10 @@ def export_corpus(corpus: Corpus, format: str, out: Path) -> Exported:
     return write(corpus, out)
 
 
-def check_new(out: Path) -> None:
-    """Check that an output does not exist, and that its folder does.
-
-    Raises:
-        UserError: it exists, or its folder does not.
-    """
-    if out.exists():
-        raise UserError(f"{out}: exists, allowed: a new name")
-    if not out.absolute().parent.is_dir():
-        raise UserError(f"{out}: no folder {out.absolute().parent}")
-
-
 def _place(corpus: Corpus, item: Item | None) -> dict[str, Any]:
     if item is None:
         return {}
-    values: dict[str, Any] = {"file_name": str(corpus.locate(item))}
+    values: dict[str, Any] = {"file_name": absolute_uri(corpus.path, item)}
     if item.start_s is not None or item.end_s is not None:
         values |= {"start": item.start_s, "end": item.end_s}
     return values
@@ -117,6 +89,7 @@ def _write_parquet(corpus: Corpus, out: Path) -> Exported:
         texts = _texts(columns, example, list(example.targets))
         rows[example.split].append({**base, **_place(corpus, item), **texts})
         exported.rows += 1
+    names = file_names(list(rows))
     with atomic_folder(out) as folder:
         for split, values in rows.items():
             schema = pa.schema(
@@ -128,7 +101,7 @@ def _write_parquet(corpus: Corpus, out: Path) -> Exported:
                 ]
             )
             table = pa.Table.from_pylist(values, schema)
-            pq.write_table(table, folder / f"{_file_name(split)}.parquet")
+            pq.write_table(table, folder / f"{names[split]}.parquet")
     return exported
 
 
@@ -150,6 +123,7 @@ def _write_coco(corpus: Corpus, out: Path) -> Exported:
             annotations[example.split].append(
                 {"id": exported.rows, "image_id": number, "caption": caption}
             )
+    names = file_names(list(annotations))
     with atomic_folder(out) as folder:
         for split, values in annotations.items():
             document = {
@@ -159,44 +133,51 @@ def _write_coco(corpus: Corpus, out: Path) -> Exported:
                 "images": list(images[split].values()),
                 "annotations": values,
             }
-            file = folder / f"captions_{_file_name(split)}.json"
+            file = folder / f"captions_{names[split]}.json"
             file.write_text(json.dumps(document, ensure_ascii=False), "utf-8")
     return exported
 
 
 def _write_hf(corpus: Corpus, out: Path) -> Exported:
     """Write a folder for each split, with metadata.jsonl and copies of the items' files."""
-    columns, exported = columns_of(corpus), Exported()
+    columns, exported, splits = columns_of(corpus), Exported(), _by_split(corpus)
+    names = file_names(list(splits))
     with atomic_folder(out) as folder:
-        for split, entries in _by_split(corpus).items():
-            part = folder / _file_name(split)
+        for split, entries in splits.items():
+            part = folder / names[split]
             part.mkdir()
             lines = []
             for number, (item, examples) in enumerate(entries):
                 place: dict[str, Any] = {}
                 if item is not None:
-                    name = f"{number:08d}{_ending(item)}"
-                    if not _copy(corpus, item, part / name, exported):
-                        continue
+                    with item_file(corpus, item, exported) as opened:
+                        if opened is None:
+                            continue
+                        path, ending = opened
+                        name = f"{number:08d}{ending}"
+                        shutil.copyfile(path, part / name)
                     place = {**_place(corpus, item), "file_name": name, "key": item.key}
                 for example in examples:
                     texts = _texts(columns, example, list(example.targets))
                     lines.append(json.dumps({**place, **texts}, ensure_ascii=False))
             (part / "metadata.jsonl").write_text("".join(f"{line}\n" for line in lines), "utf-8")
             exported.rows += len(lines)
+        exported.check_not_empty()
     return exported
 
 
 def _write_webdataset(corpus: Corpus, out: Path) -> Exported:
     """Write tars of TAR_ITEMS items: the file, the first text, and JSON with all examples."""
-    exported = Exported()
+    exported, splits = Exported(), _by_split(corpus)
+    names = file_names(list(splits))
     with atomic_folder(out) as folder:
-        for split, entries in _by_split(corpus).items():
+        for split, entries in splits.items():
             for start in range(0, len(entries), TAR_ITEMS):
-                name = f"{_file_name(split)}-{start // TAR_ITEMS:05d}.tar"
+                name = f"{names[split]}-{start // TAR_ITEMS:05d}.tar"
                 with tarfile.open(folder / name, "w", format=tarfile.USTAR_FORMAT) as tar:
                     for number, (item, examples) in enumerate(entries[start : start + TAR_ITEMS]):
                         _add_item(tar, f"{start + number:08d}", corpus, item, examples, exported)
+        exported.check_not_empty()
     return exported
 
 
@@ -213,13 +194,11 @@ def _add_item(
     described = [{"id": e.id, "source": e.source, "targets": list(e.targets)} for e in examples]
     document = {"key": item and item.key, **place, "examples": described}
     if item is not None:
-        try:
-            with open_item_file(ItemFile(item, str(corpus.path))) as (path, _):
-                _add(tar, f"{name}{_ending(item)}", path.read_bytes())
-        except DecodeError:
-            exported.missing.append(item.key)
-            return
-        exported.files += 1
+        with item_file(corpus, item, exported) as opened:
+            if opened is None:
+                return
+            path, ending = opened
+            _add(tar, f"{name}{ending}", path.read_bytes())
     _add(tar, f"{name}.txt", examples[0].targets[0].encode())
     _add(tar, f"{name}.json", json.dumps(document, ensure_ascii=False).encode())
     exported.rows += 1
@@ -239,27 +218,6 @@ def _by_split(corpus: Corpus) -> dict[str, list[tuple[Item | None, list[Example]
         name = f"example {example.id}" if item is None else f"item {item.key}"
         groups[example.split].setdefault(name, (item, []))[1].append(example)
     return {split: list(entries.values()) for split, entries in groups.items()}
-
-
-def _copy(corpus: Corpus, item: Item, target: Path, exported: Exported) -> bool:
-    try:
-        with open_item_file(ItemFile(item, str(corpus.path))) as (path, _):
-            shutil.copyfile(path, target)
-    except DecodeError:
-        exported.missing.append(item.key)
-        return False
-    exported.files += 1
-    return True
-
-
-def _ending(item: Item) -> str:
-    suffix = PurePosixPath(item.uri.partition("?")[0]).suffix.lower()
-    return suffix if suffix[1:].isalnum() else (".jpg" if item.kind == "image" else ".mp4")
-
-
-def _file_name(split: str) -> str:
-    """Return the name of a split as a part of a file name."""
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in split)
 
 
 CORPUS_FORMATS: dict[str, Callable[[Corpus, Path], Exported]] = {

@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from intertitle.pipeline.corpus import Corpus, Example, Item, items_of
+from intertitle.pipeline.corpus import Corpus, Example, Item, examples_of, items_of
 
 # Keys that contain COCO's number of an image, such as COCO_val2014_000000391895.jpg.
 _COCO_NUMBER = re.compile(r"(?:COCO_[a-z]+\d{4}_)?(\d{1,18})(?:\.\w+)?")
-_PART = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +37,8 @@ def columns_of(corpus: Corpus) -> Columns:
 def iter_examples(corpus: Corpus) -> Iterator[tuple[Example, Item | None]]:
     """Iterate over the examples in their order, each with its item."""
     items = {item.key: item for item in items_of(corpus.item_table())}
-    for part in corpus.example_table().to_batches(max_chunksize=_PART):
-        for row in part.to_pylist():
-            example = Example(**{**row, "targets": tuple(row["targets"])})
-            item = None if example.item_key is None else items[example.item_key]
-            yield example, item
+    for example in examples_of(corpus.example_table()):
+        yield example, None if example.item_key is None else items[example.item_key]
 
 
 def coco_numbers(names: Sequence[str]) -> dict[str, int]:

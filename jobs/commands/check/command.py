@@ -10,7 +10,7 @@ from upath import UPath
 
 from intertitle.jobs import console
 from intertitle.jobs.commands.check.wording import EVIDENCE, spread
-from intertitle.jobs.options import Json
+from intertitle.jobs.options import AllowHost, Json, allow_hosts
 from intertitle.pipeline.corpus import Corpus
 from intertitle.pipeline.errors import UserError, one_line
 from intertitle.pipeline.storage.paths import as_path
@@ -47,6 +47,7 @@ def check(
             "keep theirs, then val, then others, then train.",
         ),
     ] = None,
+    allow_host: AllowHost = None,
     json: Json = False,
 ) -> None:
     """Check a corpus: sizes, lengths, vocabulary, and duplicates within and across its splits.
@@ -57,11 +58,18 @@ def check(
     """
     if page is not None and (page.suffix != ".html" or not page.absolute().parent.is_dir()):
         raise UserError(f"--page {page}: allowed: a file .html in a folder that exists")
+    allow_hosts(allow_host)
     opened = Corpus(corpus)
     with console.step("loading the libraries"):
         from intertitle.jobs.commands.check.page import render
         from intertitle.pipeline.feature_store.store import FeatureStore
-        from intertitle.pipeline.inspection.check.run import check_corpus, without_leaks
+        from intertitle.pipeline.inspection.check.run import (
+            check_corpus,
+            check_new_corpus,
+            without_leaks,
+        )
+    if fix_leaks is not None:
+        check_new_corpus(fix_leaks)
     store = None if features is None else FeatureStore(features)
     with console.bar("files") as bar:
         report = check_corpus(opened, store, read_files=files, on_progress=bar.update)

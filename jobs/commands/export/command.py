@@ -9,7 +9,7 @@ import typer
 from upath import UPath
 
 from intertitle.jobs import console
-from intertitle.jobs.options import Json, TrackingUri
+from intertitle.jobs.options import AllowHost, Json, TrackingUri, allow_hosts
 from intertitle.pipeline.corpus import TABLES
 from intertitle.pipeline.corpus import Corpus as OpenCorpus
 from intertitle.pipeline.errors import UserError, one_line
@@ -38,6 +38,7 @@ def export(
     license: Annotated[
         str, typer.Option(help="Licence of the weights, for the card of a run's model.")
     ] = "unknown",
+    allow_host: AllowHost = None,
     tracking_uri: TrackingUri = None,
     json: Json = False,
 ) -> None:
@@ -56,6 +57,7 @@ def export(
     from intertitle.pipeline.export.store import export_store
     from intertitle.pipeline.feature_store.store import FeatureStore
 
+    allow_hosts(allow_host)
     path = as_path(source)
     local = None if is_url(source) else Path(source)
     if local is not None and is_predictions(local):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from intertitle.pipeline.errors import UserError
-from intertitle.pipeline.export.corpus import Exported, check_new
+from intertitle.pipeline.export.output import Exported, check_new
 
 MODEL_FORMATS = ("hf", "onnx")
 

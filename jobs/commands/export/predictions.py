@@ -11,7 +11,7 @@ from typing import Any
 
 from intertitle.pipeline.corpus import Corpus
 from intertitle.pipeline.errors import UserError
-from intertitle.pipeline.export.corpus import Exported, check_new
+from intertitle.pipeline.export.output import Exported, check_new
 from intertitle.pipeline.export.rows import coco_numbers
 from intertitle.pipeline.storage.paths import as_path, atomic_write
 from intertitle.training.inference.prediction_io import (

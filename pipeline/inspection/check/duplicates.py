@@ -72,6 +72,8 @@ def similar_pictures(read: Sequence[ReadItem]) -> list[Duplicate]:
         pictures = np.stack([entry.pictures for entry in chosen])
         keys = [entry.item.key for entry in chosen]
         usable = np.flatnonzero(~is_blank(pictures))
+        if not len(usable):
+            continue
         pictures, keys = pictures[usable], [keys[n] for n in usable]
         crop_pairs = similar_pairs(
             descriptors(pictures), NEAR, len(CROPS), _Crops(pictures).descriptors

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from upath import UPath
 
 from intertitle.pipeline.corpus import (
+    TABLES,
     Corpus,
-    Example,
-    Item,
+    absolute_uri,
+    examples_of,
     items_of,
     name_target_language,
     write_corpus,
@@ -36,7 +38,7 @@ from intertitle.pipeline.inspection.check.texts import (
     few_references,
     summarize_texts,
 )
-from intertitle.pipeline.storage.paths import AnyPath, as_path, is_local, is_url
+from intertitle.pipeline.storage.paths import AnyPath, as_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,16 @@ def _problem(entry: ReadItem) -> Problem:
     return Problem(entry.item.key, entry.error or "", entry.message or "")
 
 
+def check_new_corpus(out: UPath) -> None:
+    """Check that a folder that is to be written is no corpus, neither the checked one nor another.
+
+    Raises:
+        UserError: it is one.
+    """
+    if any((out / name).exists() for name in TABLES):
+        raise UserError(f"--fix-leaks {out}: a corpus, allowed: a new folder")
+
+
 def without_leaks(corpus: Corpus, report: CorpusReport, out: AnyPath) -> Corpus:
     """Write a corpus without the examples that a report leaves out, and items without examples.
 
@@ -156,11 +168,10 @@ def without_leaks(corpus: Corpus, report: CorpusReport, out: AnyPath) -> Corpus:
         out: path or URL of the new corpus.
 
     Raises:
-        UserError: `out` is the corpus itself.
+        UserError: `out` is a corpus.
     """
     folder = as_path(out)
-    if folder.absolute() == corpus.path.absolute():
-        raise UserError(f"--fix-leaks {out}: the corpus itself, allowed: another folder")
+    check_new_corpus(folder)
     examples = corpus.example_table()
     ids = pa.array(sorted(report.left_out), pa.string())
     left = examples.filter(pc.invert(pc.is_in(examples["id"], value_set=ids)))
@@ -170,21 +181,8 @@ def without_leaks(corpus: Corpus, report: CorpusReport, out: AnyPath) -> Corpus:
         for part in (examples, left)
     )
     items = items_of(table.filter(pa.array(after | ~before)))
-    rows = (row for part in left.to_batches(max_chunksize=10_000) for row in part.to_pylist())
-    written = write_corpus(
-        folder,
-        (_placed(item, corpus) for item in items),
-        (Example(**{**row, "targets": tuple(row["targets"])}) for row in rows),
-    )
+    placed = (replace(item, uri=absolute_uri(corpus.path, item)) for item in items)
+    written = write_corpus(folder, placed, examples_of(left))
     if corpus.target_language is not None:
         name_target_language(folder, corpus.target_language)
     return written
-
-
-def _placed(item: Item, corpus: Corpus) -> Item:
-    """Return an item whose URI does not depend on the folder of the corpus."""
-    if is_url(item.uri) or item.uri.startswith("/"):
-        return item
-    path = corpus.locate(item)
-    uri = str(path.absolute()) if is_local(path) else str(path)
-    return Item(item.key, uri, item.kind, item.start_s, item.end_s)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
+import errno
+import io
 import json
+import os
 import tarfile
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,6 +19,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from intertitle.pipeline.corpus import Corpus, Example, Item, write_corpus
+from intertitle.pipeline.decoding.item_file import ItemFile, open_item_file
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.export.corpus import CORPUS_FORMATS, export_corpus
 from intertitle.pipeline.export.rows import coco_numbers
@@ -22,6 +27,8 @@ from intertitle.pipeline.export.store import export_store
 from intertitle.pipeline.feature_store.external.run import ImportOptions, import_features
 from intertitle.pipeline.feature_store.store import FeatureStore
 from intertitle.pipeline.importers.table import import_table
+from intertitle.pipeline.importers.webdataset import import_webdataset
+from intertitle.pipeline.storage import allowed_hosts, web
 from intertitle.pipeline.storage.paths import as_path
 
 CAPTIONS = {"1.jpg": ("a cat", 'a "dog", too'), "7.jpg": ("ein Vögelchen",), "9.jpg": ("x",)}
@@ -101,6 +108,78 @@ def test_an_exported_corpus_is_imported_as_it_is(name: str, corpus: Corpus, tmp_
     assert {(example.split, example.targets) for example in examples} == expected
 
 
+@pytest.fixture
+def members(tmp_path: Path) -> Corpus:
+    """A corpus of pictures in a tar."""
+    tar = tmp_path / "tars" / "a.tar"
+    tar.parent.mkdir()
+    with tarfile.open(tar, "w") as archive:
+        for number, color in enumerate(("red", "blue")):
+            picture = io.BytesIO()
+            Image.new("RGB", (20, 10), color).save(picture, "PNG")
+            for name, data in ((f"{number}.png", picture.getvalue()), (f"{number}.txt", b"a cat")):
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    import_webdataset([as_path(tar)], tmp_path / "corpus")
+    return Corpus(tmp_path / "corpus")
+
+
+def contents(corpus: Corpus) -> set[bytes]:
+    read = set()
+    for item in corpus.items():
+        with open_item_file(ItemFile(item, str(corpus.path))) as (path, _):
+            read.add(path.read_bytes())
+    return read
+
+
+@pytest.mark.parametrize("name", ["csv", "hf", "webdataset"])
+def test_members_of_a_tar_are_exported_as_they_are(
+    name: str, members: Corpus, tmp_path: Path
+) -> None:
+    out = tmp_path / f"out.{name}"
+    export_corpus(members, name, out)
+    read = import_webdataset if name == "webdataset" else import_table
+    read([as_path(out)], tmp_path / "again")
+    again = Corpus(tmp_path / "again")
+    assert contents(again) == contents(members) and len(contents(again)) == 2
+    assert {item.kind for item in again.items()} == {"image"}
+    assert name == "csv" or all(item.key.endswith(".png") for item in again.items())
+
+
+def test_an_export_without_any_file_fails(tmp_path: Path) -> None:
+    url = "https://photos.example.org/a.jpg"
+    corpus = write_corpus(
+        tmp_path / "c", [Item("a", url, "image")], [Example("a", "train", "a", None, ("a cat",))]
+    )
+    for name in ("hf", "webdataset"):
+        with pytest.raises(UserError, match=r"none of the 1 items .*: https://photos.*allow-host"):
+            export_corpus(corpus, name, tmp_path / name)
+        assert not (tmp_path / name).exists()
+
+
+def test_an_export_ends_where_a_server_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(allowed_hosts.VARIABLE, "https://127.0.0.1:9")
+    monkeypatch.setattr(web, "MAX_PAUSE_S", 0.01)
+    corpus = write_corpus(
+        tmp_path / "c",
+        [Item("a", "https://127.0.0.1:9/a.jpg", "image")],
+        [Example("a", "train", "a", None, ("a cat",))],
+    )
+    with pytest.raises(UserError, match="a: can't be read now"):
+        export_corpus(corpus, "hf", tmp_path / "out")
+
+
+def test_splits_that_would_share_a_file_are_named(tmp_path: Path) -> None:
+    examples = [Example(split, split, None, None, ("a cat",)) for split in ("a/b", "A b")]
+    corpus = write_corpus(tmp_path / "c", [], examples)
+    for name in ("parquet", "hf", "webdataset"):
+        with pytest.raises(UserError, match="splits 'a/b' and 'A b': both would be written to"):
+            export_corpus(corpus, name, tmp_path / name)
+
+
 @pytest.mark.parametrize(
     ("source", "item_key", "names"),
     [
@@ -130,7 +209,10 @@ def test_features_survive_a_round_trip(tmp_path: Path) -> None:
     options = ImportOptions("net", "grid")
     first = import_features(tmp_path / "f.npz", corpus, tmp_path / "store", options)
     store = FeatureStore(tmp_path / "store")
-    assert export_store(store, "parquet", tmp_path / "f.parquet").rows == 3
+    # The first try fails after some rows were written.
+    fail = OSError(errno.EIO, "of the test")
+    with patch.object(os, "fsync", side_effect=[fail, None, None, None]):
+        assert export_store(store, "parquet", tmp_path / "f.parquet").rows == 3
     second = import_features(tmp_path / "f.parquet", corpus, tmp_path / "copy", options)
     assert second.snapshot == first.snapshot
     assert export_store(store, "webdataset", tmp_path / "tars").rows == 3

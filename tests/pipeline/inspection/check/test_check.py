@@ -96,8 +96,28 @@ def test_a_corpus_without_leaks_keeps_its_test_split(
     assert fixed.num_items() == NUM + 24 - 8
     assert fixed.locate(fixed.items()[0]).is_file()
     assert check_corpus(fixed).leaks == ()
-    with pytest.raises(UserError, match="the corpus itself"):
-        without_leaks(planted, report, planted.path)
+    for out in (planted.path, planted.path / ".." / planted.path.name, fixed.path):
+        with pytest.raises(UserError, match="a corpus, allowed: a new folder"):
+            without_leaks(planted, report, out)
+
+
+def test_blank_pictures_alone_have_no_duplicates(tmp_path: Path) -> None:
+    for name, color in (("a", "black"), ("b", "white")):
+        Image.new("RGB", (50, 50), color).save(tmp_path / f"{name}.png")
+    items = [Item(name, f"{name}.png", "image") for name in "ab"]
+    assert check_corpus(write_corpus(tmp_path, items, [])).duplicates == ()
+
+
+def test_members_of_a_tar_next_to_the_corpus_are_found_from_elsewhere(
+    tmp_path: Path,
+) -> None:
+    items = [Item("a", "bytes://5+10/a.tar", "image"), Item("b", "b.png", "image")]
+    corpus = write_corpus(tmp_path / "corpus", items, [])
+    fixed = without_leaks(corpus, check_corpus(corpus, read_files=False), tmp_path / "fixed")
+    assert [item.uri for item in fixed.items()] == [
+        f"bytes://5+10/{corpus.path}/a.tar",
+        f"{corpus.path}/b.png",
+    ]
 
 
 def test_identical_files_segments_and_unreadable_files_are_named(tmp_path: Path) -> None:
