@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow as pa
 
-from intertitle.pipeline.corpus import Corpus, items_of
+from intertitle.pipeline.corpus import Corpus, items_of, parse_member
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.feature_store.store import FeatureStore
 
@@ -26,10 +28,18 @@ def check_same_corpus(store: FeatureStore, corpus: Corpus) -> None:
     own = pa.table([items["key"], items["uri"], pa.array(selections, pa.string())], columns)
     joined = own.join(recorded, "key", join_type="inner", right_suffix="_recorded")
     for row in joined.to_pylist():
-        names = [row[f"source{end}"].rsplit("/", 1)[-1] for end in ("", "_recorded")]
+        names = [_file_name(row[f"source{end}"]) for end in ("", "_recorded")]
         if names[0] != names[1] or row["selection"] != row["selection_recorded"]:
             raise UserError(
                 f"{store.path}: features of another corpus than {corpus.path}: its item "
                 f"{row['key']!r} is {names[1]} ({row['selection_recorded']}), here it is "
                 f"{names[0]} ({row['selection']})"
             )
+
+
+def _file_name(uri: str) -> str:
+    """Return the name of a file without its folders, with the range of its bytes if it has one."""
+    member = parse_member(uri)
+    if member is None:
+        return uri.rsplit("/", 1)[-1]
+    return replace(member, uri=member.uri.rsplit("/", 1)[-1]).to_uri()

@@ -57,7 +57,8 @@ class KeyedRows:
         keys: list[str] = []
         frames: list[int | None] = []
         try:
-            lines = file.read_text("utf-8-sig").splitlines()
+            # Only line ends separate lines, which `splitlines` does not keep to.
+            lines = file.read_text("utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "not UTF-8"
             raise UserError(f"--keys {file}: can't be read: {reason}") from error
@@ -91,7 +92,7 @@ def _parse(line: str, where: str) -> tuple[str, int | None]:
         return line, None
     try:
         fields = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not JSON: {error}") from error
     name = key_column(list(fields), where)
     key, count = fields[name], fields.get("frames")

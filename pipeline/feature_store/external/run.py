@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +32,7 @@ from intertitle.pipeline.feature_store.shards import (
     Format,
     ItemFeatures,
     ShardFile,
+    file_sha256,
     write_shard,
 )
 from intertitle.pipeline.feature_store.snapshot import (
@@ -41,7 +44,7 @@ from intertitle.pipeline.feature_store.snapshot import (
 )
 from intertitle.pipeline.feature_store.store import FeatureStore
 from intertitle.pipeline.storage.lock import single_writer_lock
-from intertitle.pipeline.storage.paths import AnyPath, as_path, put_file
+from intertitle.pipeline.storage.paths import AnyPath, as_path, atomic_write, downloaded
 
 _STAGE = "import"
 
@@ -116,6 +119,8 @@ def import_features(
 ) -> FeatureImport:
     """Write features that another program computed to a store, and publish a snapshot.
 
+    Items that have features in the store already, and no array in the source, keep them.
+
     Args:
         source: folder or file with the features, see `open_source`.
         corpus: corpus of the items.
@@ -125,7 +130,8 @@ def import_features(
 
     Raises:
         UserError: the source cannot be read, has no array for any item of the corpus, or has two
-            for one; or the store holds features with another fingerprint, or is being written to.
+            for one; or the store holds features with another fingerprint or of other items, or is
+            being written to.
     """
     folder = as_path(store)
     arrays = open_source(source, options.source)
@@ -133,26 +139,35 @@ def import_features(
     shape = common_shape(islice(arrays(), NUM_SAMPLED), options.features, str(source))
     with single_writer_lock(folder) as check_held:
         before = current_snapshot(folder)
+        made_before = {
+            str(path): fingerprint
+            for path, fingerprint in (
+                (options.same_as, same_as),
+                (folder, before and before.fingerprint),
+            )
+            if fingerprint
+        }
+        for path, made in made_before.items():
+            # What is known before all features are read and written.
+            expected = external_fingerprint(
+                options.network, options.features, shape, made.weights_sha256, options.format
+            )
+            _check_make(path, made, expected, folder)
         writer = _Writer(folder, options, shape)
-        run = _Import(source, corpus, writer, options)
+        run = _Import(source, corpus, writer, options, before)
         run.read(arrays(), shape, on_progress)
         weights = same_as.weights_sha256 if same_as else run.content_sha256()
         fingerprint = external_fingerprint(
             options.network, options.features, shape, weights, options.format
         )
-        for refused, path in ((same_as, options.same_as), (before and before.fingerprint, folder)):
-            if refused and refused.features_json() != fingerprint.features_json():
-                hint = (
-                    "; choose another --out, or --same-as if the network is the same"
-                    if path is folder
-                    else ""
-                )
-                raise UserError(
-                    f"{path}: holds features of another make: "
-                    f"{'; '.join(refused.differences(fingerprint))}{hint}"
-                )
+        for path, made in made_before.items():
+            _check_make(path, made, fingerprint, folder)
         records = run.records()
-        named = {shard.name: shard for shard in writer.shards}
+        shards = {
+            **(before.shards if before else {}),
+            **{shard.name: shard for shard in writer.shards},
+        }
+        named = {name: shards[name] for name in {r.shard: None for r in records if r.shard}}
         versions = ({"source": source.name, "arrays": str(run.num_arrays)},)
         snapshot = Snapshot(fingerprint, named, table_of(records), versions)
         name = publish(folder, snapshot, check_held)
@@ -160,11 +175,22 @@ def import_features(
         snapshot=name,
         fingerprint=fingerprint,
         arrays=run.num_arrays,
-        stored=len(run.stored),
+        stored=sum(record.is_stored for record in records),
         frames=sum(record.num_frames or 0 for record in records),
         quarantined=tuple(snapshot.quarantined()),
         by_name=run.by_name,
         unknown=tuple(run.unknown),
+    )
+
+
+def _check_make(path: str, made: Fingerprint, fingerprint: Fingerprint, store: UPath) -> None:
+    """Check that the features of a store, and those to import, have equal fingerprints."""
+    if made.features_json() == fingerprint.features_json():
+        return
+    hint = "; choose another --out, or --same-as if the network is the same"
+    raise UserError(
+        f"{path}: holds features of another make: {'; '.join(made.differences(fingerprint))}"
+        f"{hint if path == str(store) else ''}"
     )
 
 
@@ -206,21 +232,46 @@ class _Writer:
             shard = write_shard(local, self._options.format, self._rows, self._shape)
             name = f"shard-{len(self.shards):05d}-{shard.sha256[:12]}"
             name += SUFFIXES[self._options.format]
-            self._store.fs.makedirs((self._store / "shards").path, exist_ok=True)
-            put_file(local, self._store / "shards" / name)
+            _publish_shard(local, self._store / "shards" / name, shard.sha256)
         self.shards.append(replace(shard, name=name))
         self._rows = []
+
+
+def _publish_shard(local: Path, target: UPath, sha256: str) -> None:
+    """Give a shard its name, durably; an equal file, which others may be reading, stays."""
+    if target.exists():
+        with downloaded(target) as existing:
+            if file_sha256(existing) == sha256:
+                return
+
+    def write(file: BinaryIO) -> None:
+        with local.open("rb") as source:
+            shutil.copyfileobj(source, file)
+
+    atomic_write(target, write)
 
 
 class _Import:
     """The items of a corpus and the arrays that were read for them."""
 
     def __init__(
-        self, source: Path, corpus: Corpus, writer: _Writer, options: ImportOptions
+        self,
+        source: Path,
+        corpus: Corpus,
+        writer: _Writer,
+        options: ImportOptions,
+        before: Snapshot | None,
     ) -> None:
         self._source, self._corpus, self._writer, self._options = source, corpus, writer, options
         self._items: list[Item] = items_of(corpus.item_table())
         self._keys = ItemKeys(item.key for item in self._items)
+        self._before = {r.key: r for r in before.records() if r.is_stored} if before else {}
+        others = sorted(self._before.keys() - {item.key for item in self._items})
+        if others:
+            raise UserError(
+                f"the store has features of {len(others)} items that {corpus.path} lacks, such as "
+                f"{others[0]!r}; choose another --out"
+            )
         self._unusable: dict[str, Unusable] = {}
         self._array_of: dict[str, str] = {}
         self._digests: dict[str, bytes] = {}
@@ -291,6 +342,11 @@ class _Import:
                 shard, row, num_frames = self.stored[item.key]
                 name = self._writer.shards[shard].name
                 yield replace(record, shard=name, row=row, num_frames=num_frames)
+                continue
+            kept = self._before.get(item.key)
+            is_same = kept and (kept.source, kept.selection) == (item.uri, item.selection)
+            if kept and is_same and item.key not in self._unusable:
+                yield kept
                 continue
             problem = self._unusable.get(item.key) or Unusable(
                 "missing", f"{self._source.name}: no array for item {item.key}"

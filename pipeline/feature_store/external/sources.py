@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -20,6 +21,11 @@ from intertitle.pipeline.feature_store.external.keys import KeyedRows, key_colum
 HDF5_SUFFIXES = (".h5", ".hdf5", ".he5")
 SYNTAX = "a folder of .npy files, .npy, .npz, .h5, .hdf5 or .parquet"
 _BATCH = 1000
+# What the readers of arrays and archives raise for damaged files.
+_DAMAGED = (
+    *(ValueError, TypeError, EOFError, OSError, MemoryError, RuntimeError, OverflowError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +114,7 @@ def _folder(folder: Path) -> Arrays:
 def _load_npy(file: Path, *, mapped: bool = False) -> Loaded:
     try:
         values = np.load(file, "r" if mapped else None, allow_pickle=False)
-    except (ValueError, EOFError, OSError, MemoryError) as error:
+    except _DAMAGED as error:
         return _unreadable(str(file), error)
     if not isinstance(values, np.ndarray):
         return Unusable("unreadable", f"{file}: an archive under the name of an array")
@@ -124,7 +130,7 @@ def _unreadable(where: str, error: Exception) -> Unusable:
 def _open_npz(path: Path) -> Any:
     try:
         archive = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise UserError(f"{path}: not an .npz archive: {one_line(str(error))}") from error
     if isinstance(archive, np.ndarray):
         raise UserError(f"{path}: a single array, allowed: an .npz archive, or --keys")
@@ -141,7 +147,7 @@ def _archive(path: Path, opened: Callable[[], AbstractContextManager[Any]]) -> A
 def _member(archive: Any, key: str, path: Path) -> Loaded:
     try:
         return np.asarray(archive[key])
-    except (ValueError, EOFError, OSError, MemoryError, TypeError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         return _unreadable(f"{path}: {key}", error)
 
 
@@ -238,7 +244,7 @@ def _parquet_columns(path: Path, array: str | None) -> tuple[str, str]:
         schema = pq.read_schema(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path}: not a Parquet file: {one_line(str(error))}") from error
-    lists = [f.name for f in schema if pa.types.is_list(f.type) or _is_fixed(f.type)]
+    lists = [f.name for f in schema if _is_list(f.type)]
     wanted_column = array or ("features" if "features" in lists or len(lists) != 1 else lists[0])
     if wanted_column not in lists:
         listed = ", ".join(lists) or "none in this file"
@@ -249,8 +255,9 @@ def _parquet_columns(path: Path, array: str | None) -> tuple[str, str]:
     return key_column(texts, str(path)), wanted_column
 
 
-def _is_fixed(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind))
+def _is_list(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(types.is_list(kind) or types.is_fixed_size_list(kind) or types.is_large_list(kind))
 
 
 def _is_long(kind: pa.DataType) -> bool:
@@ -258,6 +265,13 @@ def _is_long(kind: pa.DataType) -> bool:
 
 
 def _parquet(path: Path, key: str, features: str) -> Arrays:
+    try:
+        yield from _parquet_rows(path, key, features)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: can't be read further: {one_line(str(error))}") from error
+
+
+def _parquet_rows(path: Path, key: str, features: str) -> Arrays:
     with pq.ParquetFile(path) as file:
         row = 0
         for batch in file.iter_batches(_BATCH, columns=[key, features]):
@@ -273,7 +287,7 @@ def _rows_of(scalar: pa.Scalar, where: str) -> Loaded:
     if not scalar.is_valid:
         return Unusable("missing", f"{where}: no features")
     values, sizes = scalar.values, [len(scalar.values)]
-    while pa.types.is_nested(values.type) and hasattr(values, "flatten"):
+    while _is_list(values.type):
         lengths = set(values.value_lengths().to_pylist())
         if len(lengths) > 1 or None in lengths:
             return Unusable("shape", f"{where}: rows of different lengths")

@@ -87,7 +87,10 @@ class Table:
         names: list[str] = []
         if self._ending == ".parquet":
             with self._parquet() as file:
-                names = list(map(str, file.schema_arrow.names))
+                for column in file.schema_arrow:
+                    is_object = pa.types.is_struct(column.type)
+                    fields = [f"{column.name}.{f.name}" for f in column.type] if is_object else []
+                    names += [column.name, *fields]
         elif self._ending in (".jsonl", ".ndjson"):
             for number, row in enumerate(self._json_rows()):
                 if number == _NUM_PEEKED:
@@ -136,8 +139,11 @@ class Table:
             where = f"{self.path}: line {number}"
             try:
                 values = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
-                reason = getattr(error, "msg", "nested too deeply")
+            except RecursionError as error:
+                raise UserError(f"{where}: not JSON: nested too deeply") from error
+            except ValueError as error:
+                # A number of too many digits is no JSONDecodeError.
+                reason = getattr(error, "msg", "a number is too long")
                 raise UserError(f"{where}: not JSON: {reason}: {format_value(line)}") from error
             if not isinstance(values, dict):
                 raise UserError(f"{where}: {format_value(values)}, expected an object")

@@ -228,3 +228,77 @@ def test_a_source_that_does_not_fit_is_one_line(
     with pytest.raises(UserError, match=message) as error:
         import_features(Path(name), corpus, tmp_path / "store", replace(OPTIONS, source=options))
     assert "\n" not in str(error.value)
+
+
+def test_a_second_import_keeps_the_features_of_the_first(
+    corpus: Corpus, arrays: Arrays, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    import_features(as_npz(tmp_path / "one", {"a": arrays["a"]}), corpus, store, OPTIONS)
+    (shard,) = (store / "shards").iterdir()
+    inode = shard.stat().st_ino
+    again = replace(OPTIONS, same_as=as_path(store))
+    import_features(as_npz(tmp_path / "one", {"a": arrays["a"]}), corpus, store, again)
+    # A reader may have mapped the shard.
+    assert shard.stat().st_ino == inode
+    report = import_features(
+        as_npz(tmp_path / "two", {"d.jpg": arrays["d.jpg"]}), corpus, store, again
+    )
+    opened = FeatureStore(store)
+    assert report.stored == 2 and [r.key for r in report.quarantined] == ["b/c"]
+    for key in ("a", "d.jpg"):
+        np.testing.assert_array_equal(opened.features(key), arrays[key])
+    fewer = write_corpus(tmp_path / "fewer", corpus.items()[1:], [])
+    with pytest.raises(UserError, match="of 1 items that .* lacks, such as 'a'"):
+        import_features(as_npz(tmp_path / "two", arrays), fewer, store, again)
+
+
+def test_another_make_is_refused_before_anything_is_written(
+    corpus: Corpus, arrays: Arrays, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    import_features(as_npz(tmp_path / "one", arrays), corpus, store, OPTIONS)
+    before = sorted((store / "shards").iterdir())
+    wide = as_npz(tmp_path / "wide", {"a": np.ones((1, 4), np.float32)})
+    with pytest.raises(UserError, match="another make: shape"):
+        import_features(wide, corpus, store, OPTIONS)
+    assert sorted((store / "shards").iterdir()) == before
+
+
+def test_members_of_a_tar_are_told_apart(arrays: Arrays, tmp_path: Path) -> None:
+    items = [Item("a", "bytes://512+100/t.tar", "image")]
+    corpus = write_corpus(tmp_path / "c", items, [])
+    store = tmp_path / "store"
+    import_features(as_npz(tmp_path / "one", {"a": arrays["a"]}), corpus, store, OPTIONS)
+    moved = [Item("a", "bytes://512+100//elsewhere/t.tar", "image")]
+    check_same_corpus(FeatureStore(store), write_corpus(tmp_path / "moved", moved, []))
+    other = write_corpus(tmp_path / "other", [Item("a", "bytes://1024+100/t.tar", "image")], [])
+    with pytest.raises(UserError, match="features of another corpus"):
+        check_same_corpus(FeatureStore(store), other)
+
+
+def test_damaged_files_are_one_line(corpus: Corpus, arrays: Arrays, tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "z.npz", **{key: np.zeros((50, 3), "f4") for key in KEYS})
+    content = bytearray((tmp_path / "z.npz").read_bytes())
+    content[60:80] = b"\xff" * 20
+    (tmp_path / "z.npz").write_bytes(content)
+    report = import_features(tmp_path / "z.npz", corpus, tmp_path / "z", OPTIONS)
+    assert [record.error for record in report.quarantined] == ["unreadable"]
+    structs = pa.array([[{"x": 1.0}]])
+    pq.write_table(pa.table({"key": ["a"], "features": structs}), tmp_path / "s.parquet")
+    with pytest.raises(UserError, match="allowed: numbers"):
+        import_features(tmp_path / "s.parquet", corpus, tmp_path / "s", OPTIONS)
+    file = as_parquet(tmp_path / "p", {key: np.ones((500, 3), np.float32) for key in KEYS})
+    content = bytearray(file.read_bytes())
+    content[10:120] = b"\xff" * 110
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"p\.parquet: can't be read further"):
+        import_features(file, corpus, tmp_path / "p", OPTIONS)
+
+
+def test_a_line_separator_is_part_of_a_key(arrays: Arrays, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "c", [Item("a\u2028b", "a.mp4", "video")], [])
+    np.save(tmp_path / "one.npy", arrays["a"])
+    (tmp_path / "keys").write_text("a\u2028b\n", "utf-8")
+    options = replace(OPTIONS, source=SourceOptions(keys=tmp_path / "keys"))
+    assert import_features(tmp_path / "one.npy", corpus, tmp_path / "s", options).stored == 1

@@ -125,6 +125,20 @@ def test_parquet(tmp_path: Path) -> None:
     ]
 
 
+def test_fields_of_objects_in_parquet_are_columns(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"translation": [{"en": "a", "fr": "b"}]}), tmp_path / "t.parquet")
+    columns = ["source=translation.en", "target=translation.fr"]
+    import_table([tmp_path / "t.parquet"], tmp_path / "corpus", column=columns)
+    (example,) = Corpus(tmp_path / "corpus").examples()
+    assert (example.source, example.targets) == ("a", ("b",))
+
+
+def test_a_number_of_too_many_digits_is_one_line(lay_out: Lay, tmp_path: Path) -> None:
+    folder = lay_out({"t.jsonl": '{"text": "a", "label": ' + "9" * 5000 + "}\n"})
+    with pytest.raises(UserError, match=r"line 1: not JSON: a number is too long"):
+        import_table([folder / "t.jsonl"], tmp_path / "corpus")
+
+
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
