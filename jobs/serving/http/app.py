@@ -25,6 +25,7 @@ from intertitle.jobs.serving.http.guard import Guard, error_response
 from intertitle.jobs.serving.http.job_book import JobBook
 from intertitle.jobs.serving.http.metrics import Metrics
 from intertitle.jobs.serving.http.parsing import BODY, read_file, read_queries
+from intertitle.jobs.serving.http.uploads import Uploads
 from intertitle.jobs.serving.models.routing import Route
 from intertitle.jobs.serving.records.records import Records
 from intertitle.jobs.serving.schemas import (
@@ -41,6 +42,8 @@ from intertitle.jobs.serving.schemas import (
 _log = logging.getLogger(__name__)
 # Time that a model has to say that it is ready.
 _READY_S = 5.0
+# Maximum number of calls of models by the page at a time.
+_PAGE_CALLS = 16
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody} for status in (401, 404, 413, 422, 503)
 }
@@ -207,14 +210,18 @@ def _mount_page(
     job_book: JobBook,
 ) -> None:
     """Add the page; Gradio takes seconds to import, and only the page needs it."""
+    uploads = Uploads()
     from intertitle.jobs.serving.page.build import mount_page
     from intertitle.jobs.serving.page.desk import Desk
     from intertitle.jobs.serving.page.inputs import example_files
 
     examples = example_files(Path(config.examples)) if config.examples else ()
     has_token = config.token_sha256 is not None
-    body_bytes = config.limits.body_bytes
-    mount_page(app, Desk(routes, records, job_book, body_bytes, has_token, examples))
+    limits = config.limits
+    # Each call may hold a file in memory, as each request may.
+    calls = max(1, min(_PAGE_CALLS, limits.requests, limits.pending_bytes // limits.body_bytes))
+    desk = Desk(routes, records, job_book, uploads, limits.body_bytes, calls, has_token, examples)
+    mount_page(app, desk)
 
 
 async def _server_sent(

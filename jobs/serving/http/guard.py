@@ -83,7 +83,7 @@ class Guard:
             raise ApiError(421, "Host", host, ", ".join(self._config.host_names))
         origin = headers.get("origin")
         own = (f"http://{host}", f"https://{host}")
-        if origin and scope["method"] != "GET" and origin not in own:
+        if origin and origin not in own:
             raise ApiError(403, "Origin", origin, f"a page of {host}")
 
     def _check_token(self, scope: Scope, headers: Headers) -> None:

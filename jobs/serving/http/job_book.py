@@ -26,6 +26,7 @@ class _Job:
     model: AnsweredBy | None = None
     results: list[Result] = field(default_factory=list)
     error: ApiError | None = None
+    max_frames: int | None = None
     task: asyncio.Task[None] | None = None
 
 
@@ -35,8 +36,13 @@ class JobBook:
     def __init__(self) -> None:
         self._jobs: dict[str, _Job] = {}
 
-    def start(self, route: Route, queries: list[Query]) -> JobStatus:
+    def start(self, route: Route, queries: list[Query], max_frames: int | None = None) -> JobStatus:
         """Start a job; return its status.
+
+        Args:
+            route: model.
+            queries: inputs.
+            max_frames: maximum number of frames that are kept of each result; None keeps all.
 
         Raises:
             ApiError: too many jobs run.
@@ -46,7 +52,7 @@ class JobBook:
         while len(self._jobs) >= _MAX_JOBS:
             oldest = next(key for key, job in self._jobs.items() if job.state != "running")
             del self._jobs[oldest]
-        job = _Job(secrets.token_urlsafe(12), len(queries))
+        job = _Job(secrets.token_urlsafe(12), len(queries), max_frames=max_frames)
         self._jobs[job.id] = job
         job.task = asyncio.create_task(self._run(job, route, queries))
         return self.status(job.id)
@@ -75,7 +81,7 @@ class JobBook:
             for at in range(0, len(queries), _CHUNK):
                 answers = await route.predict(queries[at : at + _CHUNK])
                 job.model = answers.model
-                job.results += answers.results
+                job.results += [_shorten(result, job.max_frames) for result in answers.results]
             job.state = "finished"
         except ApiError as error:
             job.state, job.error = "failed", error
@@ -83,3 +89,9 @@ class JobBook:
             if job.state == "running":
                 defect = ApiError(500, "server", "", "a report of this defect")
                 job.state, job.error = "failed", defect
+
+
+def _shorten(result: Result, max_frames: int | None) -> Result:
+    if max_frames is None or result.frames is None:
+        return result
+    return result.model_copy(update={"frames": result.frames[:max_frames]})

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import lzma
 import tempfile
 import zipfile
+import zlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,22 @@ import gradio as gr
 from intertitle.jobs.serving.errors import ApiError
 from intertitle.jobs.serving.models.predictor import Query
 from intertitle.jobs.serving.page import card, render
-from intertitle.jobs.serving.page.desk import Desk, message
-from intertitle.jobs.serving.schemas import ModelDetails, Options, Result
+from intertitle.jobs.serving.page.desk import CALLS, Desk, check_input, message
+from intertitle.jobs.serving.page.inputs import keep_files
+from intertitle.jobs.serving.schemas import MAX_INPUTS, ModelDetails, Options, Result
 
-_MAX_INPUTS = 500
 _LOOK_S = 0.5
+# What is raised for a zip that is damaged, encrypted or compressed by an unknown method.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    NotImplementedError,
+    ValueError,
+)
 
 
 def batch_tab(desk: Desk, model: gr.Dropdown) -> None:
@@ -30,6 +43,8 @@ def batch_tab(desk: Desk, model: gr.Dropdown) -> None:
             label="Files, or a zip of files", file_count="multiple", elem_id="it-batch-files"
         )
         folder = gr.File(label="Or a folder", file_count="directory", elem_id="it-batch-folder")
+    keep_files(files)
+    keep_files(folder)
     texts = gr.Textbox(
         label="Texts, one in each line; or one question about all files",
         lines=3,
@@ -46,8 +61,8 @@ def batch_tab(desk: Desk, model: gr.Dropdown) -> None:
         try:
             details = await desk.details(name)
             uploaded = [*(paths or ()), *(more or ())]
-            queries = await asyncio.to_thread(_queries, desk, details, uploaded, lines)
-            job = desk.jobs.start(desk.route(name), queries)
+            queries = await asyncio.to_thread(build_queries, desk, details, uploaded, lines)
+            job = desk.jobs.start(desk.route(name), queries, max_frames=1)
             while job.state == "running":
                 line = f"{job.done} of {job.total}; job {job.id}, see /v1/jobs/{job.id}"
                 yield render.status(line), "", None
@@ -64,19 +79,29 @@ def batch_tab(desk: Desk, model: gr.Dropdown) -> None:
             yield render.status(f"{job.done} answered."), card.batch(job.results), names
 
     inputs = [model, files, folder, texts]
-    button.click(run, inputs, [progress, output, written], api_visibility="private")
+    outputs = [progress, output, written]
+    button.click(run, inputs, outputs, api_visibility="private", concurrency_id=CALLS)
 
 
-def _queries(desk: Desk, details: ModelDetails, paths: Sequence[str], lines: str) -> list[Query]:
+def build_queries(
+    desk: Desk, details: ModelDetails, paths: Sequence[str], lines: str
+) -> list[Query]:
+    """Return the inputs of a job; blocks.
+
+    Raises:
+        ApiError: a file or a text is not allowed, or there are too many.
+    """
     texts: list[str | None] = [line for line in lines.splitlines() if line.strip()]
     is_visual = details.visual_input != "nothing"
     if is_visual:
         question = (texts or [""])[0] if details.has_source else None
-        inputs = [(name, question, data) for name, data in _files(desk, paths)]
+        inputs = [(name, question, data) for name, data in read_files(desk, paths)]
     else:
         inputs = [("", text, b"") for text in texts]
-    if not 0 < len(inputs) <= _MAX_INPUTS:
-        raise ApiError(422, "inputs", str(len(inputs)), f"1 to {_MAX_INPUTS}")
+    if not 0 < len(inputs) <= MAX_INPUTS:
+        raise ApiError(422, "inputs", str(len(inputs)), f"1 to {MAX_INPUTS}")
+    for name, text, _ in inputs:
+        check_input(text, name)
     options = Options(frames=is_visual)
     return [
         Query(name, text, data if is_visual else None, n, options)
@@ -84,32 +109,36 @@ def _queries(desk: Desk, details: ModelDetails, paths: Sequence[str], lines: str
     ]
 
 
-def _files(desk: Desk, paths: Sequence[str]) -> list[tuple[str, bytes]]:
-    """Return the names and contents of files, and of the files in zips, within the limits."""
+def read_files(desk: Desk, paths: Sequence[str]) -> list[tuple[str, bytes]]:
+    """Return the names and contents of files, and of the files in zips, within the limits.
+
+    Raises:
+        ApiError: a file is not an upload, a zip is damaged, or the limits are exceeded.
+    """
     entries: list[tuple[str, bytes]] = []
 
     def add(name: str, data: bytes) -> None:
         entries.append((name, data))
         total = sum(len(content) for _, content in entries)
-        if total > desk.body_bytes or len(entries) > _MAX_INPUTS:
-            allowed = f"at most {desk.body_bytes:,} bytes and {_MAX_INPUTS} files in all"
+        if total > desk.body_bytes or len(entries) > MAX_INPUTS:
+            allowed = f"at most {desk.body_bytes:,} bytes and {MAX_INPUTS} files in all"
             raise ApiError(413, "files", name, allowed)
 
-    for path in paths:
+    for name in paths:
+        path = desk.uploaded(name)
         if not zipfile.is_zipfile(path):
-            add(Path(path).name, desk.read(path))
+            add(path.name, desk.read(name))
             continue
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                if entry.is_dir():
-                    continue
-                try:
-                    with archive.open(entry) as file:
-                        # What the archive claims about its sizes is not trusted.
-                        add(entry.filename, file.read(desk.body_bytes + 1))
-                except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-                    allowed = f"a zip that can be unpacked: {error}"
-                    raise ApiError(422, "files", entry.filename, allowed) from error
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for entry in archive.infolist():
+                    if not entry.is_dir():
+                        with archive.open(entry) as file:
+                            # What the archive claims about its sizes is not trusted.
+                            add(entry.filename, file.read(desk.body_bytes + 1))
+        except _DAMAGED as error:
+            allowed = f"a zip that can be unpacked: {error}"
+            raise ApiError(422, "files", path.name, allowed) from error
     return entries
 
 

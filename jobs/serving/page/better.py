@@ -6,12 +6,13 @@ import asyncio
 import random
 from collections.abc import Sequence
 from typing import Any
+from uuid import uuid4
 
 import gradio as gr
 
 from intertitle.jobs.serving.errors import ApiError
 from intertitle.jobs.serving.page import render
-from intertitle.jobs.serving.page.desk import Answered, Desk, message
+from intertitle.jobs.serving.page.desk import CALLS, STATE_S, Answered, Desk, message
 from intertitle.jobs.serving.page.inputs import media_inputs
 from intertitle.jobs.serving.records.votes import Choice
 
@@ -20,6 +21,8 @@ _CHOICES: dict[str, Choice] = {
     "Equal": "tie",
     "Right is better": "second",
 }
+# Pairs of answers that wait for a vote; the oldest make room for others.
+_MAX_PAIRS = 1000
 
 
 def better_tab(desk: Desk) -> tuple[gr.Dropdown, gr.Dropdown]:
@@ -34,8 +37,9 @@ def better_tab(desk: Desk) -> tuple[gr.Dropdown, gr.Dropdown]:
     with gr.Row():
         left = gr.HTML(elem_id="it-vote-left")
         right = gr.HTML(elem_id="it-vote-right")
-    # The answers, left one first; they are empty after the vote.
-    pair: gr.State = gr.State(None)
+    # The id of the answers in `pairs`.
+    pair: gr.State = gr.State(None, time_to_live=STATE_S)
+    pairs: dict[str, list[Answered]] = {}
 
     async def run(
         names: tuple[str | None, str | None], file: str | None, source: str
@@ -46,7 +50,9 @@ def better_tab(desk: Desk) -> tuple[gr.Dropdown, gr.Dropdown]:
         for name in names:
             details = await desk.details(name)
             is_visual = details.visual_input != "nothing"
-            query = desk.query(file if is_visual else None, source if details.has_source else None)
+            query = await desk.query(
+                file if is_visual else None, source if details.has_source else None
+            )
             answered = await desk.answer(details.name, query, file)
             assert answered is not None
             answers.append(answered)
@@ -64,9 +70,15 @@ def better_tab(desk: Desk) -> tuple[gr.Dropdown, gr.Dropdown]:
             answers = await run((first_name, second_name), film or image, source)
         except ApiError as error:
             return render.error(message(error)), "", None, ""
-        return *(render.words(item.result.text) for item in answers), answers, ""
+        while len(pairs) >= _MAX_PAIRS:
+            del pairs[next(iter(pairs))]
+        number = uuid4().hex
+        pairs[number] = [item.brief() for item in answers]
+        return *(render.words(item.result.text) for item in answers), number, ""
 
-    async def vote(label: str, answers: list[Answered] | None) -> tuple[str, None]:
+    async def vote(label: str, number: str | None) -> tuple[str, None]:
+        # Of two votes at the same time, one finds the answers.
+        answers = pairs.pop(number or "", None)
         if answers is None:
             return render.error("vote: allowed: one for each pair of answers"), None
         models = (answers[0].model, answers[1].model)
@@ -81,7 +93,8 @@ def better_tab(desk: Desk) -> tuple[gr.Dropdown, gr.Dropdown]:
         choices = [gr.Button(label, size="sm") for label in _CHOICES]
     status = gr.HTML(elem_id="it-vote-status")
     inputs = [first, second, picture, video, text]
-    button.click(show, inputs, [left, right, pair, status], api_visibility="private")
+    outputs = [left, right, pair, status]
+    button.click(show, inputs, outputs, api_visibility="private", concurrency_id=CALLS)
     for choice in choices:
         choice.click(vote, [choice, pair], [status, pair], api_visibility="private")
     return first, second

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
 
+from intertitle.jobs.serving.http.page_gate import PageGate
+from intertitle.jobs.serving.http.uploads import Uploads
+from intertitle.jobs.serving.page import render
 from intertitle.jobs.serving.page.batch import batch_tab
 from intertitle.jobs.serving.page.better import better_tab
-from intertitle.jobs.serving.page.desk import Desk
+from intertitle.jobs.serving.page.desk import Desk, message
 from intertitle.jobs.serving.page.tabs import (
     answer_tab,
     caption_tab,
@@ -27,9 +30,8 @@ _STYLE = Path(__file__).parent / "style.css"
 # Fonts of the reader's system: none is loaded.
 _FONTS = ["system-ui", "sans-serif"]
 _MONOSPACE = ["ui-monospace", "monospace"]
-_CALLERS, _QUEUE = 16, 64
-# Seconds between two looks for old uploads, and the age at which they are deleted.
-_CLEANUP = (600, 3600)
+# Calls that wait for a place, and browsers whose state is kept.
+_QUEUE, _SESSIONS = 64, 200
 _BETTER = "Which is better"
 
 _Fits = Callable[[ModelDetails], bool]
@@ -51,7 +53,7 @@ _TABS: dict[str, tuple[_Fits, _Build]] = {
 }
 
 
-def mount_page(app: FastAPI, desk: Desk) -> FastAPI:
+def mount_page(app: FastAPI, desk: Desk) -> None:
     """Add the page at `/`.
 
     Args:
@@ -59,27 +61,43 @@ def mount_page(app: FastAPI, desk: Desk) -> FastAPI:
         desk: models and records of the server.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    # Uploads are in a folder that others cannot read.
-    os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="intertitle-page-")
-    mounted: FastAPI = gr.mount_gradio_app(
+    blocks = _build(desk)
+    gr.mount_gradio_app(
         app,
-        _build(desk),
+        blocks,
         path="/",
         footer_links=[],
         run_history=False,
         max_file_size=desk.body_bytes,
-        allowed_paths=list(map(str, desk.examples)),
         ssr_mode=False,
         theme=gr.themes.Default(font=_FONTS, font_mono=_MONOSPACE),
         css=_STYLE.read_text("utf-8"),
     )
-    return mounted
+    # Without it, Gradio does not check that the files that callers name are uploads.
+    blocks.has_launched = True
+    mount: Any = app.routes[-1]
+    mount.app.add_middleware(PageGate, uploads=desk.uploads)
+    desk.uploads.keep()
+    _sweep(app, desk.uploads)
+
+
+def _sweep(app: FastAPI, uploads: Uploads) -> None:
+    """Delete old uploads while the application runs, and the folder when it ends."""
+    inner = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(started: FastAPI) -> AsyncIterator[Any]:
+        async with uploads.swept(), inner(started) as state:
+            yield state
+
+    app.router.lifespan_context = lifespan
 
 
 def _build(desk: Desk) -> gr.Blocks:
     blocks: gr.Blocks
-    with gr.Blocks(title="Intertitle", analytics_enabled=False, delete_cache=_CLEANUP) as blocks:
+    with gr.Blocks(title="Intertitle", analytics_enabled=False) as blocks:
         gr.Markdown("# Intertitle")
+        missing = gr.HTML(elem_id="it-missing")
         tabs, models = [], []
         with gr.Tabs() as group:
             for title, (_, build) in _TABS.items():
@@ -94,27 +112,33 @@ def _build(desk: Desk) -> gr.Blocks:
 
         async def load() -> list[Any]:
             """Show the tabs of the models that answer now."""
-            described = await desk.models()
+            described, errors = await desk.models()
             fitting = [
                 [name for name, details in described.items() if fits(details)]
                 for fits, _ in _TABS.values()
             ]
-            first = next(title for title, names in zip(_TABS, fitting, strict=True) if names)
+            shown = [title for title, names in zip(_TABS, fitting, strict=True) if names]
             names = list(described)
             return [
-                gr.update(selected=first),
+                "".join(render.error(message(error)) for error in errors),
+                gr.update(selected=shown[0]) if shown else gr.update(),
                 *(gr.update(visible=bool(chosen)) for chosen in fitting),
                 gr.update(visible=len(names) > 1),
                 *(
                     gr.update(choices=chosen, value=chosen[0] if chosen else None)
                     for chosen in fitting
                 ),
-                *(gr.update(choices=names, value=name) for name in (names * 2)[:2]),
+                *(
+                    gr.update(choices=names, value=name)
+                    for name in (*names, *names, None, None)[:2]
+                ),
             ]
 
-        outputs = [group, *tabs, better, *models, *pair]
-        blocks.load(load, None, outputs, queue=False, api_visibility="private")
-    blocks.queue(max_size=_QUEUE, default_concurrency_limit=_CALLERS)
+        outputs = [missing, group, *tabs, better, *models, *pair]
+        blocks.load(load, None, outputs, api_visibility="private")
+    # Nothing that waits in the queue can be called past it.
+    blocks.queue(api_open=False, max_size=_QUEUE, default_concurrency_limit=desk.calls)
+    blocks.state_session_capacity = _SESSIONS
     _refuse_urls(blocks)
     return blocks
 

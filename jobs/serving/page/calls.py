@@ -12,9 +12,10 @@ from intertitle.jobs.serving.config import TOKEN_VARIABLE
 from intertitle.jobs.serving.models.predictor import Query
 from intertitle.jobs.serving.page.desk import Desk
 
-# Copies a text with the address of this page; browsers have a clipboard on HTTPS and localhost.
+# Copies a text with the address of this page, which comes before all that the user has written;
+# browsers have a clipboard on HTTPS and localhost.
 _COPY = """(text, label) => {
-  const call = text.replaceAll('ORIGIN', location.origin);
+  const call = text.replace('ORIGIN', () => location.origin);
   if (navigator.clipboard) navigator.clipboard.writeText(call); else window.prompt('Copy', call);
   return label.replace('Copy', 'Copied');
 }"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,18 @@ from intertitle.jobs.serving.errors import ApiError, from_validation
 from intertitle.jobs.serving.models.predictor import Query
 from intertitle.jobs.serving.models.routing import Route
 from intertitle.jobs.serving.records.records import Records
-from intertitle.jobs.serving.schemas import AnsweredBy, ModelDetails, Options, Result
+from intertitle.jobs.serving.schemas import AnsweredBy, Input, ModelDetails, Options, Result
 
 if TYPE_CHECKING:
     from intertitle.jobs.serving.http.job_book import JobBook
+    from intertitle.jobs.serving.http.uploads import Uploads
+
+# Group of the handlers that call models: they share one limit.
+CALLS = "calls"
+# Seconds for which the page keeps an answer that may be judged.
+STATE_S = 3600
+# Time that a model has to describe itself when the page is opened.
+_DESCRIBE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,10 @@ class Answered:
     file: str | None
     text: str | None
 
+    def brief(self) -> Answered:
+        """Return what a judgement needs: it has no frames, maps and candidates."""
+        return replace(self, result=Result(input=self.result.input, text=self.result.text))
+
 
 @dataclass(frozen=True, slots=True)
 class Desk:
@@ -47,7 +60,9 @@ class Desk:
         routes: models by name.
         records: votes and feedback.
         jobs: predictions in the background.
+        uploads: folder of uploads.
         body_bytes: maximum size of a file.
+        calls: maximum number of calls of models at a time.
         has_token: whether calls of the server need a token.
         examples: pictures and videos that the page offers.
     """
@@ -55,14 +70,26 @@ class Desk:
     routes: Mapping[str, Route]
     records: Records
     jobs: JobBook
+    uploads: Uploads
     body_bytes: int
+    calls: int
     has_token: bool = False
     examples: Sequence[Path] = ()
 
-    async def models(self) -> dict[str, ModelDetails]:
-        """Describe the models that answer now, by name."""
-        described = await asyncio.gather(*(route.main.details() for route in self.routes.values()))
-        return {name: item for name, item in zip(self.routes, described, strict=True) if item}
+    async def models(self) -> tuple[dict[str, ModelDetails], list[ApiError]]:
+        """Describe the models that answer now, by name; return the errors of the others too."""
+        described = await asyncio.gather(
+            *(asyncio.wait_for(self.details(name), _DESCRIBE_S) for name in self.routes),
+            return_exceptions=True,
+        )
+        models: dict[str, ModelDetails] = {}
+        errors = []
+        for name, item in zip(self.routes, described, strict=True):
+            if isinstance(item, ModelDetails):
+                models[name] = item
+            else:
+                errors.append(ApiError(503, "model", name, "one that answers; load the page again"))
+        return models, errors
 
     async def details(self, name: str | None) -> ModelDetails:
         """Describe a model.
@@ -74,6 +101,11 @@ class Desk:
         assert details is not None, "the model itself is never missing"
         return details
 
+    async def challenger(self, name: str) -> ModelDetails | None:
+        """Describe the canary of a model; None if there is none."""
+        canary = self.route(name).canary
+        return await canary.details() if canary else None
+
     async def answer(
         self, name: str, query: Query, file: str | None = None, *, challenger: bool = False
     ) -> Answered | None:
@@ -83,13 +115,13 @@ class Desk:
             name: name of the model.
             query: the input.
             file: path of its file.
-            challenger: whether the canary or the shadow answers.
+            challenger: whether the canary answers.
 
         Raises:
             ApiError: the input is invalid.
         """
         route = self.route(name)
-        backend = (route.canary or route.shadow) if challenger else route.main
+        backend = route.canary if challenger else route.main
         answers = await backend.predict([query]) if backend else None
         if answers is None:
             return None
@@ -119,7 +151,7 @@ class Desk:
             raise ApiError(404, "model", str(name or ""), ", ".join(self.routes))
         return self.routes[str(name)]
 
-    def query(self, file: str | None, text: str | None, **options: Any) -> Query:
+    async def query(self, file: str | None, text: str | None, **options: Any) -> Query:
         """Build an input.
 
         Args:
@@ -128,29 +160,53 @@ class Desk:
             options: options of the request.
 
         Raises:
-            ApiError: an option is not allowed, or the file is too large or no longer there.
+            ApiError: the text or an option is not allowed, or the file is too large or no longer
+                there.
         """
+        name = Path(file).name if file else ""
+        check_input(text, name)
         try:
             chosen = Options.model_validate(options)
         except ValidationError as error:
             raise from_validation(dict(error.errors()[0])) from error
-        name = Path(file).name if file else ""
-        return Query(name, text, self.read(file) if file else None, 0, chosen)
+        data = await asyncio.to_thread(self.read, file) if file else None
+        return Query(name, text, data, 0, chosen)
 
     def read(self, file: str) -> bytes:
-        """Read an uploaded file.
+        """Read an uploaded file; blocks.
 
         Raises:
             ApiError: the file is too large or no longer there.
         """
-        try:
-            with Path(file).open("rb") as opened:
-                data = opened.read(self.body_bytes + 1)
-        except FileNotFoundError as error:
-            raise ApiError(422, "file", Path(file).name, "a file that was just uploaded") from error
+        with self.uploaded(file).open("rb") as opened:
+            data = opened.read(self.body_bytes + 1)
         if len(data) > self.body_bytes:
             raise ApiError(413, "file", Path(file).name, f"at most {self.body_bytes:,} bytes")
         return data
+
+    def uploaded(self, file: str) -> Path:
+        """Return the path of an uploaded file.
+
+        Raises:
+            ApiError: it is no longer there, or the caller has named another file.
+        """
+        path = Path(file)
+        with suppress(OSError, ValueError):
+            if self.uploads.has(file) and path.is_file():
+                return path
+        raise ApiError(422, "file", path.name, "a file that was just uploaded")
+
+
+def check_input(text: str | None, name: str) -> None:
+    """Check the text and the name of a file of an input, as the API does.
+
+    Raises:
+        ApiError: one of them is too long.
+    """
+    try:
+        Input(text=text, name=name)
+    except ValidationError as error:
+        raise from_validation(dict(error.errors()[0])) from error
 
 
 def with_options(query: Query, **options: Any) -> Query:

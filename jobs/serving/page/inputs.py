@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.data_classes import ListFiles
 
 from intertitle.pipeline.decoding.endings import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
@@ -25,7 +26,7 @@ def picture_input(elem_id: str, examples: Sequence[Path] = ()) -> gr.Image:
         elem_id=elem_id,
         buttons=[],
     )
-    _keep_file(picture)
+    keep_files(picture)
     _offer(picture, examples, IMAGE_SUFFIXES)
     return picture
 
@@ -33,7 +34,7 @@ def picture_input(elem_id: str, examples: Sequence[Path] = ()) -> gr.Image:
 def video_input(elem_id: str, examples: Sequence[Path] = ()) -> gr.Video:
     """Return an input of a video; its value is a path."""
     video = gr.Video(label="Video", sources=["upload"], height=260, elem_id=elem_id, buttons=[])
-    _keep_file(video)
+    keep_files(video)
     _offer(video, examples, VIDEO_SUFFIXES)
     return video
 
@@ -56,6 +57,21 @@ def media_inputs(elem_id: str, examples: Sequence[Path]) -> tuple[gr.Image, gr.V
     return picture, video
 
 
+def keep_files(component: Any) -> None:
+    """Let a component give the paths that a caller names: this process decodes and copies nothing.
+
+    `Desk.uploaded` checks them.
+    """
+    # A subclass would make Gradio write a stub file next to this module.
+    component.preprocess = _paths
+
+
+def _paths(payload: Any) -> str | list[str] | None:
+    if isinstance(payload, ListFiles):
+        return [file.path for file in payload]
+    return str(payload.path) if payload and payload.path else None
+
+
 def example_files(folder: Path) -> list[Path]:
     """Return the pictures and videos in a folder that the page offers."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
@@ -64,12 +80,6 @@ def example_files(folder: Path) -> list[Path]:
         for suffixes in (IMAGE_SUFFIXES, VIDEO_SUFFIXES)
         for path in [f for f in files if f.suffix.lower() in suffixes][:_MAX_EXAMPLES]
     ]
-
-
-def _keep_file(component: Any) -> None:
-    """Let a component give the uploaded file itself: this process decodes nothing."""
-    # A subclass would make Gradio write a stub file next to this module.
-    component.preprocess = lambda payload: str(payload.path) if payload and payload.path else None
 
 
 def _offer(component: Any, files: Sequence[Path], suffixes: frozenset[str]) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import gradio as gr
+from pydantic import ValidationError
 
-from intertitle.jobs.serving.errors import ApiError
+from intertitle.jobs.serving.errors import ApiError, from_validation
 from intertitle.jobs.serving.page import render
-from intertitle.jobs.serving.page.desk import Answered, Desk, message
+from intertitle.jobs.serving.page.desk import STATE_S, Answered, Desk, message
+from intertitle.jobs.serving.schemas import Feedback
 
 
 class Judgement:
@@ -22,7 +24,7 @@ class Judgement:
     """
 
     def __init__(self, desk: Desk) -> None:
-        self.answered: gr.State = gr.State(None)
+        self.answered: gr.State = gr.State(None, time_to_live=STATE_S)
         corpus = desk.records.feedback
         if corpus is None:
             return
@@ -31,17 +33,26 @@ class Judgement:
             try:
                 if answered is None:
                     raise ApiError(422, "answer", "none", "one that the model has given")
-                file = desk.read(answered.file) if answered.file else None
+                feedback = Feedback(
+                    run_id=answered.model.run_id,
+                    answer=answered.result.text,
+                    good=is_good,
+                    correction=correction,
+                    text=answered.text,
+                )
+                file = await asyncio.to_thread(desk.read, answered.file) if answered.file else None
                 num = await asyncio.to_thread(
                     corpus.add,
                     answered.name,
-                    answered.model.run_id,
-                    answered.result.text,
-                    is_good,
-                    correction,
-                    answered.text,
+                    feedback.run_id,
+                    feedback.answer,
+                    feedback.good,
+                    feedback.correction,
+                    feedback.text,
                     file,
                 )
+            except ValidationError as error:
+                return render.error(message(from_validation(dict(error.errors()[0]))))
             except ApiError as error:
                 return render.error(message(error))
             return render.status(f"Kept. Examples in the corpus of feedback: {num}.")

@@ -8,9 +8,10 @@ from typing import Any
 import gradio as gr
 
 from intertitle.jobs.serving.errors import ApiError
+from intertitle.jobs.serving.models.predictor import Query
 from intertitle.jobs.serving.page import card, render
 from intertitle.jobs.serving.page.calls import CallButtons
-from intertitle.jobs.serving.page.desk import Desk, message, with_options
+from intertitle.jobs.serving.page.desk import CALLS, Desk, message, with_options
 from intertitle.jobs.serving.page.inputs import media_inputs
 from intertitle.jobs.serving.page.judgement import Judgement
 from intertitle.jobs.serving.schemas import TokenProbability
@@ -20,7 +21,7 @@ _NBEST = 5
 
 def caption_tab(desk: Desk, model: gr.Dropdown) -> None:
     """Build the tab that captions or classifies pictures and videos."""
-    has_challenger = any(route.canary or route.shadow for route in desk.routes.values())
+    has_challenger = any(route.canary for route in desk.routes.values())
     with gr.Row():
         with gr.Column():
             picture, video = media_inputs("it-caption", desk.examples)
@@ -42,7 +43,7 @@ def caption_tab(desk: Desk, model: gr.Dropdown) -> None:
             is_sentence = details.output == "sentence"
             nbest = 1 if details.output == "label_per_frame" else _NBEST
             options: dict[str, Any] = {"prefix": begin} if begin.strip() else {}
-            query = desk.query(file, None, nbest=nbest, **options)
+            query = await desk.query(file, None, nbest=nbest, **options)
             call = calls.of(details.name, query)
             if is_sentence:
                 # Beam search knows no word before the last one: its result replaces these words.
@@ -50,18 +51,42 @@ def caption_tab(desk: Desk, model: gr.Dropdown) -> None:
                     yield render.words(event.get("text", "")), "", "", *call, None
             query = with_options(query, attention=details.attention, frames=True)
             answered = await desk.answer(details.name, query, file)
-            second = await desk.answer(details.name, query, file, challenger=True)
         except ApiError as error:
             yield render.error(message(error)), "", "", "", "", None
             return
         assert answered is not None
-        second_caption = f"<h3>Challenger</h3>{render.caption(second.result)}" if second else ""
         candidates = render.bars(answered.result.nbest, not is_sentence) if nbest > 1 else ""
-        yield render.caption(answered.result), candidates, second_caption, *call, answered
+        shown = (render.caption(answered.result), candidates)
+        yield *shown, "", *call, answered.brief()
+        if second := await _challenger(desk, details.name, query, file):
+            yield *shown, f"<h3>Challenger</h3>{second}", *call, answered.brief()
 
     outputs = [output, listed, challenger, *calls.texts, judgement.answered]
     inputs = [model, picture, video, prefix]
-    gr.on([button.click, prefix.submit], run, inputs, outputs, api_visibility="private")
+    gr.on(
+        [button.click, prefix.submit],
+        run,
+        inputs,
+        outputs,
+        api_visibility="private",
+        concurrency_id=CALLS,
+    )
+
+
+async def _challenger(desk: Desk, name: str, query: Query, file: str | None) -> str:
+    """Return the challenger's caption, or the line of its error; "" if there is none."""
+    try:
+        details = await desk.challenger(name)
+        if details is None:
+            return ""
+        is_sentence = details.output != "label_per_frame"
+        query = with_options(
+            query, attention=details.attention, nbest=query.options.nbest if is_sentence else 1
+        )
+        answered = await desk.answer(name, query, file, challenger=True)
+    except ApiError as error:
+        return render.error(message(error))
+    return render.caption(answered.result) if answered else ""
 
 
 def answer_tab(desk: Desk, model: gr.Dropdown) -> None:
@@ -82,7 +107,7 @@ def answer_tab(desk: Desk, model: gr.Dropdown) -> None:
         file = film or image
         try:
             details = await desk.details(name)
-            query = desk.query(file, text, nbest=_NBEST)
+            query = await desk.query(file, text, nbest=_NBEST)
             answered = await desk.answer(details.name, query, file)
         except ApiError as error:
             return render.error(message(error)), "", "", None
@@ -90,11 +115,18 @@ def answer_tab(desk: Desk, model: gr.Dropdown) -> None:
         result = answered.result
         bars = render.bars(result.nbest, details.output == "label")
         answer = render.words(result.text) + bars + render.notes(result)
-        return answer, *calls.of(details.name, query), answered
+        return answer, *calls.of(details.name, query), answered.brief()
 
     inputs = [model, picture, video, question]
     outputs = [output, *calls.texts, judgement.answered]
-    gr.on([button.click, question.submit], run, inputs, outputs, api_visibility="private")
+    gr.on(
+        [button.click, question.submit],
+        run,
+        inputs,
+        outputs,
+        api_visibility="private",
+        concurrency_id=CALLS,
+    )
 
 
 def translate_tab(desk: Desk, model: gr.Dropdown) -> None:
@@ -112,17 +144,22 @@ def translate_tab(desk: Desk, model: gr.Dropdown) -> None:
     async def run(name: str | None, text: str) -> Sequence[Any]:
         try:
             details = await desk.details(name)
-            query = desk.query(None, text, nbest=_NBEST)
+            query = await desk.query(None, text, nbest=_NBEST)
             query_with_map = with_options(query, attention=details.attention)
             answered = await desk.answer(details.name, query_with_map)
         except ApiError as error:
             return render.error(message(error)), "", "", "", None
         assert answered is not None
         bars = render.bars(answered.result.nbest, details.output == "label")
-        return render.aligned(answered.result), bars, *calls.of(details.name, query), answered
+        return (
+            render.aligned(answered.result),
+            bars,
+            *calls.of(details.name, query),
+            answered.brief(),
+        )
 
     outputs = [output, listed, *calls.texts, judgement.answered]
-    button.click(run, [model, source], outputs, api_visibility="private")
+    button.click(run, [model, source], outputs, api_visibility="private", concurrency_id=CALLS)
 
 
 def write_tab(desk: Desk, model: gr.Dropdown) -> None:
@@ -144,7 +181,7 @@ def write_tab(desk: Desk, model: gr.Dropdown) -> None:
         tokens: list[TokenProbability] = []
         text = separator = ""
         try:
-            query = desk.query(
+            query = await desk.query(
                 None,
                 None,
                 temperature=warmth,
@@ -176,6 +213,7 @@ def write_tab(desk: Desk, model: gr.Dropdown) -> None:
         [output, *calls.texts],
         trigger_mode="always_last",
         api_visibility="private",
+        concurrency_id=CALLS,
     )
 
 

@@ -69,6 +69,8 @@ def test_pages_of_other_sites_are_refused(locked: TestClient) -> None:
     assert (response.status_code, response.json()["field"]) == (421, "Host")
     response = locked.post(PREDICT, json=TEXT, headers={**allowed, "Origin": "http://evil.example"})
     assert (response.status_code, response.json()["field"]) == (403, "Origin")
+    foreign = {**allowed, "Origin": "http://evil.example"}
+    assert locked.get("/v1/models", headers=foreign).status_code == 403
     own = {**allowed, "Origin": "http://127.0.0.1"}
     assert locked.post(PREDICT, json=TEXT, headers=own).status_code == 200
 
