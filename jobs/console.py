@@ -99,7 +99,9 @@ class Bar:
         self._title, self._told = title, -1
         self._past.clear()
         if self._progress is not None and self._task is not None:
-            self._progress.reset(self._task, total=None, description=title, note="")
+            # Rich can't take back the total of a task.
+            self._progress.remove_task(self._task)
+            self._task = self._progress.add_task(title, total=None, note="")
         else:
             self._timer = _later(title)
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.progress import Progress
 
 from intertitle.jobs import console
 from tests.jobs.program import PROGRAM
@@ -135,3 +136,12 @@ def test_scores_are_rounded_and_the_same_score_is_printed_once(
     ]
     console.scores("different", {"bleu_4": 12.5, "sacrebleu": 13.0})
     assert "sacrebleu" in capsys.readouterr().out
+
+
+def test_a_phase_begins_without_the_total_of_the_one_before() -> None:
+    with Progress() as progress:
+        bar = console.Bar(progress, progress.add_task("first", total=None, note=""), "first")
+        bar.update(5, 5)
+        bar.phase("second")
+        (task,) = progress.tasks
+    assert (task.description, task.completed, task.total) == ("second", 0, None)
