@@ -26,21 +26,36 @@ _KEYS = ("backbone", "size", "pooled", "grid", "description")
 
 
 def _rows() -> list[dict[str, str | None]]:
-    from intertitle.pipeline.backbones import backbone_spec, efficientnet, onnx_models, timm_models
+    from intertitle.pipeline.backbones import backbone_spec
     from intertitle.pipeline.backbones.families import FAMILIES
 
+    families, failures = FAMILIES.load_all()
     rows: list[dict[str, str | None]] = []
-    for name in efficientnet.NAMES:
-        pooled, grid = (backbone_spec(name, features) for features in ("pooled", "grid"))
-        text = f"EfficientNet-Lite{name[-1]} (Tan & Le 2019), trained on ImageNet; comes along"
-        shapes = (" × ".join(map(str, spec.shape)) for spec in (pooled, grid))
-        rows.append(dict(zip(_KEYS, (name, f"{pooled.size}²", *shapes, text), strict=True)))
-    timm = "" if find_spec("timm") else "; not installed: pip install 'intertitle[timm]'"
-    for syntax, text in (
-        (timm_models.SYNTAX, f"a network of the timm library, which downloads its weights{timm}"),
-        (onnx_models.SYNTAX, "an exported network of your own"),
-    ):
-        rows.append(dict(zip(_KEYS, (syntax, None, None, None, text), strict=True)))
-    for name in FAMILIES.added():
-        rows.append(dict(zip(_KEYS, (name, None, None, None, "added by a package"), strict=True)))
+    for name in FAMILIES.names():
+        family = families.get(name)
+        if family is None:
+            rows.append(_row(name, failures[name]))
+        elif name in FAMILIES.own and not family.syntax:
+            pooled, grid = (backbone_spec(name, features) for features in ("pooled", "grid"))
+            shapes = (" × ".join(map(str, spec.shape)) for spec in (pooled, grid))
+            rows.append(_row(name, family.summary, f"{pooled.size}²", *shapes))
+        else:
+            rows.append(_row(family.syntax or name, family.summary + _missing(family.extra)))
     return rows
+
+
+def _row(
+    name: str,
+    description: str,
+    size: str | None = None,
+    pooled: str | None = None,
+    grid: str | None = None,
+) -> dict[str, str | None]:
+    return dict(zip(_KEYS, (name, size, pooled, grid, description), strict=True))
+
+
+def _missing(extra: str) -> str:
+    """Return how to install the library that a family needs; "" if it is installed."""
+    if not extra or find_spec(extra):
+        return ""
+    return f"; not installed: pip install 'intertitle[{extra}]'"

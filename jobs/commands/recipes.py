@@ -12,7 +12,9 @@ from intertitle.jobs.options import Json
 
 
 def list_recipes(
-    name: Annotated[str | None, typer.Argument(help="Name of a recipe to describe.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Name or .toml file of a recipe to describe.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """List the recipes, or describe one: its paper, its settings and their defaults."""

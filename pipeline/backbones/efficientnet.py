@@ -87,5 +87,12 @@ def _file_sha256(name: str) -> str:
 
 
 LITE_0, LITE_1, LITE_2 = (
-    Family(name, make_spec, make_network, gpu_precision=GPU_PRECISION) for name in NAMES
+    Family(
+        name,
+        make_spec,
+        make_network,
+        gpu_precision=GPU_PRECISION,
+        summary=f"EfficientNet-Lite{name[-1]} (Tan & Le 2019), trained on ImageNet; comes along",
+    )
+    for name in NAMES
 )

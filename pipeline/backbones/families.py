@@ -34,6 +34,9 @@ class Family:
         gpu_precision: precision on a GPU, if the family has networks.
         syntax: names of its backbones, such as "timm:NAME"; empty if the family's own name is that
             of its only backbone.
+        summary: what its backbones are, for the list of backbones.
+        extra: extra of this project that installs the library of the same name, which it needs;
+            empty if it needs none.
     """
 
     name: str
@@ -42,6 +45,8 @@ class Family:
     model_bytes: Callable[[BackboneSpec], bytes] | None = None
     gpu_precision: Precision = "float32"
     syntax: str = ""
+    summary: str = "added by a package"
+    extra: str = ""
 
 
 _HERE = "intertitle.pipeline.backbones"

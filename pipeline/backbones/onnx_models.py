@@ -217,4 +217,10 @@ def _shape(parsed: _Name, output: np.ndarray[Any, np.dtype[Any]], features: str)
     )
 
 
-FAMILY = Family("onnx", make_spec, model_bytes=model_bytes, syntax=SYNTAX)
+FAMILY = Family(
+    "onnx",
+    make_spec,
+    model_bytes=model_bytes,
+    syntax=SYNTAX,
+    summary="an exported network of your own",
+)

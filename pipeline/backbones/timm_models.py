@@ -289,4 +289,12 @@ def _import_timm() -> ModuleType:
     return import_library("timm", PREFIX)
 
 
-FAMILY = Family("timm", make_spec, make_network, gpu_precision=GPU_PRECISION, syntax=SYNTAX)
+FAMILY = Family(
+    "timm",
+    make_spec,
+    make_network,
+    gpu_precision=GPU_PRECISION,
+    syntax=SYNTAX,
+    summary="a network of the timm library, which downloads its weights",
+    extra="timm",
+)

@@ -1,18 +1,17 @@
-"""Descriptions of the recipes that come with the project, for people who choose one."""
+"""Descriptions of recipes, for people who choose one."""
 
 from __future__ import annotations
 
 import inspect
 import re
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from intertitle.training.config.metrics import METRICS
-from intertitle.training.config.recipe import Recipe, load_recipe
+from intertitle.training.config.recipe import Recipe, load_recipe, recipe_text
 from intertitle.training.config.samplers import SAMPLERS
 from intertitle.training.config.sections import TrainingConfig
 
@@ -40,7 +39,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class RecipeDescription:
-    """A recipe that comes with the project.
+    """A recipe that comes with the project, or one of a file.
 
     Attributes:
         name: name of the recipe.
@@ -60,6 +59,9 @@ class RecipeDescription:
 def describe_recipe(name: str) -> RecipeDescription:
     """Describe a recipe.
 
+    Args:
+        name: name of a recipe that comes with the project, or path of a TOML file.
+
     Raises:
         UserError: there is no such recipe.
     """
@@ -73,13 +75,16 @@ def describe_recipe(name: str) -> RecipeDescription:
     ]
     doc = inspect.getdoc(type(recipe.model)) or ""
     return RecipeDescription(
-        name, recipe.model.kind, doc.partition("\n")[0], _leading_comment(name), tuple(settings)
+        recipe.name,
+        recipe.model.kind,
+        doc.partition("\n")[0],
+        _leading_comment(recipe_text(name)),
+        tuple(settings),
     )
 
 
-def _leading_comment(name: str) -> str:
+def _leading_comment(text: str) -> str:
     """Return the comment at the beginning of a recipe's file, as one paragraph."""
-    text = (resources.files("intertitle.training") / "recipes" / f"{name}.toml").read_text("utf-8")
     lines = text.partition("\n[")[0].splitlines()
     return " ".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
 

@@ -68,26 +68,32 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
         UserError: there is no such recipe, a value is not allowed, or no metric or sampler has the
             name of `training.monitor` or `training.sampler`.
     """
-    if name.endswith(".toml"):
-        path = Path(name)
-        if not path.is_file():
-            raise UserError(f"{name}: no such recipe file")
-        data, title = path.read_bytes(), path.stem
-    elif name in recipe_names():
-        file = resources.files("intertitle.training") / "recipes" / f"{name}.toml"
-        data, title = file.read_bytes(), name
-    else:
-        known = ", ".join(recipe_names())
-        raise UserError(f"recipe: {name!r}, allowed: {known}, or the path of a .toml file")
-    tree = parse_toml(data, name)
+    tree = parse_toml(_read(name), name)
     for setting in settings:
         _apply(tree, setting)
-    recipe = parse_recipe({"name": title, **tree}, name)
+    recipe = parse_recipe({"name": Path(name).name.removesuffix(".toml"), **tree}, name)
     # The recipe of a trained model may name what only its training needs, and which may not be
     # installed where the model is used.
     METRICS.check(recipe.training.monitor, f"{name}: training.monitor")
     SAMPLERS.check(recipe.training.sampler, f"{name}: training.sampler")
     return recipe
+
+
+def recipe_text(name: str) -> str:
+    """Return the text of a recipe's file, which has been read by `load_recipe` before."""
+    return _read(name).decode()
+
+
+def _read(name: str) -> bytes:
+    if name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise UserError(f"{name}: no such recipe file")
+        return path.read_bytes()
+    if name not in recipe_names():
+        known = ", ".join(recipe_names())
+        raise UserError(f"recipe: {name!r}, allowed: {known}, or the path of a .toml file")
+    return (resources.files("intertitle.training") / "recipes" / f"{name}.toml").read_bytes()
 
 
 def change_recipe(recipe: Recipe, settings: Sequence[str], where: str) -> Recipe:

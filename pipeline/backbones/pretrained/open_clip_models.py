@@ -213,4 +213,12 @@ def _import_open_clip() -> ModuleType:
     return import_library("open_clip", PREFIX)
 
 
-FAMILY = Family("open_clip", make_spec, make_network, gpu_precision=GPU_PRECISION, syntax=SYNTAX)
+FAMILY = Family(
+    "open_clip",
+    make_spec,
+    make_network,
+    gpu_precision=GPU_PRECISION,
+    syntax=SYNTAX,
+    summary="an image encoder of open_clip, which downloads its weights",
+    extra="open_clip",
+)

@@ -167,4 +167,12 @@ def _import_torchvision() -> ModuleType:
     return import_library("torchvision", PREFIX)
 
 
-FAMILY = Family("torchvision", make_spec, make_network, gpu_precision=GPU_PRECISION, syntax=SYNTAX)
+FAMILY = Family(
+    "torchvision",
+    make_spec,
+    make_network,
+    gpu_precision=GPU_PRECISION,
+    syntax=SYNTAX,
+    summary="a network of torchvision for frames or video, which downloads its weights",
+    extra="torchvision",
+)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from intertitle.pipeline.backbones import backbone_spec
+from intertitle.pipeline.backbones.families import FAMILIES
 from intertitle.training.config.recipe import Recipe, flatten, load_recipe, recipe_names
 from intertitle.training.tracking.run import TrackedRun
 from tests.conftest import Ended
@@ -126,6 +128,15 @@ def test_a_recipe_is_described_with_all_its_settings(name: str, intertitle: Prog
     assert set(Recipe.model_fields) - {"name"} == {key.partition(".")[0] for key in settings}
 
 
+def test_a_recipe_of_a_file_is_described(intertitle: Program, tmp_path: Path) -> None:
+    file = resources.files("intertitle.training") / "recipes" / "s2vt.toml"
+    own = tmp_path / "mine.toml"
+    own.write_text(f"# A recipe of\n# my own.\n\n{file.read_text('utf-8')}", "utf-8")
+    described = answer(intertitle("recipes", own, "--json"))
+    assert described["name"] == "mine"
+    assert described["text"].startswith("A recipe of my own.")
+
+
 def test_an_unknown_recipe_is_named(intertitle: Program) -> None:
     ended = intertitle("recipes", "s2v")
     assert (ended.code, ended.out) == (2, "")
@@ -135,7 +146,9 @@ def test_an_unknown_recipe_is_named(intertitle: Program) -> None:
 def test_backbones_are_listed_with_their_sizes(intertitle: Program) -> None:
     rows = answer(intertitle("backbones", "--json"))["backbones"]
     names = [row["backbone"].partition(":")[0] for row in rows]
-    assert names == [f"efficientnet_lite{n}" for n in range(3)] + ["timm", "onnx"]
+    assert names == FAMILIES.names()
+    assert {"timm", "torchvision", "open_clip", "onnx"} < {*names}
+    assert len({row["description"] for row in rows}) == len(rows)
     spec = backbone_spec("efficientnet_lite1", "grid")
     assert rows[1]["size"] == f"{spec.size}²"
     assert rows[1]["grid"] == f"{spec.shape[0]} × {spec.shape[1]}"
