@@ -7,11 +7,12 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import webbrowser
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
 import typer
 
@@ -44,8 +45,7 @@ def show_runs(
     For a database, MLflow's server runs on this machine until Ctrl-C.
     """
     from intertitle.training.tracking.store.client import absolute
-    from intertitle.training.tracking.store.mlflow_errors import redact
-    from intertitle.training.tracking.store.run_list import table_path
+    from intertitle.training.tracking.store.run_list import page_address, table_path
 
     if port is not None:
         _check_free(port)
@@ -53,7 +53,7 @@ def show_runs(
     with console.step("reading the runs"):
         path = table_path(uri)
     if uri.startswith(("http://", "https://")):
-        _open(f"{redact(uri).rstrip('/')}{path}")
+        _open(f"{page_address(uri)}{path}")
         return
     port = port or next(p for p in range(FIRST_PORT, FIRST_PORT + _NUM_PORTS) if _is_free(p))
     command = [
@@ -67,18 +67,18 @@ def show_runs(
         # Tasks of features that trainings do not use start further processes.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    server = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
-    )
-    try:
-        with console.step("starting MLflow's server"):
-            _wait(server, port)
-        _open(f"http://{HOST}:{port}{path}")
-        console.note("Ctrl-C stops the server")
-        server.wait()
-    finally:
-        server.terminate()
-        server.wait()
+    # A file, unlike a pipe, does not fill up.
+    with tempfile.TemporaryFile() as log:
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, env=environment)
+        try:
+            with console.step("starting MLflow's server"):
+                _wait(server, port, log)
+            _open(f"http://{HOST}:{port}{path}")
+            console.note("Ctrl-C stops the server")
+            server.wait()
+        finally:
+            server.terminate()
+            server.wait()
 
 
 def _check_free(port: int) -> None:
@@ -94,11 +94,11 @@ def _is_free(port: int) -> bool:
     return False
 
 
-def _wait(server: subprocess.Popen[bytes], port: int) -> None:
+def _wait(server: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> None:
     """Wait until a server answers.
 
     Raises:
-        JobError: it ends, or does not answer in time.
+        JobError: it ends, or does not answer in time; the message has the last line of its log.
     """
     deadline = time.monotonic() + _START_S
     while server.poll() is None and time.monotonic() < deadline:
@@ -108,7 +108,12 @@ def _wait(server: subprocess.Popen[bytes], port: int) -> None:
             if connection.getresponse().status == 200:
                 return
         time.sleep(0.2)
-    raise JobError("MLflow's server does not start")
+    from intertitle.training.tracking.store.mlflow_errors import redact
+
+    log.seek(0)
+    lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+    reason = redact(lines[-1].strip()) if lines else "it says nothing"
+    raise JobError(f"MLflow's server does not start: {reason}")
 
 
 def _open(url: str) -> None:

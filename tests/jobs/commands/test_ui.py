@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
+import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 from urllib.request import urlopen
 
+import pytest
+
+from intertitle.jobs.commands import ui
+from intertitle.pipeline.errors import JobError
 from intertitle.training.tracking.run import TrackedRun
+from intertitle.training.tracking.store import run_list
 from intertitle.training.tracking.store.client import open_client
 from tests.conftest import Ended
 from tests.jobs.program import somebody
@@ -50,3 +57,25 @@ def test_a_port_in_use_is_named(intertitle: Callable[..., Ended], tmp_path: Path
         ended = intertitle("ui", "--port", port, f"--tracking-uri=sqlite:///{tmp_path}/a.db")
     assert ended.code == 2
     assert ended.err.startswith(f"intertitle: --port {port}: another program listens there")
+
+
+def test_a_page_of_another_server_has_an_address_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run_list, "table_path", lambda uri: "/#/experiments/1/runs")
+    monkeypatch.setattr(webbrowser, "open", lambda url: True)
+    ui.show_runs(tracking_uri="https://me:secret@mlflow.example.org/")
+    assert capsys.readouterr().out.strip() == "https://mlflow.example.org/#/experiments/1/runs"
+
+
+def test_the_reason_is_told_if_mlflow_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "mlflow").write_text("#!/bin/sh\necho >&2 no such table\nexit 1\n")
+    (folder / "mlflow").chmod(0o755)
+    monkeypatch.setattr(run_list, "table_path", lambda uri: "/")
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    with pytest.raises(JobError, match="does not start: no such table"):
+        ui.show_runs(tracking_uri=f"sqlite:///{tmp_path}/a.db")

@@ -124,9 +124,12 @@ def run_url(run: RunRef) -> str | None:
         return None
     with mlflow_errors(run.tracking_uri), short_timeouts():
         experiment_id = open_client(run.tracking_uri).get_run(run.run_id).info.experiment_id
-    # A page that is passed on must not contain a password.
-    server = re.sub(r"//[^/@]*@", "//", run.tracking_uri).rstrip("/")
-    return f"{server}/#/experiments/{experiment_id}/runs/{run.run_id}"
+    return f"{page_address(run.tracking_uri)}/#/experiments/{experiment_id}/runs/{run.run_id}"
+
+
+def page_address(tracking_uri: str) -> str:
+    """Return the address of an MLflow server's page; one that is passed on has no password."""
+    return re.sub(r"//[^/@]*@", "//", tracking_uri).rstrip("/")
 
 
 def _newest(client: MlflowClient, experiment_id: str, limit: int) -> list[Any]:
