@@ -249,7 +249,7 @@ def test_a_second_import_keeps_the_features_of_the_first(
     for key in ("a", "d.jpg"):
         np.testing.assert_array_equal(opened.features(key), arrays[key])
     fewer = write_corpus(tmp_path / "fewer", corpus.items()[1:], [])
-    with pytest.raises(UserError, match="of 1 items that .* lacks, such as 'a'"):
+    with pytest.raises(UserError, match=r"of 1 items that .* lacks, such as 'a'"):
         import_features(as_npz(tmp_path / "two", arrays), fewer, store, again)
 
 
