@@ -24,6 +24,7 @@ from intertitle.jobs.serving.http.fetch import Fetcher
 from intertitle.jobs.serving.http.guard import Guard, error_response
 from intertitle.jobs.serving.http.job_book import JobBook
 from intertitle.jobs.serving.http.metrics import Metrics
+from intertitle.jobs.serving.http.page_gate import PageGate
 from intertitle.jobs.serving.http.parsing import BODY, read_file, read_queries
 from intertitle.jobs.serving.http.uploads import Uploads
 from intertitle.jobs.serving.models.routing import Route
@@ -221,7 +222,7 @@ def _mount_page(
     # Each call may hold a file in memory, as each request may.
     calls = max(1, min(_PAGE_CALLS, limits.requests, limits.pending_bytes // limits.body_bytes))
     desk = Desk(routes, records, job_book, uploads, limits.body_bytes, calls, has_token, examples)
-    mount_page(app, desk)
+    mount_page(app, desk).add_middleware(PageGate, uploads=uploads)
 
 
 async def _server_sent(

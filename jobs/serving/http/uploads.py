@@ -37,7 +37,7 @@ class Uploads:
             return False
         return self.folder in resolved.parents
 
-    def keep(self) -> None:
+    def keep_current(self) -> None:
         """Let the files that are in the folder now stay: those that the page offers."""
         self._lasting = frozenset(self._files())
 

@@ -6,13 +6,11 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from fastapi import FastAPI
 
-from intertitle.jobs.serving.http.page_gate import PageGate
-from intertitle.jobs.serving.http.uploads import Uploads
 from intertitle.jobs.serving.page import render
 from intertitle.jobs.serving.page.batch import batch_tab
 from intertitle.jobs.serving.page.better import better_tab
@@ -25,6 +23,9 @@ from intertitle.jobs.serving.page.tabs import (
     write_tab,
 )
 from intertitle.jobs.serving.schemas import ModelDetails
+
+if TYPE_CHECKING:
+    from intertitle.jobs.serving.http.uploads import Uploads
 
 _STYLE = Path(__file__).parent / "style.css"
 # Fonts of the reader's system: none is loaded.
@@ -53,8 +54,8 @@ _TABS: dict[str, tuple[_Fits, _Build]] = {
 }
 
 
-def mount_page(app: FastAPI, desk: Desk) -> None:
-    """Add the page at `/`.
+def mount_page(app: FastAPI, desk: Desk) -> FastAPI:
+    """Add the page at `/`; return Gradio's application.
 
     Args:
         app: application, whose own paths go first.
@@ -76,9 +77,10 @@ def mount_page(app: FastAPI, desk: Desk) -> None:
     # Without it, Gradio does not check that the files that callers name are uploads.
     blocks.has_launched = True
     mount: Any = app.routes[-1]
-    mount.app.add_middleware(PageGate, uploads=desk.uploads)
-    desk.uploads.keep()
+    desk.uploads.keep_current()
     _sweep(app, desk.uploads)
+    mounted: FastAPI = mount.app
+    return mounted
 
 
 def _sweep(app: FastAPI, uploads: Uploads) -> None:
@@ -117,11 +119,11 @@ def _build(desk: Desk) -> gr.Blocks:
                 [name for name, details in described.items() if fits(details)]
                 for fits, _ in _TABS.values()
             ]
-            shown = [title for title, names in zip(_TABS, fitting, strict=True) if names]
+            titles = [title for title, names in zip(_TABS, fitting, strict=True) if names]
             names = list(described)
             return [
                 "".join(render.error(message(error)) for error in errors),
-                gr.update(selected=shown[0]) if shown else gr.update(),
+                gr.update(selected=titles[0]) if titles else gr.update(),
                 *(gr.update(visible=bool(chosen)) for chosen in fitting),
                 gr.update(visible=len(names) > 1),
                 *(

@@ -56,10 +56,10 @@ def caption_tab(desk: Desk, model: gr.Dropdown) -> None:
             return
         assert answered is not None
         candidates = render.bars(answered.result.nbest, not is_sentence) if nbest > 1 else ""
-        shown = (render.caption(answered.result), candidates)
-        yield *shown, "", *call, answered.brief()
+        best = (render.caption(answered.result), candidates)
+        yield *best, "", *call, answered.brief()
         if second := await _challenger(desk, details.name, query, file):
-            yield *shown, f"<h3>Challenger</h3>{second}", *call, answered.brief()
+            yield *best, f"<h3>Challenger</h3>{second}", *call, answered.brief()
 
     outputs = [output, listed, challenger, *calls.texts, judgement.answered]
     inputs = [model, picture, video, prefix]

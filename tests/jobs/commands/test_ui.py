@@ -68,7 +68,7 @@ def test_a_page_of_another_server_has_an_address_without_its_password(
     assert capsys.readouterr().out.strip() == "https://mlflow.example.org/#/experiments/1/runs"
 
 
-def test_the_reason_is_told_if_mlflow_does_not_start(
+def test_the_reason_is_named_if_mlflow_does_not_start(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folder = tmp_path / "bin"

@@ -80,7 +80,7 @@ def test_old_uploads_are_deleted_and_what_the_page_offers_stays(uploads: Uploads
         file.parent.mkdir()
         file.touch()
         if file is example:
-            uploads.keep()
+            uploads.keep_current()
     for path in (example, old, old.parent):
         os.utime(path, (0, 0))
     uploads.sweep(60)

@@ -29,14 +29,10 @@ class Program:
 
     def __init__(self, url: str) -> None:
         self.url, self.session = url, "program"
-        self._config = requests.get(f"{url}/config").json()
-        self._ids = {
-            part["props"].get("elem_id"): part["id"] for part in self._config["components"]
-        }
+        self.config = requests.get(f"{url}/config").json()
+        self._ids = {part["props"].get("elem_id"): part["id"] for part in self.config["components"]}
         # The page learns which models there are.
-        self._join(
-            next(d for d in self._config["dependencies"] if d["targets"][0][1] == "load"), []
-        )
+        self._join(next(d for d in self.config["dependencies"] if d["targets"][0][1] == "load"), [])
 
     def upload(self, data: bytes, name: str) -> str:
         response = requests.post(
@@ -49,8 +45,8 @@ class Program:
         """Click a button, and return all that comes back; the fields are named by their ids."""
         ids = {self._ids[name.replace("_", "-")]: value for name, value in values.items()}
         target = self._ids[button]
-        call = next(d for d in self._config["dependencies"] if d["targets"][0][0] == target)
-        empty = {part["id"]: "" for part in self._config["components"] if part["type"] == "textbox"}
+        call = next(d for d in self.config["dependencies"] if d["targets"][0][0] == target)
+        empty = {part["id"]: "" for part in self.config["components"] if part["type"] == "textbox"}
         data = [(empty | ids).get(number) for number in call["inputs"]]
         # The first input of a tab is its model.
         data[0] = model
@@ -60,17 +56,17 @@ class Program:
         body = {"fn_index": call["id"], "data": data, "session_hash": self.session}
         joined = requests.post(f"{self.url}/gradio_api/queue/join", json=body, timeout=60)
         assert joined.status_code == 200, joined.text
-        told = []
+        received = []
         query = {"session_hash": self.session}
         address = f"{self.url}/gradio_api/queue/data"
         with requests.get(address, query, stream=True, timeout=120) as response:
             for line in response.iter_lines():
                 if line.startswith(b"data:"):
                     event = json.loads(line[5:])
-                    told.append(json.dumps(event))
+                    received.append(json.dumps(event))
                     if event["msg"] in ("process_completed", "close_stream"):
                         break
-        return "\n".join(told)
+        return "\n".join(received)
 
 
 @pytest.fixture(scope="module")
@@ -107,15 +103,15 @@ def call_with(program: Program, kind: str, path: str, meta: bool) -> str:
 def test_no_file_of_the_server_is_read(
     program: Program, secret: Path, kind: str, meta: bool
 ) -> None:
-    told = call_with(program, kind, str(secret), meta)
+    received = call_with(program, kind, str(secret), meta)
     # Gradio refuses what claims to be a file, and the page what does not.
     reasons = (
         "not uploaded by a user",
         "The 'meta' field must be",
         "a file that was just uploaded",
     )
-    assert any(reason in told for reason in reasons), told
-    assert "data:image" not in told
+    assert any(reason in received for reason in reasons), received
+    assert "data:image" not in received
     uploads = Path(os.environ["GRADIO_TEMP_DIR"])
     assert not list(uploads.rglob(secret.name))
 
@@ -123,12 +119,12 @@ def test_no_file_of_the_server_is_read(
 @pytest.mark.parametrize("kind", ["picture", "files"])
 def test_an_upload_is_answered(program: Program, secret: Path, kind: str) -> None:
     path = program.upload(secret.read_bytes(), "mine.png")
-    told = call_with(program, kind, path, meta=True)
-    assert "data:image/jpeg" in told and '"success": true' in told
+    received = call_with(program, kind, path, meta=True)
+    assert "data:image/jpeg" in received and '"success": true' in received
 
 
 def test_functions_of_the_queue_cannot_be_called_past_it(program: Program) -> None:
-    calls = [call for call in program._config["dependencies"] if call["backend_fn"]]
+    calls = [call for call in program.config["dependencies"] if call["backend_fn"]]
     waiting = [call["id"] for call in calls if call["queue"] is not False]
     assert waiting
     for number in waiting:
