@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +17,7 @@ from intertitle.pipeline.corpus import Corpus, Item, items_of
 from intertitle.pipeline.errors import UserError, one_line
 from intertitle.pipeline.feature_store.external.check import NUM_SAMPLED, common_shape, to_frames
 from intertitle.pipeline.feature_store.external.keys import ItemKeys
+from intertitle.pipeline.feature_store.external.shard_writer import ShardWriter
 from intertitle.pipeline.feature_store.external.sources import (
     Arrays,
     SourceOptions,
@@ -31,9 +29,6 @@ from intertitle.pipeline.feature_store.shards import (
     SUFFIXES,
     Format,
     ItemFeatures,
-    ShardFile,
-    file_sha256,
-    write_shard,
 )
 from intertitle.pipeline.feature_store.snapshot import (
     ItemRecord,
@@ -44,7 +39,7 @@ from intertitle.pipeline.feature_store.snapshot import (
 )
 from intertitle.pipeline.feature_store.store import FeatureStore
 from intertitle.pipeline.storage.lock import single_writer_lock
-from intertitle.pipeline.storage.paths import AnyPath, as_path, atomic_write, downloaded
+from intertitle.pipeline.storage.paths import AnyPath, as_path
 
 _STAGE = "import"
 
@@ -139,7 +134,7 @@ def import_features(
     shape = common_shape(islice(arrays(), NUM_SAMPLED), options.features, str(source))
     with single_writer_lock(folder) as check_held:
         before = current_snapshot(folder)
-        made_before = {
+        fingerprints = {
             str(path): fingerprint
             for path, fingerprint in (
                 (options.same_as, same_as),
@@ -147,21 +142,21 @@ def import_features(
             )
             if fingerprint
         }
-        for path, made in made_before.items():
+        for path, stored in fingerprints.items():
             # What is known before all features are read and written.
             expected = external_fingerprint(
-                options.network, options.features, shape, made.weights_sha256, options.format
+                options.network, options.features, shape, stored.weights_sha256, options.format
             )
-            _check_make(path, made, expected, folder)
-        writer = _Writer(folder, options, shape)
+            _check_make(path, stored, expected, folder)
+        writer = ShardWriter(folder, options.format, options.shard_items, shape)
         run = _Import(source, corpus, writer, options, before)
         run.read(arrays(), shape, on_progress)
         weights = same_as.weights_sha256 if same_as else run.content_sha256()
         fingerprint = external_fingerprint(
             options.network, options.features, shape, weights, options.format
         )
-        for path, made in made_before.items():
-            _check_make(path, made, fingerprint, folder)
+        for path, stored in fingerprints.items():
+            _check_make(path, stored, fingerprint, folder)
         records = run.records()
         shards = {
             **(before.shards if before else {}),
@@ -183,13 +178,13 @@ def import_features(
     )
 
 
-def _check_make(path: str, made: Fingerprint, fingerprint: Fingerprint, store: UPath) -> None:
+def _check_make(path: str, stored: Fingerprint, fingerprint: Fingerprint, store: UPath) -> None:
     """Check that the features of a store, and those to import, have equal fingerprints."""
-    if made.features_json() == fingerprint.features_json():
+    if stored.features_json() == fingerprint.features_json():
         return
     hint = "; choose another --out, or --same-as if the network is the same"
     raise UserError(
-        f"{path}: holds features of another make: {'; '.join(made.differences(fingerprint))}"
+        f"{path}: holds features of another make: {'; '.join(stored.differences(fingerprint))}"
         f"{hint if path == str(store) else ''}"
     )
 
@@ -206,51 +201,6 @@ def _same_network(options: ImportOptions) -> Fingerprint | None:
     return fingerprint
 
 
-class _Writer:
-    """Writes the shards of a store; equal rows give equal files."""
-
-    def __init__(self, store: UPath, options: ImportOptions, shape: tuple[int, ...]) -> None:
-        self._store, self._options, self._shape = store, options, shape
-        self._rows: list[ItemFeatures] = []
-        self._written: list[tuple[int, int]] = []
-        self.shards: list[ShardFile] = []
-
-    def add(self, row: ItemFeatures) -> tuple[int, int]:
-        """Add the features of an item; return the numbers of its shard and of its row."""
-        self._rows.append(row)
-        place = len(self.shards), len(self._rows) - 1
-        if len(self._rows) == self._options.shard_items:
-            self.flush()
-        return place
-
-    def flush(self) -> None:
-        """Write the rows that are not written yet."""
-        if not self._rows:
-            return
-        with tempfile.TemporaryDirectory(prefix="intertitle-") as scratch:
-            local = Path(scratch) / "shard"
-            shard = write_shard(local, self._options.format, self._rows, self._shape)
-            name = f"shard-{len(self.shards):05d}-{shard.sha256[:12]}"
-            name += SUFFIXES[self._options.format]
-            _publish_shard(local, self._store / "shards" / name, shard.sha256)
-        self.shards.append(replace(shard, name=name))
-        self._rows = []
-
-
-def _publish_shard(local: Path, target: UPath, sha256: str) -> None:
-    """Give a shard its name, durably; an equal file, which others may be reading, stays."""
-    if target.exists():
-        with downloaded(target) as existing:
-            if file_sha256(existing) == sha256:
-                return
-
-    def write(file: BinaryIO) -> None:
-        with local.open("rb") as source:
-            shutil.copyfileobj(source, file)
-
-    atomic_write(target, write)
-
-
 class _Import:
     """The items of a corpus and the arrays that were read for them."""
 
@@ -258,7 +208,7 @@ class _Import:
         self,
         source: Path,
         corpus: Corpus,
-        writer: _Writer,
+        writer: ShardWriter,
         options: ImportOptions,
         before: Snapshot | None,
     ) -> None:
@@ -266,11 +216,11 @@ class _Import:
         self._items: list[Item] = items_of(corpus.item_table())
         self._keys = ItemKeys(item.key for item in self._items)
         self._before = {r.key: r for r in before.records() if r.is_stored} if before else {}
-        others = sorted(self._before.keys() - {item.key for item in self._items})
-        if others:
+        unnamed = sorted(self._before.keys() - {item.key for item in self._items})
+        if unnamed:
             raise UserError(
-                f"the store has features of {len(others)} items that {corpus.path} lacks, such as "
-                f"{others[0]!r}; choose another --out"
+                f"the store has features of {len(unnamed)} items that {corpus.path} lacks, such as "
+                f"{unnamed[0]!r}; choose another --out"
             )
         self._unusable: dict[str, Unusable] = {}
         self._array_of: dict[str, str] = {}
@@ -343,10 +293,10 @@ class _Import:
                 name = self._writer.shards[shard].name
                 yield replace(record, shard=name, row=row, num_frames=num_frames)
                 continue
-            kept = self._before.get(item.key)
-            is_same = kept and (kept.source, kept.selection) == (item.uri, item.selection)
-            if kept and is_same and item.key not in self._unusable:
-                yield kept
+            earlier = self._before.get(item.key)
+            is_same = earlier and (earlier.source, earlier.selection) == (item.uri, item.selection)
+            if earlier and is_same and item.key not in self._unusable:
+                yield earlier
                 continue
             problem = self._unusable.get(item.key) or Unusable(
                 "missing", f"{self._source.name}: no array for item {item.key}"
