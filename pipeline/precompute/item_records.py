@@ -57,6 +57,9 @@ def still_holds(source: ItemFile, record: ItemRecord) -> ItemRecord | None:
         state = hash_item_file(source) if record.sha256 else None
     except DecodeError:
         return missing if size_and_time[0] == record.size_bytes else None
+    if state is None and size_and_time[0] < 0 and record.source == source.item.uri:
+        # A server that gives no size now refuses the file, or has it no more.
+        return missing
     if state is None or state.sha256 != record.sha256:
         return None
     # The file was moved or touched, but its content is the same. The record is updated so that the

@@ -159,6 +159,20 @@ def test_features_stay_while_a_file_cannot_be_looked_at(
     assert plan.valid_records["file_missing"].to_pylist() == [False, True, False]
 
 
+def test_features_stay_while_a_server_without_sizes_refuses_a_file(
+    tmp_path: Path, store: UPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = make_corpus(tmp_path, "abc")
+    before = finish(make_plan(corpus, store, None, MAKE, 3, Limits()), store)
+    stat, hashed = item_records.file_stat, item_records.hash_item_file
+    refused = lambda source: source.item.key == "b"  # noqa: E731
+    monkeypatch.setattr(item_records, "file_stat", lambda s: (-1, 0) if refused(s) else stat(s))
+    monkeypatch.setattr(item_records, "hash_item_file", lambda s: None if refused(s) else hashed(s))
+    plan = make_plan(corpus, store, before, MAKE, 3, Limits())
+    assert planned(plan) == []
+    assert plan.valid_records["file_missing"].to_pylist() == [False, True, False]
+
+
 def test_an_unexpected_error_is_retried_only_by_changed_code(
     tmp_path: Path, store: UPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
