@@ -175,7 +175,7 @@ def captioner(tmp_path_factory: pytest.TempPathFactory, onnx_cache: Path) -> Pat
     torch.manual_seed(0)
     spec = backbone_spec("efficientnet_lite0")
     made = make_fingerprint(spec, Uniform(1), "arrow", "float32").features_json()
-    data = DataRef("corpus", "0", FeatureRef("features", "0", made, spec.shape[-1]))
+    data = DataRef("corpus", "0", (FeatureRef("features", "0", made, spec.shape[-1]),))
     words = Vocabs(Tokenizer.words(["a red ball here"], min_count=1, lowercase=True), None)
     recipe = small_recipe("show_and_tell", "search.max_tokens=6")
     model = build_model(recipe.model, sizes_of(words, data))
