@@ -44,6 +44,8 @@ def check(page: str, names: list[str]) -> None:
     found = Tags(page)
     assert found.tags.count("script") == 1
     assert not {"onerror", "onclick"} & found.attributes
+    # Words that differ are marked.
+    page = page.replace("<mark>", "").replace("</mark>", "")
     assert "src=x" not in page.replace("&lt;img src=x onerror=&#39;", "")
     for name in names:
         assert f"alert(&#34;{name}&#34;)" in page, name
