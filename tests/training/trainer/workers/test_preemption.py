@@ -6,11 +6,13 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from intertitle.jobs.commands import train as train_command
+from intertitle.pipeline.corpus import Item, write_corpus
 from intertitle.pipeline.errors import Stopped
 from intertitle.training.trainer.workers import preemption as stop
 from intertitle.training.trainer.workers.preemption import stop_on_signal
@@ -55,7 +57,9 @@ def test_a_signal_before_the_training_has_begun_ends_the_command(
     intertitle: Callable[..., Any],
     handlers: None,
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
+    write_corpus(tmp_path / "c", [Item("a", "a.mp4", "video")], [])
     monkeypatch.setattr(train_command, "cluster", lambda _: os.kill(os.getpid(), number))
-    ended = intertitle("train", "s2vt", "--corpus", "c", "--features", "f")
+    ended = intertitle("train", "s2vt", "--corpus", tmp_path / "c", "--features", "f")
     assert ended.code == (75 if number == signal.SIGTERM else 130)
