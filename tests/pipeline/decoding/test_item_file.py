@@ -287,11 +287,11 @@ def test_a_url_leads_to_where_the_corpus_is_or_to_a_host_on_the_list(
         asked.append(str(path))
         raise FileNotFoundError
 
-    def send(session: requests.Session, method: str, url: str, **_: object) -> NoReturn:
-        asked.append(url)
+    def send(session: requests.Session, request: requests.PreparedRequest, **_: object) -> NoReturn:
+        asked.append(str(request.url))
         raise FileNotFoundError
 
-    monkeypatch.setattr(requests.Session, "request", send)
+    monkeypatch.setattr(requests.Session, "send", send)
     monkeypatch.setattr(UPath, "stat", get)
     for scheme in ("https", "http", "s3", "zip"):
         monkeypatch.setattr(type(UPath(f"{scheme}://a/b")), "stat", get)
