@@ -1,13 +1,15 @@
-"""Whether imported features are those of a corpus."""
+"""Checks that imported features are those of a corpus, and of the network of a store."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import pyarrow as pa
+from upath import UPath
 
 from intertitle.pipeline.corpus import Corpus, items_of, parse_member
 from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.feature_store.fingerprint import Fingerprint
 from intertitle.pipeline.feature_store.store import FeatureStore
 
 
@@ -43,3 +45,18 @@ def _file_name(uri: str) -> str:
     if member is None:
         return uri.rsplit("/", 1)[-1]
     return replace(member, uri=member.uri.rsplit("/", 1)[-1]).to_uri()
+
+
+def check_same_make(path: str, stored: Fingerprint, fingerprint: Fingerprint, store: UPath) -> None:
+    """Check that the features of a store, and those to import, have equal fingerprints.
+
+    Raises:
+        UserError: the features are of another make; the message names the differences.
+    """
+    if stored.features_json() == fingerprint.features_json():
+        return
+    hint = "; choose another --out, or --same-as if the network is the same"
+    raise UserError(
+        f"{path}: holds features of another make: {'; '.join(stored.differences(fingerprint))}"
+        f"{hint if path == str(store) else ''}"
+    )

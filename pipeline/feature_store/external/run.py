@@ -16,6 +16,7 @@ from upath import UPath
 from intertitle.pipeline.corpus import Corpus, Item, items_of
 from intertitle.pipeline.errors import UserError, one_line
 from intertitle.pipeline.feature_store.external.check import NUM_SAMPLED, common_shape, to_frames
+from intertitle.pipeline.feature_store.external.identity import check_same_make
 from intertitle.pipeline.feature_store.external.keys import ItemKeys
 from intertitle.pipeline.feature_store.external.shard_writer import ShardWriter
 from intertitle.pipeline.feature_store.external.sources import (
@@ -147,7 +148,7 @@ def import_features(
             expected = external_fingerprint(
                 options.network, options.features, shape, stored.weights_sha256, options.format
             )
-            _check_make(path, stored, expected, folder)
+            check_same_make(path, stored, expected, folder)
         writer = ShardWriter(folder, options.format, options.shard_items, shape)
         run = _Import(source, corpus, writer, options, before)
         run.read(arrays(), shape, on_progress)
@@ -156,7 +157,7 @@ def import_features(
             options.network, options.features, shape, weights, options.format
         )
         for path, stored in fingerprints.items():
-            _check_make(path, stored, fingerprint, folder)
+            check_same_make(path, stored, fingerprint, folder)
         records = run.records()
         shards = {
             **(before.shards if before else {}),
@@ -175,17 +176,6 @@ def import_features(
         quarantined=tuple(snapshot.quarantined()),
         by_name=run.by_name,
         unknown=tuple(run.unknown),
-    )
-
-
-def _check_make(path: str, stored: Fingerprint, fingerprint: Fingerprint, store: UPath) -> None:
-    """Check that the features of a store, and those to import, have equal fingerprints."""
-    if stored.features_json() == fingerprint.features_json():
-        return
-    hint = "; choose another --out, or --same-as if the network is the same"
-    raise UserError(
-        f"{path}: holds features of another make: {'; '.join(stored.differences(fingerprint))}"
-        f"{hint if path == str(store) else ''}"
     )
 
 
