@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import wraps
 from inspect import Parameter, signature
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -54,6 +55,20 @@ AllowHost = Annotated[
         f"Further hosts: the variable {allowed_hosts.VARIABLE}.",
     ),
 ]
+
+
+def check_page(option: str, page: Path | None) -> None:
+    """Check the path of a page to write, before the work that it shows.
+
+    Raises:
+        UserError: it does not end in .html, or its folder does not exist.
+    """
+    if page is None:
+        return
+    if page.suffix not in (".html", ".htm"):
+        raise UserError(f"{option} {page}: a page of HTML, allowed: a name that ends in .html")
+    if not page.absolute().parent.is_dir():
+        raise UserError(f"{option} {page}: no folder {page.absolute().parent}")
 
 
 def allow_hosts(names: list[str] | None) -> None:

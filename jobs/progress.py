@@ -1,8 +1,8 @@
-"""Progress of imports, feature computation and training: progress bars, one line per epoch."""
+"""Progress of imports, feature computation and training: bars, lines, and what was rejected."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +10,13 @@ from upath import UPath
 
 from intertitle.jobs import console
 from intertitle.pipeline.corpus import Corpus
+from intertitle.pipeline.errors import one_line
 from intertitle.pipeline.importers.dispatch import import_dataset, load_importer
 from intertitle.pipeline.importers.report import ImportReport
 from intertitle.pipeline.storage.paths import AnyPath
 
 if TYPE_CHECKING:
+    from intertitle.pipeline.feature_store.snapshot import ItemRecord
     from intertitle.pipeline.precompute.options import PrecomputeOptions, PrecomputeReport
     from intertitle.training.evaluation.phase import Phase
     from intertitle.training.inference.warm_start import Transfer
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
         Warned,
         WorkerHung,
     )
+
+# Exit code if more items are in quarantine than were allowed.
+EXIT_TOO_MANY_FAILED = 3
+# Number of quarantined items that are printed.
+_SHOWN = 20
 
 
 class TrainingProgress:
@@ -117,6 +124,17 @@ def _warning(report: CheckpointFallback | SkippedStep | NotKept | WorkerHung | W
         f"worker {report.rank} made no progress in step {report.step} for {report.seconds:.0f} s "
         "(training.step_timeout_s); going on from the last checkpoint"
     )
+
+
+def show_quarantined(records: Sequence[ItemRecord], store: UPath) -> None:
+    """Print the first quarantined items, and how all are listed."""
+    for record in records[:_SHOWN]:
+        console.echo(f"quarantined {one_line(record.key)}: {record.error}: {record.message}")
+    if len(records) > _SHOWN:
+        console.echo(
+            f"quarantined: {len(records) - _SHOWN} more; `intertitle inspect {store} --quarantine` "
+            "shows all"
+        )
 
 
 def run_precompute(corpus: Corpus, store: UPath, options: PrecomputeOptions) -> PrecomputeReport:

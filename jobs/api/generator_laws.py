@@ -34,13 +34,14 @@ _NUM_FRAMES = (3, 1, 4, 2)
 _MAX_TOKENS = 6
 
 
-def _hold(condition: object, law: str) -> None:
+def expect(condition: object, law: str) -> None:
+    """Raise an `AssertionError` that names a law unless its condition is true."""
     if not condition:
         raise AssertionError(law)
 
 
 def _close(first: Tensor, second: Tensor, law: str, atol: float = 1e-5) -> None:
-    _hold(torch.allclose(first, second, atol=atol), law)
+    expect(torch.allclose(first, second, atol=atol), law)
 
 
 def example_rows(task: Task, seed: int = 0) -> list[Row]:
@@ -168,17 +169,17 @@ def law_gradients(model: Generator[Any]) -> None:
     loss, _, _ = SequenceLoss(model.train(), SIZES.vocabulary, 0.1).train()(batch)
     loss.backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
-    _hold(not without, f"each parameter has a gradient, but not {', '.join(without)}")
+    expect(not without, f"each parameter has a gradient, but not {', '.join(without)}")
 
 
 def law_dropout(model: Generator[Any]) -> None:
     """Hold that only training is random."""
     batch = batch_of(example_rows(model.task))
     first = forward_log_probs(model, batch)
-    _hold(torch.equal(first, forward_log_probs(model, batch)), "evaluation is not random")
+    expect(torch.equal(first, forward_log_probs(model, batch)), "evaluation is not random")
     model.train()
     first = forward_log_probs(model, batch)
-    _hold(not torch.equal(first, forward_log_probs(model, batch)), "dropout acts in training")
+    expect(not torch.equal(first, forward_log_probs(model, batch)), "dropout acts in training")
 
 
 def law_inputs_matter(model: Generator[Any]) -> None:
@@ -186,7 +187,7 @@ def law_inputs_matter(model: Generator[Any]) -> None:
     first, second = (
         forward_log_probs(model, batch_of(example_rows(model.task, seed)[:1])) for seed in (0, 3)
     )
-    _hold(not torch.allclose(first, second, atol=1e-2), "the output depends on the input")
+    expect(not torch.allclose(first, second, atol=1e-2), "the output depends on the input")
 
 
 @torch.no_grad()
@@ -203,14 +204,14 @@ def law_search(model: Generator[Any]) -> None:
             if token == EOS_ID:
                 break
             expected.append(token)
-        _hold(list(greedy[0].token_ids) == expected, "a beam of 1 is greedy search")
+        expect(list(greedy[0].token_ids) == expected, "a beam of 1 is greedy search")
     for row, ranked in zip(rows, beam(model, batch_of(rows), 3, _MAX_TOKENS, 0.7), strict=True):
         for hypothesis in ranked:
             target = replace(row, targets=hypothesis.token_ids)
             log_probs = forward_log_probs(model, batch_of([target]))[0]
             chosen = [*hypothesis.token_ids, EOS_ID]
             total = float(log_probs[torch.arange(len(chosen)), torch.tensor(chosen)].sum())
-            _hold(abs(hypothesis.log_prob - total) < 1e-3, "a beam's scores are the model's")
+            expect(abs(hypothesis.log_prob - total) < 1e-3, "a beam's scores are the model's")
 
 
 GENERATOR_LAWS: tuple[Callable[[Generator[Any]], None], ...] = (

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from intertitle.generator_laws import check_generator
+from intertitle.generator_laws import check_generator, expect
 from intertitle.pipeline.backbones import backbone_spec, open_backbone, prepare_backbone
 from intertitle.pipeline.backbones.families import family_of
 from intertitle.pipeline.backbones.torch_runtime import TorchBackbone
@@ -25,11 +25,6 @@ from intertitle.training.config.metrics import METRICS, MetricTask
 from intertitle.training.evaluation.metrics.predictions import Predictions, References
 
 __all__ = ["check_backbone", "check_generator", "check_importer", "check_metric"]
-
-
-def _hold(condition: object, law: str) -> None:
-    if not condition:
-        raise AssertionError(law)
 
 
 def check_importer(name: str, sources: Sequence[str | Path], folder: Path, **options: Any) -> None:
@@ -46,21 +41,23 @@ def check_importer(name: str, sources: Sequence[str | Path], folder: Path, **opt
         UserError: the importer is unknown, or refuses the data set.
     """
     importer = load_importer(name)
-    _hold(importer.name == name, "the declared name is that of the entry point")
-    _hold(importer.summary and "\n" not in importer.summary, "the summary is one line")
-    _hold(bool(importer.arguments) == (importer.sources is not Sources.NONE), "arguments are named")
+    expect(importer.name == name, "the declared name is that of the entry point")
+    expect(importer.summary and "\n" not in importer.summary, "the summary is one line")
+    expect(
+        bool(importer.arguments) == (importer.sources is not Sources.NONE), "arguments are named"
+    )
     parameters = inspect.signature(importer.function).parameters
     missing = [option.name for option in importer.options if option.name not in parameters]
-    _hold(not missing, f"the function takes its options, but not {', '.join(missing)}")
+    expect(not missing, f"the function takes its options, but not {', '.join(missing)}")
     paths, corpora = [as_path(str(source)) for source in sources], []
     for number in range(2):
         report = import_dataset(name, paths, folder / f"corpus-{number}", **options)
         corpus = Corpus(folder / f"corpus-{number}")
         counts = (corpus.num_items(), sum(corpus.counts().values()), corpus.num_references())
-        _hold((report.items, report.examples, report.references) == counts, "the report counts")
-        _hold(report.items + report.examples > 0, "the corpus is not empty")
+        expect((report.items, report.examples, report.references) == counts, "the report counts")
+        expect(report.items + report.examples > 0, "the corpus is not empty")
         corpora.append((corpus.items(), corpus.examples()))
-    _hold(corpora[0] == corpora[1], "the same data set gives the same corpus")
+    expect(corpora[0] == corpora[1], "the same data set gives the same corpus")
 
 
 def check_backbone(name: str, features: str = "pooled") -> None:
@@ -78,20 +75,20 @@ def check_backbone(name: str, features: str = "pooled") -> None:
     make_network = family_of(name).make_network
     if make_network is None:
         raise AssertionError(f"{name}: its family makes a PyTorch network, `make_network`")
-    _hold(spec == backbone_spec(name, features, spec.weights_sha256), "the specification is fixed")
-    _hold(len(spec.shape) == (1 if features == "pooled" else 2), "the shape is [D] or [cells, D]")
+    expect(spec == backbone_spec(name, features, spec.weights_sha256), "the specification is fixed")
+    expect(len(spec.shape) == (1 if features == "pooled" else 2), "the shape is [D] or [cells, D]")
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (3 * spec.window, spec.size, spec.size, 3), np.uint8)
     backbone = open_backbone(spec, 1, prepare_backbone(spec, "float32"))
     computed, expected = backbone(frames), TorchBackbone(spec, make_network(spec, None))(frames)
     tolerance = 1e-4 * float(np.abs(expected).max())
-    _hold(computed.shape == (3, *spec.shape), "features have the shape of the specification")
-    _hold(computed.dtype == np.float32 and np.isfinite(computed).all(), "features are finite")
-    _hold(np.abs(computed - expected).max() < tolerance, "ONNX Runtime computes what PyTorch does")
+    expect(computed.shape == (3, *spec.shape), "features have the shape of the specification")
+    expect(computed.dtype == np.float32 and np.isfinite(computed).all(), "features are finite")
+    expect(np.abs(computed - expected).max() < tolerance, "ONNX Runtime computes what PyTorch does")
     second = backbone(frames[spec.window : 2 * spec.window])[0]
-    _hold(np.abs(second - computed[1]).max() < tolerance, "frames or clips are independent")
-    _hold(np.abs(computed[0] - computed[1]).max() > tolerance, "features depend on the frame")
-    _hold(backbone(frames[:0]).shape == (0, *spec.shape), "no frames have no features")
+    expect(np.abs(second - computed[1]).max() < tolerance, "frames or clips are independent")
+    expect(np.abs(computed[0] - computed[1]).max() > tolerance, "features depend on the frame")
+    expect(backbone(frames[:0]).shape == (0, *spec.shape), "no frames have no features")
 
 
 _SENTENCES = ["a dog runs", "", "the cat sleeps on the mat today", "A bird."]
@@ -122,11 +119,11 @@ def check_metric(name: str, language: str = "en") -> None:
         UserError: the metric is unknown.
     """
     metric = METRICS.load(name, "metric")
-    _hold(metric.name == name, "the declared name is that of the entry point")
+    expect(metric.name == name, "the declared name is that of the entry point")
     if metric.measure is None or not metric.tasks:
         raise AssertionError("it measures predictions of a task")
     unknown = [task for task in metric.tasks if task not in _REFERENCES]
-    _hold(not unknown, f"tasks are {', '.join(_REFERENCES)}, but not {', '.join(unknown)}")
+    expect(not unknown, f"tasks are {', '.join(_REFERENCES)}, but not {', '.join(unknown)}")
     for task in metric.tasks:
         scores = []
         for order in ([0, 1, 2, 3], [2, 0, 3, 1]):
@@ -136,15 +133,15 @@ def check_metric(name: str, language: str = "en") -> None:
             if measured is None:
                 continue
             rows = measured.statistics
-            _hold(measured.signature, "the signature is not empty")
-            _hold(rows.shape[:1] == (4,) and rows.dtype == np.float64, "statistics are [B, S]")
+            expect(measured.signature, "the signature is not empty")
+            expect(rows.shape[:1] == (4,) and rows.dtype == np.float64, "statistics are [B, S]")
             sums = np.stack([rows.sum(0), rows[0], rows[order.index(0)]])
             combined = metric.combine(sums)
-            _hold(combined.shape == (3,), "`combine` returns a score for each set, [R]")
-            _hold(np.isfinite(combined).all(), "scores are finite")
+            expect(combined.shape == (3,), "`combine` returns a score for each set, [R]")
+            expect(np.isfinite(combined).all(), "scores are finite")
             scores.append(combined[[0, 2]])
         if scores:
-            _hold(
+            expect(
                 np.allclose(scores[0], scores[1]),
                 "scores do not depend on the order of the examples",
             )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from intertitle.jobs import console
-from intertitle.jobs.options import Json, TrackingUri
+from intertitle.jobs.options import Json, TrackingUri, check_page
 from intertitle.jobs.tracking import tracking_store
 from intertitle.pipeline.errors import UserError
 
@@ -42,8 +42,7 @@ def compare_runs(
     """
     from intertitle.training.tracking.store.client import resolve_run
 
-    if out is not None and out.suffix not in (".html", ".htm"):
-        raise UserError(f"--out {out}: a page of HTML, allowed: a name that ends in .html")
+    check_page("--out", out)
     if len({*runs}) < max(2, len(runs)):
         raise UserError(f"compare: {' '.join(runs)}: two different runs or more are needed")
     uri = tracking_store(tracking_uri)

@@ -10,14 +10,11 @@ from upath import UPath
 
 from intertitle.jobs import console
 from intertitle.jobs.options import Json
+from intertitle.jobs.progress import EXIT_TOO_MANY_FAILED, show_quarantined
 from intertitle.pipeline.corpus import Corpus
 from intertitle.pipeline.errors import one_line
 from intertitle.pipeline.feature_store.shards import Format
 from intertitle.pipeline.storage.paths import as_path
-
-# Exit code if more items are in quarantine than were allowed.
-EXIT_TOO_MANY_FAILED = 3
-SHOWN = 20
 
 
 def import_computed(
@@ -110,12 +107,8 @@ def import_computed(
     )
     with console.bar("features") as bar:
         report = import_features(source, Corpus(corpus), out, options, bar.update)
-    for record in report.quarantined[:SHOWN]:
-        console.echo(f"quarantined {one_line(record.key)}: {record.error}: {record.message}")
+    show_quarantined(report.quarantined, out)
     failed = len(report.quarantined)
-    if failed > SHOWN:
-        more = failed - SHOWN
-        console.echo(f"quarantined: {more} more; `intertitle inspect {out} --quarantine` shows all")
     if report.unknown:
         examples = ", ".join(map(one_line, report.unknown[:3]))
         console.echo(f"{len(report.unknown)} arrays name no item of the corpus, such as {examples}")

@@ -12,19 +12,15 @@ from upath import UPath
 from intertitle.jobs import console
 from intertitle.jobs.cluster.session import cluster
 from intertitle.jobs.options import Address, AllowHost, Json, allow_hosts
-from intertitle.jobs.progress import run_precompute
+from intertitle.jobs.progress import EXIT_TOO_MANY_FAILED, run_precompute, show_quarantined
 from intertitle.pipeline.backbones.families import FAMILIES
 from intertitle.pipeline.corpus import Corpus
 from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.decoding.sampling import Every, Rate, Sampling, Uniform
-from intertitle.pipeline.errors import UserError, one_line
+from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.feature_store.shards import Format
 from intertitle.pipeline.storage import web
 from intertitle.pipeline.storage.paths import as_path
-
-# Exit code if more items are in quarantine than were allowed.
-EXIT_TOO_MANY_FAILED = 3
-SHOWN = 20
 
 LIMITS = Limits()
 
@@ -145,12 +141,7 @@ def precompute_features(
     with cluster(address):
         report = run_precompute(source, store, options)
     seconds = time.perf_counter() - start
-    for record in report.quarantined[:SHOWN]:
-        key = one_line(record.key)
-        console.echo(f"quarantined {key}: {record.error}: {record.message}")
-    if len(report.quarantined) > SHOWN:
-        more = len(report.quarantined) - SHOWN
-        console.echo(f"quarantined: {more} more; `intertitle inspect {out} --quarantine` shows all")
+    show_quarantined(report.quarantined, out)
     failed = len(report.quarantined)
     degraded = f" ({report.degraded} of damaged files)" if report.degraded else ""
     if report.missing_files:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from intertitle.jobs import console
-from intertitle.jobs.options import Json, Run, TrackingUri
+from intertitle.jobs.options import Json, Run, TrackingUri, check_page
 from intertitle.jobs.tracking import tracking_store
 from intertitle.pipeline.errors import UserError
 
@@ -31,8 +31,7 @@ def report(
     """
     from intertitle.training.tracking.store.client import resolve_run
 
-    if out.suffix not in (".html", ".htm"):
-        raise UserError(f"--out {out}: a page of HTML, allowed: a name that ends in .html")
+    check_page("--out", out)
     ref = resolve_run(run, tracking_store(tracking_uri))
     with console.step("reading the evaluation"):
         from intertitle.training.reports.evaluations import read_newest

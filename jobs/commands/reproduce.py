@@ -11,7 +11,7 @@ import typer
 
 from intertitle.jobs import console
 from intertitle.jobs.cluster.session import cluster
-from intertitle.jobs.options import Address, Json, TrackingUri
+from intertitle.jobs.options import Address, Json, TrackingUri, check_page
 from intertitle.jobs.tracking import tracking_store
 from intertitle.pipeline.errors import UserError
 
@@ -50,8 +50,7 @@ def make_table(
     """
     from intertitle.jobs.reproduce.config import load_table
 
-    if out is not None and out.suffix not in (".html", ".htm"):
-        raise UserError(f"--out {out}: a page of HTML, allowed: a name that ends in .html")
+    check_page("--out", out)
     config = load_table(name)
     with console.step("loading PyTorch and Ray"):
         from intertitle.jobs.reproduce.runner import ReproductionRunner

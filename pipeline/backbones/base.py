@@ -63,6 +63,11 @@ class FrameNetwork(nn.Module):
         return output.flatten(2).transpose(1, 2)
 
 
+def pixel_values(values: Sequence[float]) -> list[float]:
+    """Convert a published mean or standard deviation, of pixels in 0..1, to pixel values."""
+    return [255.0 * value for value in values]
+
+
 def weights_to_bytes(network: nn.Module) -> bytes:
     """Serialise a network's weights in the safetensors format, which can't contain code."""
     # Cloned, because safetensors can't write tensors that share memory.

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from intertitle.pipeline.backbones.base import FrameNetwork, load_weights
+from intertitle.pipeline.backbones.base import FrameNetwork, pixel_values
 from intertitle.pipeline.backbones.families import Family
 from intertitle.pipeline.backbones.pretrained.libraries import import_library
 from intertitle.pipeline.backbones.pretrained.tokens import (
@@ -36,10 +36,9 @@ from intertitle.pipeline.backbones.pretrained.tokens import (
 )
 from intertitle.pipeline.backbones.pretrained.weights import (
     FILE_OPTION,
+    Pretrained,
     load_pretrained,
     split_file,
-    with_given_weights,
-    with_weights_of,
 )
 from intertitle.pipeline.backbones.spec import (
     BackboneSpec,
@@ -97,9 +96,7 @@ def make_spec(name: str, features: str, sha256: str | None) -> BackboneSpec:
             has no such features.
     """
     parsed = _parse(name)
-    model, sha256 = with_given_weights(
-        str(parsed), parsed.file, sha256, partial(_create, parsed), partial(_load, parsed)
-    )
+    model, sha256 = _pretrained(parsed).for_spec(sha256)
     assembled = _assemble(parsed, model, features)
     with torch.inference_mode():
         output = assembled.network.body(torch.zeros(1, 3, assembled.body_size, assembled.body_size))
@@ -116,13 +113,9 @@ def make_network(spec: BackboneSpec, weights: bytes | None) -> FrameNetwork:
         UserError: the weights are not those of the specification.
     """
     parsed = _parse(spec.name)
-    model = with_weights_of(
-        spec, parsed.file, weights, partial(_create, parsed), partial(_load, parsed)
+    return _pretrained(parsed).make_network(
+        spec, weights, lambda model: _assemble(parsed, model, spec.features).network
     )
-    network = _assemble(parsed, model, spec.features).network
-    if weights is not None:
-        load_weights(network, weights)
-    return network
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +149,10 @@ def _assemble(parsed: _Name, model: nn.Module, features: str) -> _Assembled:
             crop, takes = body_size, f"{describe_crop(body_size)}, "
     if parsed.layer:
         body = _Layer(model, _layer_name(parsed, model))
-    mean = [255.0 * value for value in settings["mean"]]
-    std = [255.0 * value for value in settings["std"]]
     return _Assembled(
-        FrameNetwork(body, mean, std, features, crop),
+        FrameNetwork(
+            body, pixel_values(settings["mean"]), pixel_values(settings["std"]), features, crop
+        ),
         size,
         body_size,
         f"RGB, {takes}x / 255, mean {settings['mean']}, standard deviation {settings['std']}, "
@@ -265,6 +258,10 @@ def _settings(parsed: _Name, model: nn.Module) -> dict[str, Any]:
             f"backbone: {str(parsed)!r} takes {settings['input_size']}, allowed: (3, S, S)"
         )
     return settings
+
+
+def _pretrained(parsed: _Name) -> Pretrained:
+    return Pretrained(str(parsed), parsed.file, partial(_create, parsed), partial(_load, parsed))
 
 
 def _create(parsed: _Name, **weights: Any) -> nn.Module:

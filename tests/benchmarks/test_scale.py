@@ -1,4 +1,4 @@
-"""Planning, merging and opening at sizes that no test of behaviour reaches, without any file.
+"""Import, planning, merging and opening at sizes that no test of behaviour reaches.
 
 The items name files that do not exist and the records are of quarantined items, so that what is
 measured is the program's own work on its tables.
@@ -14,11 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from intertitle.pipeline.corpus import Corpus
-from intertitle.pipeline.corpus.schema import EXAMPLE_SCHEMA, ITEM_SCHEMA
+from intertitle.pipeline.corpus import Corpus, Item, write_corpus
 from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.feature_store.snapshot import RECORD_SCHEMA, Snapshot, publish
 from intertitle.pipeline.feature_store.store import FeatureStore
@@ -30,18 +28,10 @@ from tests.fingerprints import FINGERPRINT
 MILLIONS = (1, 4)
 
 
-def write_items(folder: Path, num_items: int) -> Corpus:
-    folder.mkdir()
-    with pq.ParquetWriter(folder / "items.parquet", ITEM_SCHEMA) as writer:
-        for first in range(0, num_items, 250_000):
-            numbers = range(first, min(first + 250_000, num_items))
-            keys = [f"photograph-{n:09d}" for n in numbers]
-            none = [None] * len(keys)
-            columns = (keys, [f"{key}.jpg" for key in keys], ["image"] * len(keys), none, none)
-            table = dict(zip(ITEM_SCHEMA.names, columns, strict=True))
-            writer.write_table(pa.table(table, schema=ITEM_SCHEMA))
-    pq.write_table(EXAMPLE_SCHEMA.empty_table(), folder / "examples.parquet")
-    return Corpus(folder)
+def photographs(num_items: int) -> Iterator[Item]:
+    for number in range(num_items):
+        key = f"photograph-{number:09d}"
+        yield Item(key, f"{key}.jpg", "image")
 
 
 def quarantined(corpus: Corpus) -> Snapshot:
@@ -66,12 +56,14 @@ def timed(seconds: dict[str, list[float]], what: str) -> Iterator[None]:
 def test_time_grows_with_the_number_of_items(tmp_path: Path) -> None:
     seconds: dict[str, list[float]] = {}
     for millions in MILLIONS:
-        corpus = write_items(tmp_path / f"corpus-{millions}", millions * 1_000_000)
+        num_items = millions * 1_000_000
+        with timed(seconds, "import"):
+            corpus = write_corpus(tmp_path / f"corpus-{millions}", photographs(num_items), ())
         store = as_path(tmp_path / f"store-{millions}")
         with timed(seconds, "plan a new store"):
             plan = make_plan(corpus, store, None, FINGERPRINT, 256, Limits())
             num_planned = sum(len(shard.rows) for shard in plan.shards())
-        assert num_planned == millions * 1_000_000
+        assert num_planned == num_items
         del plan
         with timed(seconds, "compare with a snapshot"):
             plan = make_plan(corpus, store, quarantined(corpus), FINGERPRINT, 256, Limits())

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -85,65 +82,3 @@ def test_random_access_against_webdataset(tmp_path: Path) -> None:
         f"the same tars {ours['tars']:.0f} ({ours['tars'] / theirs:.1f} x), from Arrow shards "
         f"{ours['arrow']:.0f} ({ours['arrow'] / theirs:.1f} x)"
     )
-
-
-PLAN = """
-import json, resource, sys, time
-from pathlib import Path
-from intertitle.pipeline.corpus import Corpus, Item, write_corpus
-from intertitle.pipeline.feature_store.fingerprint import Fingerprint
-from intertitle.pipeline.decoding.limits import Limits
-from intertitle.pipeline.storage.paths import as_path
-from intertitle.pipeline.precompute.plan import make_plan
-from intertitle.pipeline.feature_store.snapshot import RECORD_SCHEMA, ItemRecord, Snapshot, table_of
-from intertitle.pipeline.decoding.item_file import ItemFile, hash_item_file
-import pyarrow as pa
-
-folder, rows = Path(sys.argv[1]), int(sys.argv[2])
-for n in range(1000):
-    (folder / f"film-{n:04d}.mp4").write_text(f"film {n}")
-def items():
-    for n in range(rows):
-        film = f"film-{n % 1000:04d}"
-        yield Item(f"{film}/{n:07d}", f"{film}.mp4", "video", float(n), n + 4.5)
-told = {}
-def tell(name):
-    told[name] = (time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-began = time.perf_counter()
-corpus = write_corpus(folder, items(), ())
-tell("import")
-make = Fingerprint("n", "pooled", "w", "p", "float32", "uniform:8", 224, (8,), "float32", "arrow")
-plan = make_plan(corpus, as_path(folder / "store"), None, make, 256, Limits())
-number = sum(len(shard.sources) for shard in plan.shards())
-tell("plan")
-def records():
-    states = {}
-    for n, item in enumerate(items()):
-        source = ItemFile(item, str(folder))
-        state = states.get(item.uri) or states.setdefault(item.uri, hash_item_file(source))
-        view = f"video {item.start_s}..{item.end_s} s"
-        yield ItemRecord(item.key, item.uri, view, state.sha256, state.size_bytes, state.mtime_ns,
-                         None, None, None, "decode", "unreadable", "is no film")
-parts, part = [], []
-for record in records():
-    part.append(record)
-    if len(part) == 50_000:
-        parts.append(table_of(part)); part = []
-before = Snapshot(make, {}, pa.concat_tables([*parts, table_of(part)]))
-tell("before")
-again = make_plan(corpus, as_path(folder / "store"), before, make, 256, Limits())
-tell("replan")
-assert (number, len(again.valid_records)) == (rows, rows), (number, len(again.valid_records))
-print(json.dumps(told))
-"""
-
-
-@pytest.mark.bench
-def test_memory_of_a_plan(tmp_path: Path) -> None:
-    rows = 1_000_000
-    command = [sys.executable, "-c", PLAN, str(tmp_path), str(rows)]
-    told = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    line = ", ".join(
-        f"{name} {s:.0f} s and at most {kb / 2**20:.2f} GiB" for name, (s, kb) in told.items()
-    )
-    print(f"\na corpus of {rows} rows: {line}")

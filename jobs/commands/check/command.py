@@ -10,9 +10,9 @@ from upath import UPath
 
 from intertitle.jobs import console
 from intertitle.jobs.commands.check.wording import EVIDENCE, spread
-from intertitle.jobs.options import AllowHost, Json, allow_hosts
+from intertitle.jobs.options import AllowHost, Json, allow_hosts, check_page
 from intertitle.pipeline.corpus import Corpus
-from intertitle.pipeline.errors import UserError, one_line
+from intertitle.pipeline.errors import one_line
 from intertitle.pipeline.storage.paths import as_path
 
 if TYPE_CHECKING:
@@ -56,8 +56,7 @@ def check(
     scaled and slightly cropped copies are recognized), and with --features by their features. Texts
     without an item are compared by their source.
     """
-    if page is not None and (page.suffix != ".html" or not page.absolute().parent.is_dir()):
-        raise UserError(f"--page {page}: allowed: a file .html in a folder that exists")
+    check_page("--page", page)
     allow_hosts(allow_host)
     opened = Corpus(corpus)
     with console.step("loading the libraries"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from intertitle.jobs import console
-from intertitle.jobs.commands.precompute import EXIT_TOO_MANY_FAILED, LIMITS
+from intertitle.jobs.commands.precompute import LIMITS
 from intertitle.jobs.commands.predict.inputs import (
     STDIN,
     check_inputs,
@@ -32,6 +32,7 @@ from intertitle.jobs.options import (
     TrackingUri,
     with_search,
 )
+from intertitle.jobs.progress import EXIT_TOO_MANY_FAILED
 from intertitle.jobs.tracking import tracking_store
 from intertitle.pipeline.errors import UserError
 

@@ -20,15 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from intertitle.pipeline.backbones.base import FrameNetwork, load_weights
+from intertitle.pipeline.backbones.base import FrameNetwork, pixel_values
 from intertitle.pipeline.backbones.families import Family
 from intertitle.pipeline.backbones.pretrained.libraries import import_library
 from intertitle.pipeline.backbones.pretrained.weights import (
     FILE_OPTION,
+    Pretrained,
     load_pretrained,
     split_file,
-    with_given_weights,
-    with_weights_of,
 )
 from intertitle.pipeline.backbones.spec import BackboneSpec, Precision
 from intertitle.pipeline.errors import UserError
@@ -88,9 +87,7 @@ def make_spec(name: str, features: str, sha256: str | None) -> BackboneSpec:
             such features.
     """
     parsed = _parse(name)
-    encoder, sha256 = with_given_weights(
-        str(parsed), parsed.file, sha256, partial(_create, parsed), partial(_load, parsed)
-    )
+    encoder, sha256 = _pretrained(parsed).for_spec(sha256)
     settings = _settings(parsed, encoder)
     size = settings["size"]
     with torch.inference_mode():
@@ -115,16 +112,15 @@ def make_network(spec: BackboneSpec, weights: bytes | None) -> FrameNetwork:
         UserError: the weights are not those of the specification.
     """
     parsed = _parse(spec.name)
-    encoder = with_weights_of(
-        spec, parsed.file, weights, partial(_create, parsed), partial(_load, parsed)
-    )
+    return _pretrained(parsed).make_network(spec, weights, partial(_assemble, parsed, spec))
+
+
+def _assemble(parsed: _Name, spec: BackboneSpec, encoder: nn.Module) -> FrameNetwork:
     settings = _settings(parsed, encoder)
-    mean = [255.0 * value for value in settings["mean"]]
-    std = [255.0 * value for value in settings["std"]]
-    network = FrameNetwork(_Encoder(encoder, spec.features), mean, std, spec.features)
-    if weights is not None:
-        load_weights(network, weights)
-    return network
+    body = _Encoder(encoder, spec.features)
+    return FrameNetwork(
+        body, pixel_values(settings["mean"]), pixel_values(settings["std"]), spec.features
+    )
 
 
 class _Encoder(nn.Module):
@@ -187,6 +183,10 @@ def _settings_of_weights(parsed: _Name) -> dict[str, Any]:
             f"allowed: one of their tags with the file, {' or '.join(choices.values())}"
         )
     return settings
+
+
+def _pretrained(parsed: _Name) -> Pretrained:
+    return Pretrained(str(parsed), parsed.file, partial(_create, parsed), partial(_load, parsed))
 
 
 def _create(parsed: _Name, weights: str | None = None) -> nn.Module:

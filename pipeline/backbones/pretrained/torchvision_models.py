@@ -18,15 +18,14 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from intertitle.pipeline.backbones.base import FrameNetwork, load_weights
+from intertitle.pipeline.backbones.base import FrameNetwork, pixel_values
 from intertitle.pipeline.backbones.families import Family
 from intertitle.pipeline.backbones.pretrained.libraries import import_library
 from intertitle.pipeline.backbones.pretrained.weights import (
     FILE_OPTION,
+    Pretrained,
     load_pretrained,
     split_file,
-    with_given_weights,
-    with_weights_of,
 )
 from intertitle.pipeline.backbones.spec import BackboneSpec, Precision, describe_crop
 from intertitle.pipeline.errors import UserError
@@ -74,9 +73,7 @@ def make_spec(name: str, features: str, sha256: str | None) -> BackboneSpec:
     parsed = _parse(name)
     if features != "pooled":
         raise UserError(f"features: {features!r}, allowed for {name}: pooled, one vector a clip")
-    model, sha256 = with_given_weights(
-        str(parsed), parsed.file, sha256, partial(_create, parsed), partial(_load, parsed)
-    )
+    model, sha256 = _pretrained(parsed).for_spec(sha256)
     settings = _settings(parsed)
     crop = settings.crop_size[0]
     body = _Clips(model)
@@ -102,16 +99,14 @@ def make_network(spec: BackboneSpec, weights: bytes | None) -> FrameNetwork:
         UserError: the weights are not those of the specification.
     """
     parsed = _parse(spec.name)
-    model = with_weights_of(
-        spec, parsed.file, weights, partial(_create, parsed), partial(_load, parsed)
-    )
+    return _pretrained(parsed).make_network(spec, weights, partial(_assemble, parsed))
+
+
+def _assemble(parsed: _Name, model: nn.Module) -> FrameNetwork:
     settings = _settings(parsed)
-    mean = [255.0 * value for value in settings.mean]
-    std = [255.0 * value for value in settings.std]
-    network = FrameNetwork(_Clips(model), mean, std, spec.features, settings.crop_size[0])
-    if weights is not None:
-        load_weights(network, weights)
-    return network
+    crop = settings.crop_size[0]
+    mean, std = pixel_values(settings.mean), pixel_values(settings.std)
+    return FrameNetwork(_Clips(model), mean, std, "pooled", crop)
 
 
 class _Clips(nn.Module):
@@ -135,6 +130,10 @@ class _Clips(nn.Module):
 def _settings(parsed: _Name) -> Any:
     """Return the preprocessing of the network's default weights: crop_size, mean, std, ..."""
     return _import_torchvision().models.get_model_weights(parsed.model).DEFAULT.transforms()
+
+
+def _pretrained(parsed: _Name) -> Pretrained:
+    return Pretrained(str(parsed), parsed.file, partial(_create, parsed), partial(_load, parsed))
 
 
 def _create(parsed: _Name) -> nn.Module:

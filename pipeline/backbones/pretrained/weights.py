@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
-from intertitle.pipeline.backbones.base import load_weights, weights_sha256, weights_to_bytes
+from intertitle.pipeline.backbones.base import (
+    FrameNetwork,
+    load_weights,
+    weights_sha256,
+    weights_to_bytes,
+)
 from intertitle.pipeline.backbones.cache import write_cached
 from intertitle.pipeline.backbones.spec import BackboneSpec
 from intertitle.pipeline.errors import UserError
@@ -51,73 +57,85 @@ def load_pretrained(
         raise UserError(f"backbone: {label}: {source}: {line}{hint}") from error
 
 
-def with_given_weights(
-    label: str,
-    file: Path | None,
-    sha256: str | None,
-    create: Callable[[], nn.Module],
-    load: Callable[[], nn.Module],
-) -> tuple[nn.Module, str]:
-    """Make a network for a specification, and keep the weights of a local file.
+@dataclass(frozen=True, slots=True)
+class Pretrained:
+    """A network with the weights of a local file or, without one, of its library.
 
-    Args:
+    Attributes:
         label: name of the network, for messages.
-        file: file of weights, or None.
-        sha256: hash of weights that were kept before, or None.
+        file: file of weights; None for those of the library.
         create: function that makes the network with any weights.
         load: function that makes it with those of the file or of the library.
-
-    Returns:
-        The network and the hash of its weights.
-
-    Raises:
-        UserError: the weights are not available.
     """
-    if file and sha256:
-        model = create()
-        _load_kept(model, label, sha256)
-        return model, sha256
-    model = load()
-    digest = weights_sha256(model)
-    if file:
-        write_cached(_kept_file(digest), weights_to_bytes(model))
-    return model, digest
 
+    label: str
+    file: Path | None
+    create: Callable[[], nn.Module]
+    load: Callable[[], nn.Module]
 
-def with_weights_of(
-    spec: BackboneSpec,
-    file: Path | None,
-    weights: bytes | None,
-    create: Callable[[], nn.Module],
-    load: Callable[[], nn.Module],
-) -> nn.Module:
-    """Make the network of a specification.
+    def for_spec(self, sha256: str | None) -> tuple[nn.Module, str]:
+        """Make the network for a new specification, and keep the weights of a local file.
 
-    Args:
-        spec: specification of the backbone.
-        file: file of weights in its name, or None.
-        weights: weights that are loaded afterwards, so that any serve here; None to load those of
-            the specification.
-        create: function that makes the network with any weights.
-        load: function that makes it with those of the library.
+        Args:
+            sha256: hash of weights that were kept before, or None.
 
-    Raises:
-        UserError: the weights are not those of the specification.
-    """
-    if weights is not None:
-        return create()
-    if file:
-        model = create()
-        _load_kept(model, spec.name, spec.weights_sha256)
+        Returns:
+            The network and the hash of its weights.
+
+        Raises:
+            UserError: the weights are not available.
+        """
+        if self.file and sha256:
+            return self._kept(sha256), sha256
+        model = self.load()
+        digest = weights_sha256(model)
+        if self.file:
+            write_cached(_kept_file(digest), weights_to_bytes(model))
+        return model, digest
+
+    def of_spec(self, spec: BackboneSpec) -> nn.Module:
+        """Make the network with the weights of a specification.
+
+        Raises:
+            UserError: the weights are not available, or not those of the specification.
+        """
+        if self.file:
+            return self._kept(spec.weights_sha256)
+        model = self.load()
+        digest = weights_sha256(model)
+        if digest != spec.weights_sha256:
+            raise UserError(
+                f"backbone: {spec.name!r}: the library's weights are not those of before: sha256 "
+                f"{digest} != {spec.weights_sha256}"
+            )
         return model
-    model = load()
-    digest = weights_sha256(model)
-    if digest != spec.weights_sha256:
-        raise UserError(
-            f"backbone: {spec.name!r}: the library's weights are not those of before: sha256 "
-            f"{digest} != {spec.weights_sha256}"
-        )
-    return model
+
+    def make_network(
+        self,
+        spec: BackboneSpec,
+        weights: bytes | None,
+        assemble: Callable[[nn.Module], FrameNetwork],
+    ) -> FrameNetwork:
+        """Make a network from frames to features.
+
+        Args:
+            spec: specification of the backbone.
+            weights: result of `weights_to_bytes`; None loads those of the specification.
+            assemble: function that adds the preprocessing.
+
+        Raises:
+            UserError: the weights are not available, or not those of the specification.
+        """
+        if weights is None:
+            return assemble(self.of_spec(spec))
+        network = assemble(self.create())
+        load_weights(network, weights)
+        return network
+
+    def _kept(self, sha256: str) -> nn.Module:
+        model = self.create()
+        _load_kept(model, self.label, sha256)
+        return model
 
 
 def _kept_file(sha256: str) -> Path:
@@ -125,7 +143,7 @@ def _kept_file(sha256: str) -> Path:
 
 
 def _load_kept(model: nn.Module, label: str, sha256: str) -> None:
-    """Load weights that `with_given_weights` kept."""
+    """Load weights that `Pretrained.for_spec` kept."""
     file = _kept_file(sha256)
     error: Exception | None = None
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +13,12 @@ import pytest
 import requests
 from gradio import processing_utils
 from selenium import webdriver
+from selenium.common.exceptions import TimeoutException, WebDriverException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
 
 from intertitle.jobs.serving.config import ServerConfig, hash_token
 from intertitle.pipeline.corpus import Corpus
@@ -48,16 +49,13 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def until(browser: webdriver.Chrome, holds: Callable[[], Any], seconds: float = 60) -> Any:
     """The first value of a function that is true."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if value := holds():
-                return value
-        except Exception:
-            if time.monotonic() > deadline:
-                raise
-        assert time.monotonic() < deadline, browser.find_element(By.TAG_NAME, "body").text[:2000]
-        time.sleep(0.1)
+    # Elements are replaced, or are not there yet.
+    passing = (WebDriverException, StopIteration, IndexError)
+    try:
+        return WebDriverWait(browser, seconds, 0.1, passing).until(lambda _: holds())
+    except TimeoutException as error:
+        text = browser.find_element(By.TAG_NAME, "body").text[:2000]
+        raise AssertionError(text) from error
 
 
 def wait_for_models(browser: webdriver.Chrome) -> None:
