@@ -81,16 +81,35 @@ def differences(systems: Sequence[Mapping[str, _Floats]]) -> list[dict[str, Diff
         ]
 
 
-def intervals(statistics: Mapping[str, _Floats]) -> dict[str, tuple[float, float]]:
-    """Compute the 95 % interval of each metric of one system.
+@dataclass(frozen=True, slots=True)
+class ScoreInterval:
+    """A score with its interval.
+
+    Attributes:
+        value: score of all examples.
+        low, high: ends of the 95 % interval of a bootstrap over the examples.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def score_intervals(statistics: Mapping[str, _Floats]) -> dict[str, ScoreInterval]:
+    """Compute the score of each metric of one system with its interval.
 
     Args:
         statistics: statistics by metric, [B, S]; the same B examples for all.
     """
+    if not statistics:
+        return {}
     names = list(statistics)
     ends = np.cumsum([statistics[name].shape[1] for name in names])[:-1]
     sums = np.split(resampled_sums(np.hstack([statistics[n] for n in names])), ends, axis=1)
-    return {name: interval(combine(name, rows)) for name, rows in zip(names, sums, strict=True)}
+    return {
+        name: ScoreInterval(score_of(name, statistics[name]), *interval(combine(name, rows)))
+        for name, rows in zip(names, sums, strict=True)
+    }
 
 
 def resampled_sums(statistics: _Floats) -> _Floats:

@@ -18,8 +18,7 @@ from intertitle.pipeline.errors import UserError
 from intertitle.training.config.metrics import Floats
 from intertitle.training.data.task import Task
 from intertitle.training.evaluation.metrics.metric_tokenizer import DEFAULT, num_words
-from intertitle.training.evaluation.metrics.sufficient_stats import score_of
-from intertitle.training.evaluation.significance import intervals
+from intertitle.training.evaluation.significance import ScoreInterval, score_intervals
 
 if TYPE_CHECKING:
     from intertitle.pipeline.corpus import Example
@@ -31,20 +30,6 @@ MAX_SLICES = 100
 # Number of ranges of a length, with about as many examples each.
 _NUM_RANGES = 4
 _NO_VALUE = "(none)"
-
-
-@dataclass(frozen=True, slots=True)
-class SliceScore:
-    """Score of a metric on a slice.
-
-    Attributes:
-        value: score.
-        low, high: ends of its 95 % interval, by the bootstrap.
-    """
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +46,7 @@ class Slice:
     by: str
     value: str
     num_examples: int
-    scores: dict[str, SliceScore]
+    scores: dict[str, ScoreInterval]
 
 
 def check_slices(names: Iterable[str]) -> None:
@@ -106,9 +91,9 @@ def slice_values(
     elif by == "label":
         values = [mode(example.targets) for example in examples]
     elif by == "length":
-        values = _named_ranges([num_words(e.targets[0], tokenizer) for e in examples])
+        values = length_ranges([num_words(e.targets[0], tokenizer) for e in examples])
     elif by == "source_length":
-        values = _named_ranges([num_words(e.source or "", DEFAULT) for e in examples])
+        values = length_ranges([num_words(e.source or "", DEFAULT) for e in examples])
     else:
         values = _column_values(examples, by)
     if (number := len({*values})) > MAX_SLICES:
@@ -130,9 +115,7 @@ def slice_scores(by: str, values: Sequence[str], statistics: Mapping[str, Floats
     slices = []
     for value in sorted(members, key=_natural):
         rows = {name: all_rows[members[value]] for name, all_rows in statistics.items()}
-        ends = intervals(rows) if rows else {}
-        scores = {name: SliceScore(score_of(name, rows[name]), *ends[name]) for name in rows}
-        slices.append(Slice(by, value, len(members[value]), scores))
+        slices.append(Slice(by, value, len(members[value]), score_intervals(rows)))
     return slices
 
 
@@ -142,11 +125,11 @@ def _natural(value: str) -> tuple[float, str]:
     return (float(number), value) if number.isdecimal() else (np.inf, value)
 
 
-def length_ranges(lengths: Sequence[int]) -> list[tuple[int, int]]:
+def length_ranges(lengths: Sequence[int]) -> list[str]:
     """Divide lengths into ranges of about as many examples each.
 
     Returns:
-        Minimum and maximum of the range that each length is in.
+        The range that each length is in, such as "5–8".
     """
     ends = np.unique(
         np.quantile(lengths, np.arange(1, _NUM_RANGES + 1) / _NUM_RANGES, method="higher")
@@ -156,12 +139,11 @@ def length_ranges(lengths: Sequence[int]) -> list[tuple[int, int]]:
         min(n for n, at in zip(lengths, numbers, strict=True) if at == index)
         for index in range(len(ends))
     ]
-    return [(starts[number], int(ends[number])) for number in numbers]
-
-
-def _named_ranges(lengths: Sequence[int]) -> list[str]:
-    """Return the range that each length is in, such as "5–8"."""
-    return [str(end) if start == end else f"{start}–{end}" for start, end in length_ranges(lengths)]
+    names = [
+        str(start) if start == end else f"{start}–{end:.0f}"
+        for start, end in zip(starts, ends, strict=True)
+    ]
+    return [names[number] for number in numbers]
 
 
 def _read_column(by: str) -> tuple[str, dict[str, str]]:

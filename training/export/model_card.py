@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from pathlib import PurePath
 
 from intertitle.training.config.sections import SearchConfig
-from intertitle.training.evaluation.metrics.sufficient_stats import score_of
 from intertitle.training.evaluation.record import EvaluationRecord
-from intertitle.training.evaluation.significance import intervals
+from intertitle.training.evaluation.significance import score_intervals
 from intertitle.training.inference.model_bundle import TrainedModel
 from intertitle.training.reports.evaluations import EvaluatedRun, find_newest
 from intertitle.training.tracking.store.client import RunRef
@@ -108,6 +107,5 @@ def _scores(record: EvaluationRecord, generated: bool) -> Iterator[str]:
     yield ""
     yield "| metric | score | 95 % interval |"
     yield "| --- | ---: | ---: |"
-    for name, (low, high) in intervals(record.statistics).items():
-        score = score_of(name, record.statistics[name])
-        yield f"| {name} | {score:.4g} | {low:.4g} to {high:.4g} |"
+    for name, score in score_intervals(record.statistics).items():
+        yield f"| {name} | {score.value:.4g} | {score.low:.4g} to {score.high:.4g} |"

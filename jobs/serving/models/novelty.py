@@ -12,8 +12,8 @@ from torch import nn
 from intertitle.training.data.tokenizer import UNK_ID
 from intertitle.training.models.captioners.inject import Standardize
 
-# Mean square of the standardized features above which a file is unlike the training split: it is
-# about 1 on that split.
+# Mean square of the standardized features above which a file is unlike the training split. For one
+# vector of that split it is 1 on average, for the mean of several frames less.
 _FAR = 4.0
 
 

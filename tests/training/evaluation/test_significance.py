@@ -10,6 +10,7 @@ from intertitle.training.evaluation.significance import (
     Difference,
     differences,
     resampled_sums,
+    score_intervals,
 )
 
 Floats = NDArray[np.float64]
@@ -44,6 +45,16 @@ def test_the_interval_is_that_of_a_normal_distribution() -> None:
     assert found.value == pytest.approx(change.mean())
     assert found.low == pytest.approx(change.mean() - 1.96 * error, abs=0.15 * error)
     assert found.high == pytest.approx(change.mean() + 1.96 * error, abs=0.15 * error)
+
+
+def test_a_score_has_an_interval_around_it() -> None:
+    scores = np.random.default_rng(0).normal(5, 1, 400)
+    (found,) = score_intervals(mean_of(scores)).values()
+    error = 1.96 * scores.std() / np.sqrt(len(scores))
+    assert found.value == pytest.approx(scores.mean())
+    ends = (found.low, found.high)
+    assert ends == pytest.approx((scores.mean() - error, scores.mean() + error), abs=0.1 * error)
+    assert score_intervals({}) == {}
 
 
 def test_systems_that_are_alike_seldom_differ() -> None:

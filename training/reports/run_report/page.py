@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from intertitle.training.evaluation.metrics.sufficient_stats import smaller_is_better
+from intertitle.training.evaluation.significance import score_intervals
 from intertitle.training.reports.evaluations import EvaluatedRun
 from intertitle.training.reports.results_page import BEST, WORST, choose
-from intertitle.training.reports.run_report.summary import length_rows, score_rows
+from intertitle.training.reports.run_report.summary import length_slices
 from intertitle.training.tracking.html import data_url, template
 from intertitle.training.tracking.store.run_list import MAIN_METRICS
 
@@ -27,7 +28,6 @@ def render(
     """
     record = evaluated.record
     metric, examples = choose(record)
-    by_length = length_rows(record)
     metrics = [name for name in MAIN_METRICS if name in record.statistics][:_NUM_BY_LENGTH]
     plots = data_url({"curves": curves} if curves is not None else {})
     return template("run_report/report.html.jinja").render(
@@ -35,9 +35,9 @@ def render(
         params=evaluated.params,
         description=record.description,
         num_examples=len(record.ids),
-        scores=score_rows(record.statistics),
+        scores=score_intervals(record.statistics),
         smaller_is_better=smaller_is_better,
-        by_length=by_length,
+        by_length=length_slices(record, metrics),
         metrics=metrics,
         metric=metric,
         examples=[example for example in examples if example.kind in (BEST, WORST)],

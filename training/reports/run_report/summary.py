@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Sequence
 
 from intertitle.training.evaluation.evaluate import Evaluation
 from intertitle.training.evaluation.metrics.metric_tokenizer import DEFAULT, num_words
-from intertitle.training.evaluation.metrics.sufficient_stats import score_of
 from intertitle.training.evaluation.record import EvaluationRecord
 from intertitle.training.evaluation.sample import Sample
-from intertitle.training.evaluation.significance import intervals
-from intertitle.training.evaluation.slices import length_ranges
+from intertitle.training.evaluation.significance import score_intervals
+from intertitle.training.evaluation.slices import Slice, length_ranges, slice_scores
 from intertitle.training.tracking.html import as_markdown
 
 # Number of examples in the description of a run.
@@ -24,55 +19,13 @@ NUM_EXAMPLES = 3
 _TEXT_LENGTH = 300
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreRow:
-    """A score with its interval.
-
-    Attributes:
-        metric: name of the metric.
-        value: score of all examples.
-        low, high: ends of the 95 % interval of a bootstrap over the examples.
-    """
-
-    metric: str
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class LengthRow:
-    """Scores of the examples whose first reference has a length.
-
-    Attributes:
-        lengths: minimum and maximum number of words.
-        num_examples: number of examples.
-        scores: scores by metric.
-    """
-
-    lengths: tuple[int, int]
-    num_examples: int
-    scores: dict[str, float]
-
-
-def score_rows(statistics: Mapping[str, NDArray[np.float64]]) -> list[ScoreRow]:
-    """Return the score of each metric with its interval."""
-    ends = intervals(statistics) if statistics else {}
-    return [ScoreRow(name, score_of(name, rows), *ends[name]) for name, rows in statistics.items()]
-
-
-def length_rows(record: EvaluationRecord) -> list[LengthRow]:
-    """Return the scores by the length of the first reference; none without references."""
+def length_slices(record: EvaluationRecord, metrics: Sequence[str]) -> list[Slice]:
+    """Score the examples by the length of their first reference; none without references."""
     if not any(record.references):
         return []
     tokenizer = record.description.get("tokenizer", DEFAULT)
     ranges = length_ranges([num_words(refs[0], tokenizer) for refs in record.references])
-    rows = []
-    for ends in sorted(set(ranges)):
-        members = np.array([ends == own_ends for own_ends in ranges])
-        scores = {name: score_of(name, rows[members]) for name, rows in record.statistics.items()}
-        rows.append(LengthRow(ends, int(members.sum()), scores))
-    return rows
+    return slice_scores("length", ranges, {name: record.statistics[name] for name in metrics})
 
 
 def describe_run(name: str, evaluation: Evaluation) -> str:
@@ -89,8 +42,8 @@ def describe_run(name: str, evaluation: Evaluation) -> str:
         "| metric | score | interval |",
         "| --- | ---: | --- |",
         *(
-            f"| {as_markdown(row.metric)} | {row.value:.2f} | {row.low:.2f} to {row.high:.2f} |"
-            for row in score_rows(evaluation.scores.statistics)
+            f"| {as_markdown(name)} | {score.value:.2f} | {score.low:.2f} to {score.high:.2f} |"
+            for name, score in score_intervals(evaluation.scores.statistics).items()
         ),
     ]
     samples = [sample for sample in evaluation.samples if sample.hypothesis]
