@@ -161,9 +161,12 @@ class ArrowShard:
     """Reader of an Arrow IPC file; rows are views of the mapped file."""
 
     def __init__(self, path: Path) -> None:
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        SHARD_FORMAT.check_metadata(path, reader.schema.metadata)
-        batch = reader.get_batch(0)
+        # Closed here: a thread of Arrow's may hold the file, and so its descriptor, for longer than
+        # the reader lives. The arrays hold the mapping.
+        with pa.memory_map(str(path)) as file:
+            reader = pa.ipc.open_file(file)
+            SHARD_FORMAT.check_metadata(path, reader.schema.metadata)
+            batch = reader.get_batch(0)
         self._keys = batch.column(0)
         self._offsets = batch.column(1).offsets.to_numpy()
         self._times = batch.column(1).values.to_numpy()
