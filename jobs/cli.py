@@ -22,7 +22,7 @@ from intertitle.pipeline.errors import (
     UserError,
     one_line,
 )
-from intertitle.pipeline.storage.faults import UnavailableError, is_remote_failure
+from intertitle.pipeline.storage.faults import UnavailableError, is_outage, is_remote_failure
 
 
 class _Program(TyperGroup):
@@ -106,9 +106,9 @@ def main() -> None:
     except UnavailableError as error:
         _end(f"object store: {error.strerror}", 1)
     except OSError as error:
-        # A path of the user can't be read or written; the program's own files don't raise this.
+        # A path of the user can't be read or written, or the machine or a disk fails.
         where = f"{error.filename}: " if error.filename else ""
-        _end(f"{where}{error.strerror or error}", 2)
+        _end(f"{where}{error.strerror or error}", 1 if is_outage(error) else 2)
     except Exception as error:
         if not is_remote_failure(error):
             raise

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from functools import wraps
 from inspect import Parameter, signature
 from pathlib import Path
@@ -69,6 +71,30 @@ def check_page(option: str, page: Path | None) -> None:
         raise UserError(f"{option} {page}: a page of HTML, allowed: a name that ends in .html")
     if not page.absolute().parent.is_dir():
         raise UserError(f"{option} {page}: no folder {page.absolute().parent}")
+
+
+def check_free(host: str, port: int) -> None:
+    """Check that a server can listen at an address of this machine.
+
+    Raises:
+        UserError: another program listens there, or the address is not one of this machine.
+    """
+    if not is_free(host, port):
+        raise UserError(
+            f"--port {port}: another program listens there, or {host} is not an address of this "
+            "machine, allowed: a free port"
+        )
+
+
+def is_free(host: str, port: int) -> bool:
+    """Return whether a server can listen at an address of this machine."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with closing(socket.socket(family)) as probe, suppress(OSError):
+        # As servers do, so that connections that were just closed do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+        return True
+    return False
 
 
 def allow_hosts(names: list[str] | None) -> None:

@@ -13,7 +13,7 @@ import typer
 
 from intertitle.jobs import console
 from intertitle.jobs.cluster.session import cluster
-from intertitle.jobs.options import Address, Json, TrackingUri
+from intertitle.jobs.options import Address, Json, TrackingUri, check_free
 from intertitle.jobs.tracking import tracking_store
 from intertitle.pipeline.errors import JobError, UserError, one_line
 from intertitle.pipeline.storage.allowed_hosts import parse_hosts
@@ -148,6 +148,9 @@ def serve(
         _check(config, json)
         return
     _resolve(config)
+    if address is None:
+        # A Serve that a given cluster runs already may listen there.
+        check_free(host, port)
     with cluster(address):
         _run(config, host, port, json)
 

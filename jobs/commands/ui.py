@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import http.client
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import webbrowser
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Annotated
 
 import typer
 
 from intertitle.jobs import console
-from intertitle.jobs.options import TrackingUri
+from intertitle.jobs.options import TrackingUri, check_free, is_free
 from intertitle.jobs.tracking import tracking_store
-from intertitle.pipeline.errors import JobError, UserError
+from intertitle.pipeline.errors import JobError
 
 HOST = "127.0.0.1"
 FIRST_PORT = 5000
@@ -48,14 +47,14 @@ def show_runs(
     from intertitle.training.tracking.store.run_list import page_address, table_path
 
     if port is not None:
-        _check_free(port)
+        check_free(HOST, port)
     uri = absolute(tracking_store(tracking_uri))
     with console.step("reading the runs"):
         path = table_path(uri)
     if uri.startswith(("http://", "https://")):
         _open(f"{page_address(uri)}{path}")
         return
-    port = port or next(p for p in range(FIRST_PORT, FIRST_PORT + _NUM_PORTS) if _is_free(p))
+    port = port or next(p for p in range(FIRST_PORT, FIRST_PORT + _NUM_PORTS) if is_free(HOST, p))
     command = [
         *(str(Path(sys.executable).with_name("mlflow")), "server", "--workers", "1"),
         *("--host", HOST, "--port", str(port)),
@@ -79,19 +78,6 @@ def show_runs(
         finally:
             server.terminate()
             server.wait()
-
-
-def _check_free(port: int) -> None:
-    if not _is_free(port):
-        raise UserError(f"--port {port}: another program listens there, allowed: a free port")
-
-
-def _is_free(port: int) -> bool:
-    with closing(socket.socket()) as probe, suppress(OSError):
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((HOST, port))
-        return True
-    return False
 
 
 def _wait(server: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> None:

@@ -26,7 +26,7 @@ from intertitle.pipeline.decoding.decode import DecodeError
 from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.errors import one_line
 from intertitle.pipeline.storage.allowed_hosts import allowed_hosts, host_of, is_allowed
-from intertitle.pipeline.storage.faults import is_machine_fault
+from intertitle.pipeline.storage.faults import CredentialsError, is_machine_fault
 from intertitle.pipeline.storage.paths import as_path, is_local, is_url
 from intertitle.pipeline.storage.web import WebClient, is_web, user_agent
 
@@ -102,6 +102,7 @@ def file_stat(source: ItemFile) -> tuple[int, int] | None:
 
     Raises:
         DecodeError: the machine or the network failed: class "unavailable".
+        CredentialsError: the object store refuses the credentials.
     """
     member = source.member
     try:
@@ -115,6 +116,8 @@ def file_stat(source: ItemFile) -> tuple[int, int] | None:
         else:
             info = path.stat()
             size_and_time = info.st_size, mtime_ns(info)
+    except CredentialsError:
+        raise
     except Exception as error:
         fault = fault_of(path, error)
         if fault.error == "unavailable":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from intertitle.pipeline.decoding.decode import DecodeError
@@ -34,15 +35,25 @@ def record_of(item: DecodedItem, shard: str | None = None, row: int | None = Non
     )
 
 
-def still_holds(source: ItemFile, record: ItemRecord) -> ItemRecord | None:
-    """Return the up-to-date record of an item, or None if the item has changed."""
+def still_holds(
+    source: ItemFile,
+    record: ItemRecord,
+    on_unavailable: Callable[[DecodeError], None] = lambda _: None,
+) -> ItemRecord | None:
+    """Return the up-to-date record of an item, or None if the item has changed.
+
+    Args:
+        source: item with its corpus.
+        record: record of the item in the last snapshot.
+        on_unavailable: callback for a file that the machine or the network cannot check now.
+    """
     if record.selection != source.item.selection:
         return None
     missing = replace(record, file_missing=record.is_stored)
     try:
         size_and_time = file_stat(source)
-    except DecodeError:
-        # The file cannot be checked now.
+    except DecodeError as error:
+        on_unavailable(error)
         return missing
     if size_and_time is None:
         if record.is_stored:
@@ -55,7 +66,8 @@ def still_holds(source: ItemFile, record: ItemRecord) -> ItemRecord | None:
         return present
     try:
         state = hash_item_file(source) if record.sha256 else None
-    except DecodeError:
+    except DecodeError as error:
+        on_unavailable(error)
         return missing if size_and_time[0] == record.size_bytes else None
     if state is None and size_and_time[0] < 0 and record.source == source.item.uri:
         # A server that gives no size now refuses the file, or has it no more.

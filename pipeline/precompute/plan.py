@@ -7,7 +7,9 @@ Items are kept in Arrow tables: a plan for a million items takes a few hundred m
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import itertools
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +21,10 @@ from numpy.typing import NDArray
 from upath import UPath
 
 from intertitle.pipeline.corpus import Corpus, items_of
+from intertitle.pipeline.decoding.decode import DecodeError
 from intertitle.pipeline.decoding.item_file import ItemFile
 from intertitle.pipeline.decoding.limits import Limits
-from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.errors import JobError, UserError
 from intertitle.pipeline.feature_store.fingerprint import Fingerprint
 from intertitle.pipeline.feature_store.snapshot import (
     RECORD_SCHEMA,
@@ -35,6 +38,9 @@ from intertitle.pipeline.precompute.versions import made_by
 from intertitle.pipeline.precompute.work import INTERNAL
 
 _BATCH = 10_000
+# A call ends without trying the other files if most could not be checked for so many seconds:
+# behind a server that does not answer, each takes the time limit of a request.
+_OUTAGE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +127,7 @@ def make_plan(
     Raises:
         UserError: the files of most stored items are missing, which suggests that their folder was
             renamed or is not mounted.
+        JobError: most files cannot be checked now, because the machine or the network fails.
     """
     items = corpus.item_table()
     valid_records, valid_rows = RECORD_SCHEMA.empty_table(), np.zeros(0, np.int64)
@@ -165,6 +172,8 @@ def _unchanged(
     known = np.flatnonzero(positions.is_valid())
     parts = [RECORD_SCHEMA.empty_table()]
     valid_rows = [np.zeros(0, np.int64)]
+    unavailable: list[DecodeError] = []
+    numbers, deadline = itertools.count(1), time.monotonic() + _OUTAGE_S
 
     def check(source: ItemFile, record: ItemRecord) -> ItemRecord | None:
         """Return the up-to-date record of an item, or None if it has to be processed again."""
@@ -178,7 +187,10 @@ def _unchanged(
             return None
         if record.degraded and not limits.keep_degraded:
             return None
-        return still_holds(source, record)
+        held = still_holds(source, record, unavailable.append)
+        if 2 * len(unavailable) > next(numbers) and time.monotonic() > deadline:
+            raise _outage(corpus, unavailable)
+        return held
 
     with ThreadPoolExecutor(8) as threads:
         for at in range(0, len(known), _BATCH):
@@ -190,8 +202,17 @@ def _unchanged(
             parts.append(table_of(record for record in checked if record is not None))
     valid_records = pa.concat_tables(parts)
     num_stored = len(known) - known_records["shard"].null_count
+    if 2 * len(unavailable) > num_stored:
+        raise _outage(corpus, unavailable)
     _check_place(valid_records, corpus, num_stored)
     return valid_records, np.concatenate(valid_rows)
+
+
+def _outage(corpus: str, unavailable: Sequence[DecodeError]) -> JobError:
+    return JobError(
+        f"{corpus}: the files of most stored items can't be checked now, as "
+        f"{unavailable[0].message}; nothing is changed"
+    )
 
 
 def _check_place(records: pa.Table, corpus: str, num_stored: int) -> None:

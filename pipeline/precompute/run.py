@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +42,7 @@ from intertitle.pipeline.precompute.scheduling.nodes import Nodes
 from intertitle.pipeline.precompute.scheduling.scheduler import Scheduler
 from intertitle.pipeline.precompute.versions import differences, made_by
 from intertitle.pipeline.precompute.work import INTERNAL, DecodedItem, Rejection
+from intertitle.pipeline.storage.faults import is_outage
 from intertitle.pipeline.storage.lock import single_writer_lock
 from intertitle.pipeline.storage.paths import AnyPath, as_path
 
@@ -50,7 +50,6 @@ log = logging.getLogger(__name__)
 
 # Minimum number of items before the share of failures ends a call.
 _ENOUGH_ITEMS = 200
-_OUT_OF_ORDER = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 
 
 def precompute(
@@ -92,7 +91,7 @@ def precompute(
             raise cause from error
         raise JobError(f"precompute failed: {last_line(error)}") from error
     except OSError as error:
-        if error.errno in _OUT_OF_ORDER:
+        if is_outage(error):
             raise JobError(f"{folder}: {error.strerror or error}; nothing is published") from error
         raise
 

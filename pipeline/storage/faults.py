@@ -17,6 +17,19 @@ _OF_THE_PATH = frozenset(
 _OF_THE_MACHINE_FOR_FFMPEG = frozenset(
     {errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT}
 )
+# A full disk or quota, and failures of a disk, a mount or the system.
+_OUTAGES = frozenset(
+    {
+        errno.EDQUOT,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.ENOSPC,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+    }
+)
 
 
 class UnavailableError(OSError):
@@ -44,6 +57,14 @@ def is_machine_fault(error: BaseException) -> bool:
     if error.errno is None:
         return isinstance(error, TimeoutError | ConnectionError | PermissionError)
     return error.errno not in _OF_THE_PATH
+
+
+def is_outage(error: OSError) -> bool:
+    """Return whether the same call may succeed later, on the same machine and with the same paths.
+
+    Permissions are not counted: whoever names a path can change them.
+    """
+    return error.errno in _OUTAGES or isinstance(error, UnavailableError | TimeoutError)
 
 
 def is_remote_failure(error: BaseException) -> bool:

@@ -1,5 +1,6 @@
 """The command line, as a person and as a script meets it."""
 
+import errno
 import inspect
 import json
 import subprocess
@@ -104,6 +105,13 @@ MEASURED = {*ALL_METRICS, "nats_per_token", "perplexity", "search_errors"}
     ("error", "code", "lines"),
     [
         (JobError("training failed: disk full"), 1, ["intertitle: training failed: disk full"]),
+        # The machine's fault, so that a scheduler tries again; the path's is the user's to mend.
+        (
+            OSError(errno.ESTALE, "Stale file handle", "f/a.arrow"),
+            1,
+            ["intertitle: f/a.arrow: Stale file handle"],
+        ),
+        (PermissionError(errno.EACCES, "denied", "f"), 2, ["intertitle: f: denied"]),
         (KeyboardInterrupt(), 130, ["intertitle: stopped"]),
     ],
 )

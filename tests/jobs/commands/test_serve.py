@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import threading
 import time
 from collections import Counter
@@ -207,3 +208,13 @@ def test_a_mistake_ends_in_one_line(
     assert ended.code == 2
     (line,) = ended.err.splitlines()
     assert message in line
+
+
+def test_a_port_in_use_is_named_before_anything_starts(
+    intertitle: Run, runs: tuple[RunRef, ...]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ended = intertitle("serve", "first", "--port", port, "--tracking-uri", runs[0].tracking_uri)
+    assert ended.code == 2
+    assert f"--port {port}: another program listens there" in ended.err

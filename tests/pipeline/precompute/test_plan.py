@@ -15,7 +15,7 @@ from intertitle.pipeline.decoding.decode import DecodeError
 from intertitle.pipeline.decoding.item_file import ItemFile, hash_item_file
 from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.decoding.sampling import Uniform
-from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.errors import JobError, UserError
 from intertitle.pipeline.feature_store.snapshot import load_snapshot, table_of
 from intertitle.pipeline.precompute import acceptance, item_records
 from intertitle.pipeline.precompute import plan as plan_module
@@ -157,6 +157,28 @@ def test_features_stay_while_a_file_cannot_be_looked_at(
     plan = make_plan(corpus, store, before, MAKE, 3, Limits())
     assert planned(plan) == []
     assert plan.valid_records["file_missing"].to_pylist() == [False, True, False]
+
+
+@pytest.mark.parametrize("seconds", [60.0, -1.0], ids=["at the end", "before the others"])
+def test_most_files_that_cannot_be_looked_at_end_the_call_for_another_time(
+    seconds: float, tmp_path: Path, store: UPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys_of_all = "abcdefghijklmnopqrstuvwxyz"
+    corpus = make_corpus(tmp_path, keys_of_all)
+    before = finish(make_plan(corpus, store, None, MAKE, 3, Limits()), store)
+    real, looked_at = item_records.file_stat, []
+
+    def fail(source: ItemFile) -> object:
+        looked_at.append(source.item.key)
+        if source.item.key == "z":
+            return real(source)
+        raise DecodeError("unavailable", "a.png: Stale file handle")
+
+    monkeypatch.setattr(item_records, "file_stat", fail)
+    monkeypatch.setattr(plan_module, "_OUTAGE_S", seconds)
+    with pytest.raises(JobError, match=r"most stored items can't be checked now, as a\.png: Stale"):
+        make_plan(corpus, store, before, MAKE, 3, Limits())
+    assert (len(looked_at) == len(keys_of_all)) == (seconds > 0)
 
 
 def test_features_stay_while_a_server_without_sizes_refuses_a_file(

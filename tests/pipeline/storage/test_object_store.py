@@ -9,7 +9,7 @@ from upath import UPath
 
 from intertitle.pipeline.corpus import Item
 from intertitle.pipeline.decoding.decode import DecodeError
-from intertitle.pipeline.decoding.item_file import ItemFile, open_item_file
+from intertitle.pipeline.decoding.item_file import ItemFile, file_stat, open_item_file
 from intertitle.pipeline.feature_store.snapshot import current_id
 from intertitle.pipeline.storage import object_store
 from intertitle.pipeline.storage.faults import CredentialsError, UnavailableError
@@ -110,12 +110,14 @@ def test_expired_credentials_are_renewed_through_the_chain(
 
 def test_credentials_that_stay_refused_end_the_job_at_once(server: Server, film: UPath) -> None:
     server.always, server.accepted = (400, "ExpiredToken"), "NEW"
-    with (
-        pytest.raises(CredentialsError, match=r"s3://bucket: the credentials are refused.*renew"),
-        open_item_file(ItemFile(Item("a", str(film), "video"), "s3://bucket")),
-    ):
+    source = ItemFile(Item("a", str(film), "video"), "s3://bucket")
+    refused = r"s3://bucket: the credentials are refused.*renew"
+    with pytest.raises(CredentialsError, match=refused), open_item_file(source):
         pass
     assert len(server.asked) < 8
+    # They say nothing about whether the file is there.
+    with pytest.raises(CredentialsError, match=refused):
+        file_stat(source)
 
 
 def test_an_object_that_may_not_be_read_is_not_a_matter_of_credentials(
