@@ -12,6 +12,7 @@ from intertitle.training.trainer.events import (
     NotKept,
     Report,
     SkippedStep,
+    Warned,
     WorkerHung,
 )
 
@@ -31,6 +32,7 @@ from intertitle.training.trainer.events import (
             EpochReport(2, 9, {"val/cider": 0.25}, False, ()),
             "epoch 2: no step in training; validation: cider 0.25",
         ),
+        (Warned("2 sources were cut"), "WARNING: 2 sources were cut"),
         (SkippedStep(1, 7), "WARNING: step 7: its loss or gradient is not finite; skipped"),
         (
             NotKept(7, "/kept/checkpoint: No space left on device"),

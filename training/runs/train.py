@@ -90,9 +90,7 @@ def train(
         check_recipe(recipe)
         cpus_per_worker(workers)
         splits = open_splits(data, recipe, task, vocabularies)
-        warnings = _warnings(splits, recipe)
-        for warning in warnings:
-            on_report(Warned(warning))
+        warnings = _warn(splits, recipe, on_report)
         sizes = sizes_of(vocabularies, data.ref)
         all_tags = {**(tags or {}), "recipe": recipe.name}
         if warnings:
@@ -137,8 +135,8 @@ def train(
             return fit_run(job, data, splits, run, on_report)
 
 
-def _warnings(splits: Splits, recipe: Recipe) -> list[str]:
-    """Return warnings about data that a training ignores, and about scores that mean little.
+def _warn(splits: Splits, recipe: Recipe, on_report: Callable[[Report], None]) -> list[str]:
+    """Report and return warnings about ignored data, and about scores that mean little.
 
     Raises:
         UserError: the tokenizer of the metrics is not available.
@@ -147,7 +145,10 @@ def _warnings(splits: Splits, recipe: Recipe) -> list[str]:
     if not (isinstance(train, Dataset) and isinstance(val, Dataset)):
         return []
     scorer = make_scorer(val, recipe.evaluation.tokenizer)
-    return [*train.warnings, *val.warnings, *scorer.warnings]
+    warnings = [*train.warnings, *val.warnings, *scorer.warnings]
+    for warning in warnings:
+        on_report(Warned(warning))
+    return warnings
 
 
 def resume(
@@ -197,6 +198,7 @@ def resume(
         on_report(Phase("reading the corpus and the features"))
         vocabularies = Vocabs.from_json(job.vocabularies)
         splits = open_splits(data, recipe, task_of(recipe.model), vocabularies)
+        _warn(splits, recipe, on_report)
         result = fit_run(job, data, splits, run, on_report)
     if unpin:
         unpin_data(job.data)

@@ -21,7 +21,7 @@ from intertitle.training.runs.job_artifact import JOB_FORMAT
 from intertitle.training.runs.train import resume, train
 from intertitle.training.tracking.run import TrackedRun
 from intertitle.training.tracking.store.client import download, params, resolve_run
-from intertitle.training.trainer.events import EpochReport
+from intertitle.training.trainer.events import EpochReport, Warned
 from tests.training.conftest import (
     DIM,
     Trained,
@@ -35,10 +35,14 @@ from tests.training.conftest import (
 from tests.training.metric_names import ALL_METRICS
 
 
-def client(trained: Trained) -> Any:
+def client_of(tracking_uri: str) -> Any:
     from mlflow import MlflowClient
 
-    return MlflowClient(trained.tracking_uri)
+    return MlflowClient(tracking_uri)
+
+
+def client(trained: Trained) -> Any:
+    return client_of(trained.tracking_uri)
 
 
 def logged(trained: Trained) -> Any:
@@ -223,6 +227,34 @@ def test_data_that_cannot_be_trained_on_is_refused_before_there_is_a_run(
                 checkpoints=tmp_path / "checkpoints",
             )
     assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_what_a_training_ignores_is_reported_and_kept_with_the_run(
+    ray_cluster: None, things: DataRef, tmp_path: Path
+) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    reports: list[object] = []
+
+    def stop(run: object) -> None:
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError):
+        train(
+            small_recipe("s2vt", "tokenizer.max_tokens=2"),
+            Path(things.corpus),
+            Path(features_of(things).path),
+            workers=1,
+            tracking_uri=uri,
+            checkpoints=tmp_path / "checkpoints",
+            name="stopped",
+            on_start=stop,
+            on_report=reports.append,
+        )
+    warnings = [report.text for report in reports if isinstance(report, Warned)]
+    # Each of the 72 and 18 captions of the two splits is longer than two tokens.
+    assert ["72 of 72" in warnings[0], "18 of 18" in warnings[1]] == [True, True]
+    run = resolve_run("stopped", uri)
+    assert client_of(uri).get_run(run.run_id).data.tags["warnings"] == "; ".join(warnings)
 
 
 def test_a_run_that_was_stopped_goes_on_with_the_data_it_began_with(
