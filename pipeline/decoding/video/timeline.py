@@ -131,6 +131,9 @@ def _are_guessed(video: VideoStream, pts: NDArray[np.int64]) -> bool:
     if any(packet.traits.packed for packet in video.packets):
         return True
     is_earlier = pts < np.maximum.accumulate(pts)
+    if video.source.format == "mpegvideo" and is_earlier.any():
+        # A stream without a container stores no times; FFmpeg gives some to the wrong frames.
+        return True
     if video.codec in TELLS_EARLY:
         early = np.array([packet.traits.early for packet in video.packets])
         # A few times may be wrong where a packet is missing.
