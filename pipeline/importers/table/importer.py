@@ -59,6 +59,7 @@ def import_table(
     root: str | None = None,
     kind: str | None = None,
     encoding: str = "utf-8",
+    no_files: bool = False,
     val_share: float = 0.1,
     test_share: float = 0.1,
     seed: int = 0,
@@ -80,6 +81,8 @@ def import_table(
         root: folder or URL that names of files start from; by default that of the table.
         kind: kind of files that have no known suffix, "image" or "video".
         encoding: encoding of text files.
+        no_files: whether items have no files, but features that another program computed; what a
+            row names is then a key.
         val_share, test_share: shares of the files in drawn splits, from 0 to 1.
         seed: seed of drawn splits.
 
@@ -93,7 +96,7 @@ def import_table(
     with tempfile.TemporaryDirectory(prefix="intertitle-") as folder:
         tables = find_sources(sources, _encoding(encoding), own_header, root, Path(folder))
         rule = SplitRule(val_share, test_share, seed)
-        return _import(tables, out, parse_roles(column), kind, rule)
+        return _import(tables, out, parse_roles(column), kind, rule, no_files)
 
 
 def _import(
@@ -102,6 +105,7 @@ def _import(
     roles: Mapping[str, str],
     kind: str | None,
     rule: SplitRule,
+    no_files: bool,
 ) -> ImportReport:
     collector = Collector(rule)
     notes: dict[str, None] = {}
@@ -115,7 +119,9 @@ def _import(
             listed = ", ".join(f"{path}: {task}" for task, path in tasks.items())
             raise UserError(f"{listed}; allowed: tables of one task")
         notes[f"{source.table.name}: {columns.describe(names)}"] = None
-        find = _finder(ItemFiles(source.root, source.prefix, _kind(kind, columns.file)), hosts)
+        file_kind = _kind(kind, columns.file)
+        files = ItemFiles(source.root, source.prefix, file_kind, must_exist=not no_files)
+        find = _finder(files, hosts)
         for row in source.table.rows():
             split = source.split
             if split is None and source.table.path.name in METADATA:
@@ -132,7 +138,8 @@ def _import(
 def _advice(root: UPath, name: str) -> str:
     """Return what to do where no file is there, with a folder that has the first."""
     folders = sorted(p for p in root.iterdir() if (p / name).is_file()) if is_local(root) else []
-    return f"; looked in {root}: --root {folders[0] if folders else 'FOLDER'} names another"
+    named = f"--root {folders[0] if folders else 'FOLDER'} names another"
+    return f"; looked in {root}: {named}, --no-files imports items for `import-features`"
 
 
 def _split_of_folder(file: object) -> str | None:
@@ -192,6 +199,9 @@ IMPORTER = Importer(
         Option("root", "Folder or URL of the files that are named; default: the table's folder"),
         Option("kind", "Kind of files whose names do not say it: image or video"),
         Option("encoding", "Encoding of text files, such as latin-1; default: utf-8"),
+        Option(
+            "no_files", "Import items without files, whose features `import-features` adds", bool
+        ),
         *SPLIT_DRAW,
     ),
     sentences=True,

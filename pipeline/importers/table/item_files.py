@@ -44,6 +44,7 @@ class ItemFiles:
         kind: kind of files that have no known suffix, or None.
         folders: folders that files of this machine have to be in; None allows all files below
             `root`, and elsewhere those with a known suffix.
+        must_exist: whether the files have to be there; without them, an item is what is named.
     """
 
     def __init__(
@@ -52,9 +53,12 @@ class ItemFiles:
         prefix: str,
         kind: Kind | None,
         folders: Sequence[Path] | None = None,
+        *,
+        must_exist: bool = True,
     ) -> None:
         self._root, self._prefix, self._kind = as_path(root), prefix, kind
         self._folders = None if folders is None else [folder.resolve() for folder in folders]
+        self._must_exist = must_exist
         self._items: dict[str, Item | None] = {}
 
     def find(self, name: str, where: str) -> tuple[str, Item | None]:
@@ -87,6 +91,10 @@ class ItemFiles:
                 raise FileError("unreadable", f"not a URL: {error}") from error
         if not is_local(self._root):
             return Item(key, f"{str(self._root).rstrip('/')}/{name}", self._kind_by_name(name))
+        if not self._must_exist:
+            path = Path(str(self._root), name)
+            self._check_place(path)
+            return Item(key, str(normalized(path)), self._kind_by_name(name))
         path = self._path(name)
         if path is None:
             return None

@@ -10,12 +10,15 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from intertitle.pipeline.corpus import Corpus, Example, Item
 from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.feature_store.external.run import ImportOptions, import_features
+from intertitle.pipeline.feature_store.external.sources import SourceOptions
 from intertitle.pipeline.importers.table import import_table
 from intertitle.pipeline.storage.paths import as_path
 
@@ -310,6 +313,34 @@ def test_files_by_url_are_not_looked_for(lay_out: Lay, tmp_path: Path) -> None:
     report = import_table([folder / "t.tsv"], tmp_path / "corpus")
     assert Corpus(tmp_path / "corpus").items() == [Item(url, url, "image")]
     assert any("--allow-host https://photos.example.org" in note for note in report.notes)
+
+
+def test_items_without_files_are_imported_for_features_of_other_programs(
+    lay_out: Lay, tmp_path: Path
+) -> None:
+    rows = [
+        {"video": f"video{n}", "captions": ["A dog .", "The dog ."], "split": split}
+        for n, split in enumerate(("train", "val"))
+    ]
+    folder = lay_out({"clips.jsonl": rows})
+    with pytest.raises(UserError, match=r"none of the 2 files .* --no-files imports items"):
+        import_table([folder / "clips.jsonl"], tmp_path / "corpus")
+    report = import_table([folder / "clips.jsonl"], tmp_path / "corpus", no_files=True)
+    corpus = Corpus(tmp_path / "corpus")
+    assert (report.items, report.missing) == (2, ())
+    assert corpus.items()[1] == Item("video1", str(folder / "video1"), "video")
+    np.save(tmp_path / "features.npy", np.ones((2, 5, 3), np.float16))
+    options = ImportOptions("net", source=SourceOptions(folder / "clips.jsonl"))
+    stored = import_features(tmp_path / "features.npy", corpus, tmp_path / "store", options)
+    assert (stored.stored, stored.frames, stored.by_name) == (2, 10, 0)
+
+
+def test_a_table_without_files_names_none_outside_of_its_folder(
+    lay_out: Lay, tmp_path: Path
+) -> None:
+    folder = lay_out({"t.jsonl": [{"video": "../secret", "caption": "A dog ."}]})
+    with pytest.raises(UserError, match=r"secret: outside of .*data"):
+        import_table([folder / "t.jsonl"], tmp_path / "corpus", no_files=True)
 
 
 def test_missing_files_empty_cells_and_repeats_are_counted(lay_out: Lay, tmp_path: Path) -> None:
