@@ -1,4 +1,4 @@
-"""The recipe that attends finds the one cell of a grid that a caption is about."""
+"""The recipes that attend find the one cell of a grid, or frame, that a caption is about."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -34,9 +34,20 @@ def mean_over_cells(shown: Shown) -> Shown:
     return replace(shown, features=shown.features.mean(1))
 
 
+def cells_as_frames(shown: Shown) -> Shown:
+    return replace(shown, features=shown.features.reshape(-1, DIM))
+
+
 def test_it_tells_of_one_cell_among_many(tmp_path: Path) -> None:
     data = write_data(tmp_path, pointed_at(800))
     _, before, after = train(data, "attend_and_tell", "training.epochs=5")
+    assert before <= 0.1
+    assert after >= 0.95
+
+
+def test_it_tells_of_one_frame_among_many(tmp_path: Path) -> None:
+    data = write_data(tmp_path, map(cells_as_frames, pointed_at(800)))
+    _, before, after = train(data, "attend_video", "training.epochs=5")
     assert before <= 0.1
     assert after >= 0.95
 

@@ -23,7 +23,7 @@ WRITING = [
     if task_of(small_recipe(name).model).output in ("sentence", "stream")
 ]
 # Those that look back, of both kinds of memory.
-ATTENDING = ["attend_and_tell", "seq2seq_attention"]
+ATTENDING = ["attend_and_tell", "attend_video", "seq2seq_attention"]
 
 
 def make_generator(recipe: str, vocabulary: int = VOCABULARY) -> Generator[Any]:

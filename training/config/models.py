@@ -128,6 +128,16 @@ class AttendAndTellConfig(NetworkConfig):
     feature_dropout: Share = 0.0
 
 
+class AttendVideoConfig(CaptionerConfig):
+    """A captioner that attends to the frames of a video for each token.
+
+    Attributes:
+        attention_size: size of the hidden layer that computes the attention scores.
+    """
+
+    attention_size: PositiveInt = 256
+
+
 class VQAConfig(NetworkConfig):
     """A model for visual question answering, which predicts an answer from an image and a question.
 
@@ -180,6 +190,12 @@ _KINDS = (
         "attend_and_tell",
         AttendAndTellConfig,
         f"{_HERE}.captioners.attend_and_tell:AttendAndTell",
+        attends=True,
+    ),
+    ModelKind(
+        "attend_video",
+        AttendVideoConfig,
+        f"{_HERE}.captioners.attend_video:AttendVideo",
         attends=True,
     ),
     ModelKind("vqa", VQAConfig, f"{_HERE}.vqa:VQA"),

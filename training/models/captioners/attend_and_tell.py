@@ -27,17 +27,17 @@ class AttendState:
 
     Attributes:
         reading: state of the recurrent layers.
-        cells: cells of the image that the model attends to.
+        memory: cells of the image, or frames, that the model attends to.
         weights: attention weights of the last step, [N, S]; None before the first step.
     """
 
     reading: RNNState
-    cells: Memory
+    memory: Memory
     weights: Tensor | None = None
 
     def select(self, rows: Tensor) -> AttendState:
         weights = select_weights(self.weights, rows)
-        return AttendState(self.reading.select(rows), self.cells.select(rows), weights)
+        return AttendState(self.reading.select(rows), self.memory.select(rows), weights)
 
 
 class AttendAndTell(Captioner[AttendState]):
@@ -102,8 +102,8 @@ class AttendAndTell(Captioner[AttendState]):
 
     def advance(self, state: AttendState, token_ids: Tensor) -> tuple[Tensor, AttendState]:
         outputs, reading = self.stack(self.words(token_ids)[:, None], state.reading)
-        hidden, weights = self._context(outputs, state.cells)
-        return hidden[:, 0], AttendState(reading, state.cells, weights[:, 0])
+        hidden, weights = self._context(outputs, state.memory)
+        return hidden[:, 0], AttendState(reading, state.memory, weights[:, 0])
 
     def attention_weights(self, state: AttendState) -> AttentionWeights | None:
-        return state.cells.attention_weights(state.weights)
+        return state.memory.attention_weights(state.weights)

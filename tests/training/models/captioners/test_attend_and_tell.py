@@ -50,7 +50,7 @@ def test_cells_and_the_mean_over_them_are_each_standardised_by_their_own_scale()
 @torch.no_grad()
 def test_each_row_looks_at_all_cells_of_its_own_frames() -> None:
     model = make()
-    memory = model.start(batch()).cells
+    memory = model.start(batch()).memory
     assert memory.values.shape == (3, 3 * CELLS, DIM)
     assert (~memory.padding_mask).sum(1).tolist() == [CELLS, 3 * CELLS, 2 * CELLS]
     _, weights = model.attention(torch.randn(3, 2, 7), memory)
@@ -61,7 +61,8 @@ def test_each_row_looks_at_all_cells_of_its_own_frames() -> None:
 def test_a_word_is_told_from_what_is_found_in_the_cells_beside_what_was_read() -> None:
     model = make()
     state, words = model.start(batch()), torch.tensor([4, 4, 4])
-    blank = replace(state, cells=replace(state.cells, values=torch.zeros_like(state.cells.values)))
+    values = torch.zeros_like(state.memory.values)
+    blank = replace(state, memory=replace(state.memory, values=values))
     told, blind = (model.advance(s, words)[0] for s in (state, blank))
     assert torch.equal(told[:, :7], blind[:, :7])
     assert torch.equal(blind[:, 7:], model.from_cells.bias.expand(3, 4))
@@ -71,8 +72,8 @@ def test_a_word_is_told_from_what_is_found_in_the_cells_beside_what_was_read() -
 @torch.no_grad()
 def test_training_hides_channels_of_a_whole_image() -> None:
     model = make(feature_dropout=0.5).train()
-    hidden = model.start(batch()).cells.values == 0
-    own = ~model.start(batch()).cells.padding_mask
+    hidden = model.start(batch()).memory.values == 0
+    own = ~model.start(batch()).memory.padding_mask
     for row, counts in zip(hidden, own, strict=True):
         assert torch.equal(row[counts].any(0), row[counts].all(0))
     assert hidden.any()
