@@ -197,6 +197,9 @@ class EvaluationConfig(Section):
         tokenizer: tokenizer of the metrics that count words, by its name in sacreBLEU; "auto"
             selects it by the target language of the corpus. With "13a", captions are evaluated with
             the PTB tokenizer.
+        background: label of the frames in which nothing happens, whose segments do not count in the
+            edit score and the F1 of segments; None counts all segments.
     """
 
     tokenizer: MetricTokenizer = "auto"
+    background: str | None = None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intertitle.training.config.sections import SearchConfig, TrainingConfig
+from intertitle.training.config.sections import EvaluationConfig, SearchConfig, TrainingConfig
 from intertitle.training.data.batch import Row, make_batch
 from intertitle.training.data.dataset import Dataset, make_sampler
 from intertitle.training.data.lm_dataset import LanguageModelDataset
@@ -17,7 +17,6 @@ from intertitle.training.data.tokenizer import EOS_ID, Tokenizer
 from intertitle.training.evaluation.answers import answer_examples, make_samples
 from intertitle.training.evaluation.confusion import Confusion, count_confusion
 from intertitle.training.evaluation.likelihood import negative_log_likelihood, sum_by_example
-from intertitle.training.evaluation.metrics.metric_tokenizer import AUTO
 from intertitle.training.evaluation.metrics.scores import Scores, weighted
 from intertitle.training.evaluation.phase import OnPhase, Phase, as_progress, no_report
 from intertitle.training.evaluation.sample import Sample
@@ -33,6 +32,7 @@ from intertitle.training.search.generate import sample_stream
 
 # Number of sample texts that a language model writes, and number of tokens of each.
 NUM_TEXTS, TEXT_TOKENS = 8, 400
+DEFAULT_METRICS = EvaluationConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def evaluate(
     split: str,
     search: SearchConfig,
     settings: TrainingConfig,
-    metric_tokenizer: str = AUTO,
+    metrics: EvaluationConfig = DEFAULT_METRICS,
     on_phase: OnPhase = no_report,
 ) -> Evaluation:
     """Answer a whole split and score the answers; for running text, measure the likelihood only.
@@ -105,7 +105,7 @@ def evaluate(
         split: name of the split.
         search: settings of the search, for sentences.
         settings: settings that define the batches.
-        metric_tokenizer: name of a metric tokenizer, or "auto"; see `EvaluationConfig`.
+        metrics: settings of the metrics.
         on_phase: callback for the phases of the evaluation.
     """
     on_phase(Phase(f"computing likelihoods of {split}"))
@@ -118,7 +118,7 @@ def evaluate(
         window_samples = tuple(Sample(f"window {n}", None, None, "", (), 0.0) for n in windows)
         texts = tuple(sample_texts(model, tokenizer, search))
         return Evaluation(split, window_samples, int(nll[:, 1].sum()), 0, likelihood, texts)
-    scorer = make_scorer(dataset, metric_tokenizer)
+    scorer = make_scorer(dataset, metrics)
     title = f"generating predictions for {split}"
     on_phase(Phase(title))
     examples = range(len(dataset.examples))

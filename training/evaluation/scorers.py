@@ -14,13 +14,10 @@ from intertitle.training.config.metrics import (
     metric_task,
     metrics_of,
 )
+from intertitle.training.config.sections import EvaluationConfig
 from intertitle.training.data.dataset import Dataset
 from intertitle.training.evaluation.answers import Answer
-from intertitle.training.evaluation.metrics.metric_tokenizer import (
-    AUTO,
-    DEFAULT,
-    choose_tokenizer,
-)
+from intertitle.training.evaluation.metrics.metric_tokenizer import DEFAULT, choose_tokenizer
 from intertitle.training.evaluation.metrics.predictions import Predictions, References
 from intertitle.training.evaluation.metrics.scores import Scores
 
@@ -34,6 +31,7 @@ class Scorer:
             label of each frame.
         tokenizer: a name of `evaluation.metrics.metric_tokenizer.TOKENIZERS`.
         language: code of the references' language, such as `en`; None if it is unknown.
+        background: label of frames that metrics of segments leave out, or None.
 
     Raises:
         UserError: there is no example, or an example has no reference or an empty one, or the
@@ -46,9 +44,10 @@ class Scorer:
         references: Sequence[Sequence[str]],
         tokenizer: str = DEFAULT,
         language: str | None = None,
+        background: str | None = None,
     ) -> None:
         self._task = task
-        self._references = References(references, tokenizer, language)
+        self._references = References(references, tokenizer, language, background)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -124,12 +123,12 @@ class Scorer:
         return [metric for metric in metrics if metric.name in names]
 
 
-def make_scorer(dataset: Dataset, tokenizer: str = AUTO) -> Scorer:
+def make_scorer(dataset: Dataset, settings: EvaluationConfig) -> Scorer:
     """Return the scorer of a task, for all examples of a split.
 
     Args:
         dataset: split to score.
-        tokenizer: name of a metric tokenizer, or "auto"; see `EvaluationConfig`.
+        settings: settings of the metrics.
 
     Raises:
         UserError: the tokenizer is not available.
@@ -137,5 +136,5 @@ def make_scorer(dataset: Dataset, tokenizer: str = AUTO) -> Scorer:
     references = [example.targets for example in dataset.examples]
     task, language = metric_task(dataset.task), dataset.target_language
     if dataset.task.output != "sentence":
-        return Scorer(task, references)
-    return Scorer(task, references, choose_tokenizer(tokenizer, language), language)
+        return Scorer(task, references, background=settings.background)
+    return Scorer(task, references, choose_tokenizer(settings.tokenizer, language), language)

@@ -9,7 +9,8 @@ from pathlib import Path
 from upath import UPath
 
 from intertitle.pipeline.errors import UserError
-from intertitle.training.config.sections import SearchConfig
+from intertitle.training.config.recipe import Recipe
+from intertitle.training.config.sections import EvaluationConfig, SearchConfig
 from intertitle.training.data.data_ref import Data, DataRef, StorePaths
 from intertitle.training.data.dataset import Dataset, open_dataset
 from intertitle.training.data.lm_dataset import LanguageModelDataset
@@ -132,6 +133,12 @@ def changed_settings(
     return changed
 
 
+def metric_settings(recipe: Recipe, tokenizer: str | None) -> EvaluationConfig:
+    """Return a recipe's settings of the metrics, with another tokenizer if one is given."""
+    changes = {} if tokenizer is None else {"tokenizer": tokenizer}
+    return recipe.evaluation.model_copy(update=changes)
+
+
 def measure(
     trained: TrainedModel,
     data: Data,
@@ -156,8 +163,8 @@ def measure(
         recipe = recipe.model_copy(update={"training": settings})
     trained.check_features(data)
     dataset = open_dataset(data, split, recipe, trained.task, vocabularies)
-    metric_tokenizer = tokenizer or recipe.evaluation.tokenizer
-    values = resolve_slices(dataset, data, by, metric_tokenizer)
+    metrics = metric_settings(recipe, tokenizer)
+    values = resolve_slices(dataset, data, by, metrics.tokenizer)
     evaluation = evaluate(
         trained.model,
         vocabularies.target,
@@ -165,7 +172,7 @@ def measure(
         split,
         search,
         recipe.training,
-        metric_tokenizer,
+        metrics,
         on_phase,
     )
     return with_slices(evaluation, values)

@@ -19,6 +19,7 @@ from intertitle.training.inference.model_bundle import data_for, load_trained
 from intertitle.training.inference.prediction_io import Prediction
 from intertitle.training.runs.evaluate_run import (
     changed_settings,
+    metric_settings,
     resolve_slices,
     with_slices,
 )
@@ -66,8 +67,8 @@ def score_predictions(
     inputs = build_split_inputs(trained, data, split)
     dataset, left_out = inputs.questions, frozenset(inputs.left_out)
     assert isinstance(dataset, Dataset)
-    metric_tokenizer = tokenizer or trained.recipe.evaluation.tokenizer
-    values = resolve_slices(dataset, data, by, metric_tokenizer)
+    metrics = metric_settings(trained.recipe, tokenizer)
+    values = resolve_slices(dataset, data, by, metrics.tokenizer)
     numbers = {example.id: n for n, example in enumerate(dataset.examples)}
     best: dict[int, Prediction] = {}
     for prediction in predictions:
@@ -84,7 +85,7 @@ def score_predictions(
             "allowed: one for each"
         )
     answers = [Answer((best[n].text,), best[n].score) for n in range(len(numbers))]
-    scores = make_scorer(dataset, metric_tokenizer).score_answers(answers, quick=False)
+    scores = make_scorer(dataset, metrics).score_answers(answers, quick=False)
     of_the_model = dict.fromkeys(("nats_per_token", "perplexity", "search_errors"), NOT_OF_A_MODEL)
     scores = replace(scores, not_measured=scores.not_measured | of_the_model)
     samples = tuple(make_samples(dataset, dict(enumerate(answers))))

@@ -144,7 +144,7 @@ def _warn(splits: Splits, recipe: Recipe, on_report: Callable[[Report], None]) -
     train, val = splits.train, splits.val
     if not (isinstance(train, Dataset) and isinstance(val, Dataset)):
         return []
-    scorer = make_scorer(val, recipe.evaluation.tokenizer)
+    scorer = make_scorer(val, recipe.evaluation)
     warnings = [*train.warnings, *val.warnings, *scorer.warnings]
     for warning in warnings:
         on_report(Warned(warning))

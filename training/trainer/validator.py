@@ -86,7 +86,7 @@ class Validator:
         scored: tuple[dict[str, float], tuple[Sample, ...], dict[str, str]] | None = None
         if self._ranks.rank == 0:
             answers = {n: answer for part in parts for n, answer in part.items()}
-            self._scorer = self._scorer or make_scorer(dataset, self._recipe.evaluation.tokenizer)
+            self._scorer = self._scorer or make_scorer(dataset, self._recipe.evaluation)
             scores = self._scorer.score_answers(
                 [answers[n] for n in sorted(answers)],
                 quick=True,

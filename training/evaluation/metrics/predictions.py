@@ -32,6 +32,7 @@ class References:
             frame.
         tokenizer: name of the tokenizer of metrics that count words.
         language: code of the references' language, such as `en`; None if it is unknown.
+        background: label of frames that metrics of segments leave out, or None.
         nrefs: number of references of an example, or "var" if it varies, for signatures.
     """
 
@@ -40,6 +41,7 @@ class References:
         texts: Sequence[Sequence[str]],
         tokenizer: str = DEFAULT,
         language: str | None = None,
+        background: str | None = None,
     ) -> None:
         """Check the references.
 
@@ -50,7 +52,7 @@ class References:
         check_references(texts)
         if tokenizer != DEFAULT:
             open_tokenizer(tokenizer)
-        self.tokenizer, self.language = tokenizer, language
+        self.tokenizer, self.language, self.background = tokenizer, language, background
         self.texts = [list(group) for group in texts]
         sizes = {len(group) for group in texts}
         self.nrefs = str(sizes.pop()) if len(sizes) == 1 else "var"
