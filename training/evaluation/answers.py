@@ -135,6 +135,7 @@ def rank_labels(model: Model, batch: Batch, tokenizer: Tokenizer, num: int) -> l
 
 def make_samples(dataset: Dataset, answers: Mapping[int, Answer]) -> list[Sample]:
     """Combine answers, by example number, with the references; in the order of the examples."""
+    per_frame = dataset.task.output == "label_per_frame"
     return [
         Sample(
             id=dataset.examples[n].id,
@@ -143,6 +144,7 @@ def make_samples(dataset: Dataset, answers: Mapping[int, Answer]) -> list[Sample
             hypothesis=" | ".join(answers[n].texts),
             references=dataset.examples[n].targets,
             score=answers[n].score,
+            labels=answers[n].texts if per_frame else (),
         )
         for n in sorted(answers)
     ]

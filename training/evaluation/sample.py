@@ -19,6 +19,7 @@ class Sample:
         reference_score: score that the search would have given to the most probable reference; None
             if the search can't generate any of them, or is not a search for the most probable
             sentence.
+        labels: predicted labels of the frames; empty for other tasks.
     """
 
     id: str
@@ -28,3 +29,4 @@ class Sample:
     references: tuple[str, ...]
     score: float
     reference_score: float | None = None
+    labels: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Figures of a run: learning curves, sentence lengths, scores and gradient flow."""
+"""Figures of a run: learning curves, sentence lengths, scores, labels and gradient flow."""
 
 import re
 from collections import defaultdict
@@ -6,13 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from intertitle.training.evaluation.confusion import Confusion
 from intertitle.training.evaluation.metrics.metric_tokenizer import DEFAULT, num_words
+from intertitle.training.evaluation.sample import Sample
 
 _LOSS = "nats_per_token"
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")  # distinguishable for colour-blind people
@@ -20,6 +23,8 @@ _NAMES = {
     "accuracy": "Accuracy (%)",
     "bleu": "BLEU (0-100)",
     "cider": "CIDEr",
+    "edit_score": "Edit score (0-100)",
+    "f1": "F1 of segments (0-100)",
     "meteor": "METEOR (0-100)",
     "rouge_l": "ROUGE-L (0-100)",
     "sacrebleu": "sacreBLEU (0-100)",
@@ -160,6 +165,42 @@ def confusion_matrix(confusion: Confusion) -> Figure:
     return figure
 
 
+def timelines(samples: Sequence[Sample]) -> Figure:
+    """Plot the labels of frames over time, for each video the true ones above the predicted.
+
+    Args:
+        samples: predictions of the labels of frames, at least one; the references are the labels.
+    """
+    labels = sorted({label for s in samples for label in (*s.references, *s.labels)})
+    number = {label: index for index, label in enumerate(labels)}
+    colours = colormaps["tab20" if len(labels) <= 20 else "turbo"].resampled(len(labels))
+    columns = min(len(labels), 6)
+    legend_inches = 0.25 * -(-len(labels) // columns)
+    figure = Figure(figsize=(9, 0.9 * len(samples) + legend_inches), layout="constrained")
+    for row, sample in enumerate(samples, start=1):
+        axes = figure.add_subplot(len(samples), 1, row)
+        bars = [[number[label] for label in side] for side in (sample.references, sample.labels)]
+        axes.imshow(
+            bars,
+            cmap=colours,
+            vmin=-0.5,
+            vmax=len(labels) - 0.5,
+            aspect="auto",
+            interpolation="nearest",
+        )
+        axes.axhline(0.5, color="white", linewidth=1.5)
+        axes.set_yticks((0, 1), ("true", "predicted"), fontsize=7)
+        axes.tick_params(axis="x", labelsize=7)
+        right = sum(map(str.__eq__, sample.references, sample.labels)) / len(sample.labels)
+        title = f"{sample.id}: {100 * right:.1f} % of {len(sample.labels):,} frames right"
+        axes.set_title(title, fontsize=8, loc="left", parse_math=False)
+    patches = [Patch(color=colours(n), label=label) for n, label in enumerate(labels)]
+    figure.legend(
+        handles=patches, loc="outside lower center", ncols=columns, fontsize=7, frameon=False
+    )
+    return figure
+
+
 def gradient_flow_plot(flows: Mapping[str, Sequence[float] | NDArray[np.float64]]) -> Figure:
     """Plot norms of gradients by distance in time, one line per kind of cell, on a log scale.
 
@@ -214,9 +255,11 @@ def _finish(axes: Axes) -> None:
 
 
 def _panel(split: str, metric: str) -> tuple[str, str]:
-    """Return the panel and the line label of a metric; the four BLEU metrics share a panel."""
+    """Return the panel and the line label of a metric; those of one name share a panel."""
     if match := re.fullmatch(r"bleu_(\d)", metric):
         return "bleu", f"BLEU-{match[1]}"
+    if match := re.fullmatch(r"f1_(\d+)", metric):
+        return "f1", f"F1@{match[1]}"
     return metric, {"train": "training", "val": "validation"}[split]
 
 

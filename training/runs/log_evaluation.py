@@ -20,13 +20,18 @@ from intertitle.training.evaluation.record import EVALUATIONS, write_record
 from intertitle.training.evaluation.sample import Sample
 from intertitle.training.inference.attention_maps import explain_samples
 from intertitle.training.inference.model_bundle import TrainedModel
-from intertitle.training.reports.plots import confusion_matrix, length_histogram, score_histogram
+from intertitle.training.reports.plots import (
+    confusion_matrix,
+    length_histogram,
+    score_histogram,
+    timelines,
+)
 from intertitle.training.tracking.run import TrackedRun
 
 CONFUSION_FILE, SLICES_FILE = "confusion.json", "slices.json"
 # Number of samples in the table of samples, each with its image or frames.
 NUM_SHOWN = 30
-# Number of these samples that have images of the attention weights.
+# Number of samples that have images of the attention weights, or of the labels over time.
 NUM_EXPLAINED = 6
 
 
@@ -117,6 +122,9 @@ def log_evaluation(
     run.table(f"{stamp}/samples", sample_rows(evaluation, data, views))
     if evaluation.confusion is not None:
         run.figure(f"{stamp}/confusion", confusion_matrix(evaluation.confusion))
+    if trained.task.output == "label_per_frame":
+        drawn = _spread(range(len(evaluation.samples)), NUM_EXPLAINED)
+        run.figure(f"{stamp}/timelines", timelines([evaluation.samples[n] for n in drawn]))
     if trained.task.output != "sentence":
         return
     hypotheses = [sample.hypothesis for sample in evaluation.samples]

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from intertitle.training.evaluation.sample import Sample
 from intertitle.training.reports.plots import (
     gradient_flow_plot,
     learning_curves,
     length_histogram,
     score_histogram,
+    timelines,
 )
 
 HISTORY = [
@@ -103,4 +105,26 @@ def test_the_scores_of_examples_are_spread_by_metric_around_their_mean() -> None
     shares = [bar.get_height() for bar in figure.axes[0].patches]
     assert sum(shares) == pytest.approx(100)
     assert max(shares) == pytest.approx(100 / 3)
+    assert drawn(figure)
+
+
+def test_a_timeline_shows_the_truth_above_the_prediction_in_one_colour_a_label() -> None:
+    figure = timelines(
+        [
+            Sample(
+                "film $^$", "film", None, "", ("pour", "pour", "stir"), 0.0, labels=("pour",) * 3
+            ),
+            Sample("other", "other", None, "", ("_", "stir"), 0.0, labels=("stir", "stir")),
+        ]
+    )
+    first, second = figure.axes
+    assert first.get_title("left") == "film $^$: 66.7 % of 3 frames right"
+    assert [text.get_text() for text in first.get_yticklabels()] == ["true", "predicted"]
+    assert first.images[0].get_array().tolist() == [[1, 1, 2], [1, 1, 1]]
+    assert second.images[0].get_array().tolist() == [[0, 2], [2, 2]]
+    (names,) = figure.legends
+    assert [text.get_text() for text in names.get_texts()] == ["_", "pour", "stir"]
+    colours = [patch.get_facecolor() for patch in names.get_patches()]
+    assert len(set(colours)) == 3
+    assert colours[2] == second.images[0].to_rgba(2)
     assert drawn(figure)
