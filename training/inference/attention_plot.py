@@ -24,6 +24,8 @@ _LINE, _GAP = 0.16, 0.06
 _COLOURS, _OPACITY = "turbo", 0.6
 # Part of the colours that is used: the last ones are dark.
 _BRIGHT = 0.9
+# Opacity of a frame without attention, where attention is to whole frames.
+_FAINT = 0.12
 # Height of the legend and width of its colours, in inches.
 _LEGEND, _LEGEND_WIDTH = 0.32, 1.2
 # Maximum number of frames drawn for a video: those with the largest attention weights.
@@ -65,7 +67,8 @@ def attention_over_frames(
     The frames themselves come first. A photograph then gets one panel per word. A video gets one
     panel per word and frame, with the frame's share of the attention above it; a row holds as many
     words as fit into `MAX_FRAMES` panels. A word that occurs more than once has one panel, or one
-    per frame, with the mean of its weights.
+    per frame, with the mean of its weights. Where attention is to whole frames, a single cell each,
+    those with little attention fade into white instead.
 
     Args:
         frames: input frames, uint8, [T, H, W, 3]; for a video the `MAX_FRAMES` frames with the
@@ -91,7 +94,8 @@ def attention_over_frames(
     columns = COLUMNS
     if num_frames > 1:
         columns = MAX_FRAMES // len(frame_indices) * len(frame_indices)
-    return _draw_panels(panels, columns, _FRAME if num_frames > 1 else _PHOTOGRAPH)
+    legend = _legend_colours(is_faded=side == 1)
+    return _draw_panels(panels, columns, _FRAME if num_frames > 1 else _PHOTOGRAPH, legend)
 
 
 def merge_repeated(
@@ -115,15 +119,18 @@ def merge_repeated(
 
 
 def overlay(frame: NDArray[np.uint8], grid: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Draw a smooth heat map of attention weights over a frame.
+    """Draw a smooth heat map of attention weights over a frame; fade it if it is a single cell.
 
     Args:
         frame: input frame, uint8, [H, W, 3].
         grid: attention weight of each cell, 0..1, [rows, columns].
 
     Returns:
-        The frame, tinted where weights are large and unchanged where they are 0; uint8, [H, W, 3].
+        The frame, tinted where weights are large and unchanged where they are 0, or faded; uint8,
+        [H, W, 3].
     """
+    if grid.size == 1:
+        return _fade(frame, np.asarray(grid, np.float32))
     cells = torch.from_numpy(np.asarray(grid, np.float32))[None, None]
     smooth = interpolate(cells, frame.shape[:2], mode="bicubic", align_corners=False)
     return _tint(frame, smooth[0, 0].clamp(0, 1).numpy())
@@ -137,10 +144,28 @@ def _tint(frame: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uin
     return tinted
 
 
+def _fade(frame: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Blend a frame into white, the more the smaller the heat is, 0..1, [H, W] or [1, 1]."""
+    opacity = _FAINT + (1 - _FAINT) * heat[..., None]
+    faded: NDArray[np.uint8] = (255 - (255 - frame) * opacity).round().astype(np.uint8)
+    return faded
+
+
+def _legend_colours(*, is_faded: bool) -> NDArray[np.uint8]:
+    """Return the colours from no attention to the largest weight of a word, uint8, [1, N, 3]."""
+    heat = np.linspace(0, 1, 64, dtype=np.float32)[None]
+    if is_faded:
+        return _fade(np.zeros((1, 64, 3), np.uint8), heat)
+    return _tint(np.full((1, 64, 3), 255, np.uint8), heat)
+
+
 def _draw_panels(
-    panels: Sequence[tuple[str, NDArray[np.uint8]]], columns: int, panel_inches: float
+    panels: Sequence[tuple[str, NDArray[np.uint8]]],
+    columns: int,
+    panel_inches: float,
+    legend_colours: NDArray[np.uint8],
 ) -> Figure:
-    """Draw titled panels of the same size in rows, and the legend of the heat map below them."""
+    """Draw titled panels of the same size in rows, and a legend of colours below them."""
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     height, width = panels[0][1].shape[:2]
@@ -168,8 +193,8 @@ def _draw_panels(
                 parse_math=False,
             )
         axes.imshow(strip, extent=(0, total_width, top + height, top), aspect="auto")
-    colours_width = _LEGEND_WIDTH / inches
-    _draw_legend(figure, axes, total_width / 2, rows * row_height, legend, colours_width)
+    place = (total_width / 2, rows * row_height, legend, _LEGEND_WIDTH / inches)
+    _draw_legend(figure, axes, legend_colours, *place)
     # Set the limits last, because imshow changes them.
     axes.set(xlim=(0, total_width), ylim=(total_height, 0))
     axes.set_axis_off()
@@ -177,11 +202,15 @@ def _draw_panels(
 
 
 def _draw_legend(
-    figure: Figure, axes: Axes, centre: float, top: float, height: float, width: float
+    figure: Figure,
+    axes: Axes,
+    colours: NDArray[np.uint8],
+    centre: float,
+    top: float,
+    height: float,
+    width: float,
 ) -> None:
-    """Draw the colours of the heat map, from no attention to the largest weight of a word."""
-    heat = np.linspace(0, 1, 64, dtype=np.float32)[None]
-    colours = _tint(np.full((1, 64, 3), 255, np.uint8), heat)
+    """Draw the colours from no attention to the largest weight of a word, with their meaning."""
     left, right, middle = centre - width / 2, centre + width / 2, top + 0.4 * height
     box = (left, right, middle + 0.2 * height, middle - 0.2 * height)
     axes.imshow(colours, extent=box, aspect="auto")

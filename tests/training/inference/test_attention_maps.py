@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,16 @@ def test_a_heat_map_is_smooth_and_leaves_the_rest_of_the_frame_visible() -> None
     # Something of the frame shines through where the weight is largest.
     brighter = overlay(np.full((70, 70, 3), 228, np.uint8), grid).astype(int)
     assert (brighter - tinted).min() >= 30
+
+
+def test_whole_frames_fade_where_they_get_little_attention() -> None:
+    frames = np.full((2, 8, 8, 3), 55, np.uint8)
+    weights = np.array([[[0.75], [0.25]], [[1], [0]]], np.float32)
+    figure = attention_over_frames(frames, ["dog", END_MARK], weights)
+    row, legend = (image.get_array()[0, :, 0].tolist() for image in figure.axes[0].images)
+    # Both frames as they are, then for each word the first as it is, and the second paler.
+    assert [tone for tone, _ in groupby(row)] == [55, 172, 55, 231]
+    assert (legend[0], legend[-1]) == (224, 0)
 
 
 def test_repeated_words_share_a_panel() -> None:
