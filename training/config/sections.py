@@ -18,6 +18,8 @@ TokenizerKind = Literal["captions", "words", "characters", "subwords", "labels"]
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
+# Text of a label, which may be written as a number.
+LabelText = Annotated[str, Field(coerce_numbers_to_str=True)]
 
 
 class TokenizerConfig(Section):
@@ -202,4 +204,4 @@ class EvaluationConfig(Section):
     """
 
     tokenizer: MetricTokenizer = "auto"
-    background: str | None = None
+    background: LabelText | None = None

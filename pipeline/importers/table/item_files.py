@@ -92,9 +92,9 @@ class ItemFiles:
         if not is_local(self._root):
             return Item(key, f"{str(self._root).rstrip('/')}/{name}", self._kind_by_name(name))
         if not self._must_exist:
-            path = Path(str(self._root), name)
-            self._check_place(path)
-            return Item(key, str(normalized(path)), self._kind_by_name(name))
+            place = Path(str(self._root), name)
+            self._check_place(place)
+            return Item(key, str(normalized(place)), self._kind_by_name(name))
         path = self._path(name)
         if path is None:
             return None

@@ -120,6 +120,11 @@ def test_only_given_search_settings_are_changed() -> None:
         change_search(recipe, {"temperature": 0})
 
 
+def test_the_label_of_the_background_may_be_a_number() -> None:
+    recipe = load_recipe("frame_tagger", ["evaluation.background=0"])
+    assert recipe.evaluation.background == "0"
+
+
 def test_a_recipe_cannot_be_changed_once_read() -> None:
     with pytest.raises(ValidationError):
         load_recipe("s2vt").training.epochs = 3

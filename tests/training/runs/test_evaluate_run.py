@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from intertitle.pipeline.corpus import Corpus, Example, write_corpus
+from intertitle.training.config.recipe import Recipe
 from intertitle.training.data.data_ref import Data, DataRef
 from intertitle.training.data.texts import texts_of
 from intertitle.training.data.vocab import build_vocabs
@@ -21,7 +23,7 @@ from intertitle.training.reports.evaluations import find_newest
 from intertitle.training.runs.evaluate_run import changed_settings, measure
 from intertitle.training.runs.log_evaluation import NUM_EXPLAINED, log_evaluation
 from intertitle.training.tracking.run import TrackedRun
-from tests.training.conftest import open_data_ref, small_recipe
+from tests.training.conftest import DIM, Shown, open_data_ref, small_recipe, write_data
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +38,17 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> DataRef:
     return open_data_ref(folder, None, "nothing")
 
 
-def translator(recipe_name: str, pairs: DataRef) -> TrainedModel:
+def untrained(recipe: Recipe, data: DataRef) -> TrainedModel:
     """It has learned nothing."""
-    recipe = small_recipe(recipe_name, "tokenizer.kind=words", "source_tokenizer.kind=words")
-    words = build_vocabs(recipe, *texts_of(Corpus(pairs.corpus), "train", task_of(recipe.model)))
+    words = build_vocabs(recipe, *texts_of(Corpus(data.corpus), "train", task_of(recipe.model)))
     torch.manual_seed(0)
-    model = build_model(recipe.model, sizes_of(words, pairs))
-    return TrainedModel(model.eval(), words, recipe, pairs, step=1)
+    model = build_model(recipe.model, sizes_of(words, data))
+    return TrainedModel(model.eval(), words, recipe, data, step=1)
+
+
+def translator(recipe_name: str, pairs: DataRef) -> TrainedModel:
+    settings = ("tokenizer.kind=words", "source_tokenizer.kind=words")
+    return untrained(small_recipe(recipe_name, *settings), pairs)
 
 
 def logged(client: Any, run_id: str, path: str) -> list[str]:
@@ -85,6 +91,29 @@ def test_attention_maps_are_logged_for_some_samples(
     assert len(set(told)) > 1
     assert evaluate("seq2seq_forward")[1] == []
     assert evaluate("seq2seq_attention", "somebody's")[1] == []
+
+
+def test_labels_of_frames_have_scores_of_segments_and_a_picture_over_time(tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    films = [
+        Shown(f"film {n}", split, np.ones((4, DIM), np.float32), ("rest", "pour", "stir", "rest"))
+        for n, split in enumerate(("train", "val", "val"))
+    ]
+    data = write_data(tmp_path, films)
+    trained = untrained(small_recipe("frame_tagger", "evaluation.background=rest"), data)
+    search = trained.recipe.search
+    evaluation = measure(trained, Data(data), "val", search)
+    assert evaluation.scores.signatures["f1_25"] == "f1_25|unit:video|background:rest"
+    assert [sample.labels for sample in evaluation.samples] == [
+        tuple(sample.hypothesis.split(" | ")) for sample in evaluation.samples
+    ]
+    with TrackedRun.start(f"sqlite:///{tmp_path}/mlflow.db", "scoring", "run") as run:
+        log_evaluation(run, trained, Data(data), evaluation, search)
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    assert "eval/val/edit_score" in client.get_run(run.run_id).data.metrics
+    files = logged(client, run.run_id, "eval")
+    assert sum(file.endswith("/timelines.png") for file in files) == 1
 
 
 def test_unmeasured_metrics_and_truncated_texts_are_reported(

@@ -13,6 +13,7 @@ label, are left out. The score of a split is the mean over its videos.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 
 from intertitle.training.config.metrics import Measured, Metric
@@ -119,7 +120,7 @@ def _f1_metric(percent: int) -> Metric:
     name, threshold = f"f1_{percent}", percent / 100
 
     def measure(predictions: Predictions) -> Measured:
-        return _measure(predictions, name, lambda *pair: overlap_f1(*pair, threshold))
+        return _measure(predictions, name, partial(overlap_f1, threshold=threshold))
 
     return Metric(name, ("label_per_frame",), measure)
 
