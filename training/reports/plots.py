@@ -195,9 +195,11 @@ def timelines(samples: Sequence[Sample]) -> Figure:
         title = f"{sample.id}: {100 * right:.1f} % of {len(sample.labels):,} frames right"
         axes.set_title(title, fontsize=8, loc="left", parse_math=False)
     patches = [Patch(color=colours(n), label=label) for n, label in enumerate(labels)]
-    figure.legend(
-        handles=patches, loc="outside lower center", ncols=columns, fontsize=7, frameon=False
-    )
+    placement: dict[str, Any] = {"loc": "outside lower center", "ncols": columns}
+    legend = figure.legend(handles=patches, fontsize=7, frameon=False, **placement)
+    for text in legend.get_texts():
+        # Labels with dollar signs must not be parsed as formulas.
+        text.set_parse_math(False)
     return figure
 
 

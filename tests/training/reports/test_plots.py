@@ -114,7 +114,7 @@ def test_a_timeline_shows_the_truth_above_the_prediction_in_one_colour_a_label()
             Sample(
                 "film $^$", "film", None, "", ("pour", "pour", "stir"), 0.0, labels=("pour",) * 3
             ),
-            Sample("other", "other", None, "", ("_", "stir"), 0.0, labels=("stir", "stir")),
+            Sample("other", "other", None, "", ("$^$", "stir"), 0.0, labels=("stir", "stir")),
         ]
     )
     first, second = figure.axes
@@ -123,7 +123,7 @@ def test_a_timeline_shows_the_truth_above_the_prediction_in_one_colour_a_label()
     assert first.images[0].get_array().tolist() == [[1, 1, 2], [1, 1, 1]]
     assert second.images[0].get_array().tolist() == [[0, 2], [2, 2]]
     (names,) = figure.legends
-    assert [text.get_text() for text in names.get_texts()] == ["_", "pour", "stir"]
+    assert [text.get_text() for text in names.get_texts()] == ["$^$", "pour", "stir"]
     colours = [patch.get_facecolor() for patch in names.get_patches()]
     assert len(set(colours)) == 3
     assert colours[2] == second.images[0].to_rgba(2)
