@@ -104,8 +104,9 @@ SEED = Option("seed", "Random seed of clips, or of splits that are drawn; defaul
 # Those of importers with `table.columns`.
 COLUMN = Option(
     "column",
-    "Column that has a role; may be repeated. Roles: file, caption, question, answer, label, "
-    "frame_labels, source, target, split, start, end; default: columns with the usual names",
+    "Column that has a role; may be repeated. Roles: file, caption, question, answer, "
+    "question_kind, label, frame_labels, source, target, split, start, end; default: columns with "
+    "the usual names",
     list[str],
     "ROLE=NAME",
 )

@@ -9,11 +9,11 @@ split stays as published.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
 
 from intertitle.pipeline.corpus import Example, Item, write_corpus
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.importers.declaration import Importer, Sources
+from intertitle.pipeline.importers.questions import last_tenth
 from intertitle.pipeline.importers.report import ImportReport, count_import
 from intertitle.pipeline.storage.paths import AnyPath
 
@@ -35,7 +35,7 @@ def import_easy_vqa(out: AnyPath) -> ImportReport:
         raise UserError(
             "import easy_vqa: the data set is the package easy-vqa: pip install easy-vqa"
         ) from error
-    held_out = _last_tenth(package.get_train_image_paths())
+    held_out = last_tenth(package.get_train_image_paths())
     items: dict[str, Item] = {}
     examples: list[Example] = []
     missing: dict[str, None] = {}
@@ -52,15 +52,6 @@ def import_easy_vqa(out: AnyPath) -> ImportReport:
             examples.append(Example(f"{split}/{number}", part, key, question, (answer,)))
     notes = ["val: the last tenth of the train images"] if held_out else []
     return count_import(write_corpus(out, items.values(), examples), missing, notes)
-
-
-def _last_tenth(image_ids: Iterable[int]) -> frozenset[int]:
-    """Return the ids of the last tenth of the images.
-
-    An image is never divided between splits: a model would know it from training.
-    """
-    ordered = sorted(image_ids)
-    return frozenset(ordered[len(ordered) - len(ordered) // 10 :])
 
 
 IMPORTER = Importer(

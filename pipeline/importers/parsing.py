@@ -215,15 +215,32 @@ def read_json(file: Path) -> JsonRecord:
     Raises:
         UserError: the file is missing, not UTF-8 or not JSON, or does not contain an object.
     """
+    values = _load_json(file)
+    if not isinstance(values, dict):
+        raise UserError(f"{file}: {format_value(values)}, expected an object")
+    return JsonRecord(file, "", values)
+
+
+def read_json_list(file: Path) -> Iterator[JsonRecord]:
+    """Read a JSON file that contains a list of objects.
+
+    Raises:
+        UserError: the file is missing, not UTF-8 or not JSON, or does not contain such a list.
+    """
+    values = _load_json(file)
+    if not isinstance(values, list):
+        raise UserError(f"{file}: {format_value(values)}, expected a list")
+    # The list has no name in the file.
+    return JsonRecord(file, "", {"": values}).records("")
+
+
+def _load_json(file: Path) -> Any:
     try:
-        values = json.loads("\n".join(line for _, line in lines(file)))
+        return json.loads("\n".join(line for _, line in lines(file)))
     except json.JSONDecodeError as error:
         raise UserError(f"{file}: line {error.lineno}: not JSON: {error.msg}") from error
     except RecursionError as error:
         raise UserError(f"{file}: not JSON that can be read: nested too deeply") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{file}: {format_value(values)}, expected an object")
-    return JsonRecord(file, "", values)
 
 
 def by_id(records: Iterable[JsonRecord], field: str, kind: type[Id]) -> dict[Id, JsonRecord]:

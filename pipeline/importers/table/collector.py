@@ -9,6 +9,7 @@ from typing import Any
 from intertitle.pipeline.corpus import Example, Item, clean_text, write_corpus
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.importers.parsing import check_caption, format_value, split_named
+from intertitle.pipeline.importers.questions import write_kinds
 from intertitle.pipeline.importers.report import ImportReport, count_import
 from intertitle.pipeline.importers.table.cells import seconds_of, text_of, texts_of
 from intertitle.pipeline.importers.table.columns import Columns
@@ -31,6 +32,7 @@ class _Draft:
     source: str | None
     targets: list[str]
     split: str | None
+    kind: str
 
 
 @dataclass(slots=True)
@@ -71,6 +73,9 @@ class Collector:
         if columns.split is not None:
             split = self._split(cells.get(columns.split), f"{where}: column {columns.split}")
         targets = self._targets(row, columns)
+        kind = ""
+        if columns.kind is not None:
+            kind = text_of(cells.get(columns.kind), f"{where}: column {columns.kind}").strip()
         source = None
         if columns.source is not None:
             at = f"{where}: column {columns.source}"
@@ -82,7 +87,8 @@ class Collector:
         if columns.file is None:
             # Equal texts get the same drawn split.
             group = (source if source is not None else clean_text(targets[0])).lower()
-            self._drafts[row.id] = _Draft(row.id, where, group, None, source, targets, split)
+            draft = _Draft(row.id, where, group, None, source, targets, split, kind)
+            self._drafts[row.id] = draft
             return None
         value = cells.get(columns.file)
         if value is None or (isinstance(value, str) and not value.strip()):
@@ -98,7 +104,7 @@ class Collector:
             self._check_split(item.key, split, where)
         self._items.setdefault(item.key, item)
         id = item.key if source is None and not self._is_shared(item.key, split) else row.id
-        draft = _Draft(id, where, key, item.key, source, targets, split)
+        draft = _Draft(id, where, key, item.key, source, targets, split, kind)
         self._merge(draft, columns.target_role in ("label", "frame_labels"))
         return None
 
@@ -162,6 +168,7 @@ class Collector:
             ),
         ]
         corpus = write_corpus(out, self._items.values(), examples)
+        all_notes += write_kinds(out, [(d.id, d.kind) for d in drafts if d.kind])
         counts = {**self._left_out, **(left_out or {})}
         return count_import(corpus, self._missing, all_notes, counts)
 

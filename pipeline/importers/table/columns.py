@@ -16,6 +16,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "caption": ("txt", "caption", "captions", "text", "sentence", "sentences"),
     "question": ("question",),
     "answer": ("answer", "answers"),
+    "question_kind": ("kind", "question_type"),
     "label": ("label", "cls"),
     "frame_labels": ("labels", "frame_labels"),
     "source": ("source",),
@@ -45,6 +46,7 @@ class Columns:
         split: column of the split, or None.
         start: column of the segment's start, or None.
         end: column of the segment's end, or None.
+        kind: column of the question's kind, or None.
     """
 
     task: str
@@ -55,6 +57,7 @@ class Columns:
     split: str | None
     start: str | None
     end: str | None
+    kind: str | None
 
     def describe(self, names: Sequence[str]) -> str:
         """Describe which columns are read and which are not, in one line."""
@@ -65,6 +68,7 @@ class Columns:
             "split": self.split,
             "start": self.start,
             "end": self.end,
+            "question_kind": self.kind,
         }
         listed = ", ".join(f"{role} = {name}" for role, name in used.items() if name is not None)
         unused = [name for name in names if name not in used.values()]
@@ -132,8 +136,9 @@ def _tasks(roles: Mapping[str, str], chosen: Mapping[str, str]) -> list[Columns]
 
     def add(task: str, file: str | None, source: str | None, target_role: str) -> None:
         start, end = (get("start"), get("end")) if file is not None else (None, None)
-        target = roles[target_role]
-        tasks.append(Columns(task, file, source, target, target_role, get("split"), start, end))
+        kind = get("question_kind") if target_role == "answer" else None
+        target, split = roles[target_role], get("split")
+        tasks.append(Columns(task, file, source, target, target_role, split, start, end, kind))
 
     if {"question", "answer"} <= roles.keys():
         add("questions", file, roles["question"], "answer")

@@ -185,8 +185,9 @@ LANGUAGES = "--source-language and --target-language"
         ),
         (
             ["coco2", "somewhere"],
-            "import: 'coco2', allowed: coco, easy_vqa, flickr30k, flickr8k, folder, hf, labelled, "
-            "msrvtt, msvd, parallel, rendered, table, text, vqa_v2, webdataset",
+            "import: 'coco2', allowed: a_okvqa, coco, coco_qa, daquar, easy_vqa, flickr30k, "
+            "flickr8k, folder, fvqa, hf, labelled, msrvtt, msvd, ok_vqa, parallel, rendered, "
+            "table, text, vqa_v2, webdataset",
         ),
     ],
 )

@@ -173,6 +173,20 @@ def test_every_task(rows: list[object], expected: list[object], examples) -> Non
     assert [(e.item_key, e.source, e.targets) for e in found] == expected
 
 
+def test_kinds_of_questions_become_a_table_by_the_ids_of_the_examples(
+    examples, tmp_path: Path
+) -> None:
+    rows = [
+        {"image": "a.jpg", "question": "What ?", "answer": "dog", "kind": "object"},
+        {"image": "a.jpg", "question": "What ?", "answer": "cat", "kind": "object"},
+        {"image": "a.jpg", "question": "Who ?", "answer": "me", "kind": None},
+        {"image": "b.jpg", "question": "How many ?", "answer": "2", "kind": "number"},
+    ]
+    found = examples({"t.jsonl": rows, **PHOTOGRAPHS})
+    kinds = (tmp_path / "corpus" / "kinds.csv").read_text()
+    assert kinds == f"id,kind\n{found[0].id},object\n{found[2].id},number\n"
+
+
 def test_rows_without_a_split_are_not_drawn_into_those_of_others(
     lay_out: Lay, tmp_path: Path
 ) -> None:

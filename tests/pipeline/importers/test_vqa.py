@@ -1,4 +1,4 @@
-"""VQA v2 in its published layout becomes a corpus."""
+"""VQA v2 and OK-VQA in their published layouts become corpora."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from intertitle.pipeline.corpus import Corpus, Example, Item
 from intertitle.pipeline.errors import UserError
-from intertitle.pipeline.importers.vqa_v2 import import_vqa_v2
+from intertitle.pipeline.importers.vqa import OK_VQA, VQA_V2
 
 ANSWERS = ["net", "net", "net", "netting", "net", "net", "mesh", "net", "net", "net"]
 QUESTIONS_FILE = "v2_OpenEnded_mscoco_train2014_questions.json"
@@ -74,7 +74,7 @@ PUBLISHED: dict[str, object] = {
 
 def test_photographs_questions_and_answers_are_taken_over(lay_out, tmp_path: Path) -> None:
     source = lay_out(PUBLISHED)
-    report = import_vqa_v2(source, tmp_path / "corpus")
+    report = VQA_V2.function(source, tmp_path / "corpus")
     corpus = Corpus(tmp_path / "corpus")
     keys = ["COCO_train2014_000000458752.jpg", "COCO_train2014_000000262146.jpg"]
     assert corpus.items() == [Item(k, str(source / "train2014" / k), "image") for k in keys]
@@ -104,7 +104,7 @@ def test_the_authors_folders_are_known_and_a_test_without_answers_is_left_out(
             f"Images/mscoco/{photograph('val2014', 42)}": None,
         }
     )
-    report = import_vqa_v2(source, tmp_path / "corpus")
+    report = VQA_V2.function(source, tmp_path / "corpus")
     corpus = Corpus(tmp_path / "corpus")
     assert [item.uri for item in corpus.items()] == [
         str(source / "Images/mscoco" / photograph("val2014", 42))
@@ -113,10 +113,19 @@ def test_the_authors_folders_are_known_and_a_test_without_answers_is_left_out(
     assert "test-dev2015 left out: its answers are not published" in report.notes
 
 
+def test_ok_vqa_has_the_layout_without_the_version(lay_out, tmp_path: Path) -> None:
+    source = lay_out({name.removeprefix("v2_"): content for name, content in PUBLISHED.items()})
+    OK_VQA.function(source, tmp_path / "corpus")
+    VQA_V2.function(lay_out(PUBLISHED), tmp_path / "v2")
+    assert Corpus(tmp_path / "corpus").fingerprint() == Corpus(tmp_path / "v2").fingerprint()
+    kinds = (tmp_path / "corpus" / "kinds.csv").read_text().splitlines()
+    assert kinds[:2] == ["id,kind", "458752000,what is this"]
+
+
 def test_an_absent_photograph_is_reported_once(lay_out, tmp_path: Path) -> None:
     source = lay_out(PUBLISHED)
     (source / photograph("train2014", 458752)).unlink()
-    report = import_vqa_v2(source, tmp_path / "corpus")
+    report = VQA_V2.function(source, tmp_path / "corpus")
     assert report.missing == ("COCO_train2014_000000458752.jpg",)
     assert (report.items, report.examples) == (1, 1)
 
@@ -143,14 +152,14 @@ def test_what_is_wrong_is_named(
         at = at[step]
     at[path[-1]] = value
     with pytest.raises(UserError, match=f"{file}: {message}"):
-        import_vqa_v2(lay_out({**PUBLISHED, file: content}), tmp_path / "corpus")
+        VQA_V2.function(lay_out({**PUBLISHED, file: content}), tmp_path / "corpus")
     assert not (tmp_path / "corpus").exists()
 
 
 def test_a_question_without_an_answer_is_named(lay_out, tmp_path: Path) -> None:
     answers = annotations("train2014", (458752000, 458752, ANSWERS))
     with pytest.raises(UserError, match=r"questions\[1\]: question 458752001 has no answer"):
-        import_vqa_v2(lay_out({**PUBLISHED, ANSWERS_FILE: answers}), tmp_path / "corpus")
+        VQA_V2.function(lay_out({**PUBLISHED, ANSWERS_FILE: answers}), tmp_path / "corpus")
 
 
 @pytest.mark.parametrize(
@@ -166,4 +175,4 @@ def test_a_source_without_the_published_files_is_refused(
     source = lay_out(PUBLISHED)
     (source / absent).unlink()
     with pytest.raises(UserError, match=message):
-        import_vqa_v2(source, tmp_path / "corpus")
+        VQA_V2.function(source, tmp_path / "corpus")
