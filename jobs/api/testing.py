@@ -97,12 +97,14 @@ _REFERENCES: dict[MetricTask, list[list[str]]] = {
     "caption": _GROUPS,
     "translation": _GROUPS,
     "label": [["dog"], ["bird"], ["cat"], ["bird"]],
+    "answer": [["dog"], ["bird"], ["cat"], ["bird", "birds"]],
     "label_per_frame": [["a", "b"], ["a"], ["b", "b", "b"], ["a"]],
 }
 _OUTPUTS: dict[MetricTask, list[Any]] = {
     "caption": _SENTENCES,
     "translation": _SENTENCES,
     "label": ["dog", "dog", "", "bird"],
+    "answer": ["dog", "dog", "", "bird"],
     "label_per_frame": [["a", "a"], ["a"], ["b", "a", "b"], ["b"]],
 }
 

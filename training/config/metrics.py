@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from intertitle.training.evaluation.metrics.predictions import Predictions
 
 Floats = NDArray[np.float64]
-MetricTask = Literal["caption", "translation", "label", "label_per_frame", "stream"]
+MetricTask = Literal["caption", "translation", "label", "answer", "label_per_frame", "stream"]
 
 
 def ratio(sums: Floats) -> Floats:
@@ -59,8 +59,9 @@ class Metric:
 
     Attributes:
         name: name of the metric.
-        tasks: tasks that it is measured for: "caption", "translation", "label" (of a text or a
-            question), "label_per_frame"; "stream" is running text.
+        tasks: tasks that it is measured for: "caption", "translation", "label" (of a text or an
+            item), "answer" (to a question about an item), "label_per_frame"; "stream" is running
+            text.
         measure: function from predictions to the statistics of each example; it returns None if it
             does not apply to their references, and raises `NotMeasuredError` if it can't measure
             them. None if the evaluation measures the model itself.
@@ -113,6 +114,8 @@ METRICS = Registry(
         "cider": f"{_HERE}.caption_metrics:CIDER",
         "accuracy": f"{_HERE}.answer_metrics:ACCURACY",
         "vqa_accuracy": f"{_HERE}.answer_metrics:VQA_ACCURACY",
+        "wups_0_9": f"{_HERE}.wups:WUPS_0_9",
+        "wups_0_0": f"{_HERE}.wups:WUPS_0_0",
         "exact_match": f"{_HERE}.answer_metrics:EXACT_MATCH",
         "edit_score": f"{_HERE}.segment_metrics:EDIT_SCORE",
         "f1_10": f"{_HERE}.segment_metrics:F1_10",
@@ -139,6 +142,8 @@ def metric_task(task: Task) -> MetricTask:
     """Return the kind of task that decides which metrics are measured."""
     if task.output == "sentence":
         return "translation" if task.has_source else "caption"
+    if task.output == "label" and task.has_source and task.visual_input != "nothing":
+        return "answer"
     return task.output
 
 

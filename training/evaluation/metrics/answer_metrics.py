@@ -17,7 +17,7 @@ from intertitle.training.evaluation.metrics.scores import check_count, weighted
 
 NUM_VQA_ANSWERS = 10
 """How many people answered each question of VQA."""
-ENOUGH_VQA_ANSWERS = 4
+ENOUGH_VQA_ANSWERS = 3
 """With fewer, VQA's accuracy of the answer that all of them give is below 1."""
 
 # Normalization of answers as in the official code of VQA, including its errors, because published
@@ -53,10 +53,11 @@ _APOSTROPHES = {
 def vqa_accuracy(answers: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
     """Compute the accuracy, from 0 to 1, of each of B answers against N reference answers.
 
-    Antol et al., "VQA: Visual Question Answering", 2015: the mean, over the N ways to leave one
-    person out, of min(1, number of the remaining people who agree / 3). N is 10 in VQA, but may be
-    any number. As in the official code, texts are normalized only if the N references are not all
-    the same.
+    Antol et al., "VQA: Visual Question Answering", 2015: min(1, number of people who agree / 3). Of
+    ten references, as VQA has, it is the mean over the ten ways to leave one person out, as in the
+    official code. Any other number may be soft scores, where an answer with the score n / 3 is
+    given n times. As in the official code, texts are normalized only if the N references are not
+    all the same.
 
     Raises:
         UserError: the numbers of answers and of examples differ.
@@ -71,11 +72,13 @@ def _accuracy_of_one(answer: str, references: Sequence[str]) -> float:
     answer, *references = (_on_one_line(text) for text in (answer, *references))
     if len(set(references)) > 1:
         answer, *references = (_normalize(text) for text in (answer, *references))
-    num, agree = len(references), references.count(answer)
-    # The person left out either agrees or does not. With ten references the accuracy is 0, 0.3,
-    # 0.6, 0.9 or 1 if 0, 1, 2, 3 or more agree.
-    thirds = agree * min(3, agree - 1) + (num - agree) * min(3, agree)
-    return thirds / (3 * num)
+    agree = references.count(answer)
+    if len(references) != NUM_VQA_ANSWERS:
+        return min(1, agree / ENOUGH_VQA_ANSWERS)
+    # The person left out either agrees or does not: the accuracy is 0, 0.3, 0.6, 0.9 or 1 if 0, 1,
+    # 2, 3 or more agree.
+    thirds = agree * min(3, agree - 1) + (NUM_VQA_ANSWERS - agree) * min(3, agree)
+    return thirds / (3 * NUM_VQA_ANSWERS)
 
 
 def _on_one_line(text: str) -> str:
@@ -122,8 +125,9 @@ def _measure_vqa_accuracy(predictions: Predictions) -> Measured | None:
     if references.nrefs == "1":
         return None
     accuracies = vqa_accuracy(predictions.texts, references.texts)
+    others = "" if references.nrefs == str(NUM_VQA_ANSWERS) else "|others:thirds"
     return Measured(
-        f"vqa_accuracy|nrefs:{references.nrefs}|norm:vqaEval-a013f00",
+        f"vqa_accuracy|nrefs:{references.nrefs}{others}|norm:vqaEval-a013f00",
         weighted(100 * value for value in accuracies),
         _warn_few([len(group) for group in references.texts]),
     )
@@ -166,8 +170,10 @@ def _plain(text: str) -> str:
     return " ".join(_ANY_PUNCTUATION.sub(" ", text.casefold()).split())
 
 
-ACCURACY = Metric("accuracy", ("label", "label_per_frame"), _measure_accuracy, monitor=True)
-VQA_ACCURACY = Metric("vqa_accuracy", ("label",), _measure_vqa_accuracy)
+ACCURACY = Metric(
+    "accuracy", ("label", "answer", "label_per_frame"), _measure_accuracy, monitor=True
+)
+VQA_ACCURACY = Metric("vqa_accuracy", ("label", "answer"), _measure_vqa_accuracy)
 EXACT_MATCH = Metric(
     "exact_match",
     ("caption", "translation", "label_per_frame"),
