@@ -113,7 +113,8 @@ class Attention(BaseModel):
     """Attention weights of the best output.
 
     Attributes:
-        tokens: tokens of the output, the last of which stands for the end of the sentence.
+        tokens: tokens of the output, the last of which stands for the end of the sentence; or, for
+            a label, the names of the hops.
         source: tokens of the source, for a model of text.
         shape: frames, rows and columns of the positions, for a model of images.
         weights: weights of each token, over the source tokens or the cells frame by frame.

@@ -134,3 +134,29 @@ def test_only_question_and_image_together_answer(
     data = questions_about_things(tmp_path, 300)
     settings = ["model.fused_size=64", "training.epochs=10", f"model.uses={uses}"]
     assert least <= train(data, "vqa_lstm", *settings) <= most
+
+
+def questions_about_cells(folder: Path, num_items: int) -> DataRef:
+    """Pictures of three things, each in a cell; a question asks for the colour of one."""
+    rng = np.random.default_rng(0)
+    looks = {word: rng.normal(size=DIM) for word in (*COLOURS, *SHAPES)}
+    shown, examples = [], []
+    for n in range(num_items):
+        shapes, colours = rng.choice(SHAPES, 3, replace=False), rng.choice(COLOURS, 3)
+        cells = np.stack([looks[c] + looks[s] for c, s in zip(colours, shapes, strict=True)])
+        key, split = f"item {n}", "train" if n % 5 else "val"
+        shown.append(Shown(key, split, cells[None].astype(np.float32), (str(colours[0]),)))
+        for colour, shape in zip(colours, shapes, strict=True):
+            question = f"what colour is the {shape}?"
+            examples.append(Example(f"{key} {shape}", split, key, question, (str(colour),)))
+    features_path = features_of(write_data(folder, shown)).path
+    items = [Item(one.key, f"{one.key}.mp4", "video") for one in shown]
+    write_corpus(folder / "corpus", items, examples)
+    return open_data_ref(folder / "corpus", Path(features_path), "grid")
+
+
+@pytest.mark.parametrize("num_hops", [1, 2])
+def test_attention_finds_the_cell_that_a_question_names(num_hops: int, tmp_path: Path) -> None:
+    data = questions_about_cells(tmp_path, 500)
+    settings = ["model.fused_size=64", "model.attention_size=32", f"model.num_hops={num_hops}"]
+    assert train(data, "vqa_attention", *settings, "training.epochs=15") >= 95

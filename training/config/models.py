@@ -152,6 +152,22 @@ class VQAConfig(NetworkConfig):
     feature_dropout: Share = 0.0
 
 
+class VQAAttentionConfig(NetworkConfig):
+    """A model for visual question answering that attends to the cells of an image.
+
+    Attributes:
+        fused_size: size that the question and each cell are projected to.
+        attention_size: size of the hidden layer that computes the scores of the cells.
+        num_hops: number of times that the model attends to the image.
+        feature_dropout: dropout probability of the channels of the cells.
+    """
+
+    fused_size: PositiveInt = 512
+    attention_size: PositiveInt = 256
+    num_hops: PositiveInt = 2
+    feature_dropout: Share = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class ModelKind:
     """A kind of model that recipes choose by `model.kind`.
@@ -199,6 +215,7 @@ _KINDS = (
         attends=True,
     ),
     ModelKind("vqa", VQAConfig, f"{_HERE}.vqa:VQA"),
+    ModelKind("vqa_attention", VQAAttentionConfig, f"{_HERE}.vqa:StackedAttention"),
 )
 MODELS = Registry("intertitle.models", "model", ModelKind, {kind.name: kind for kind in _KINDS})
 

@@ -1,4 +1,4 @@
-"""Attention maps: plot what a model attends to while it generates a prediction."""
+"""Attention maps: plot what a model attends to while it predicts."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from intertitle.training.data.item_views import (
     item_views,
 )
 from intertitle.training.data.tokenizer import BOS_ID
+from intertitle.training.evaluation.answers import Answer, rank_labels
 from intertitle.training.evaluation.sample import Sample
 from intertitle.training.inference.attention_plot import attention_over_frames, attention_over_text
 from intertitle.training.inference.inputs import build_inputs, read_queries
 from intertitle.training.inference.model_bundle import TrainedModel
 from intertitle.training.inference.prediction_io import Prediction
-from intertitle.training.models.base import Generator
-from intertitle.training.search.beam import Hypothesis
+from intertitle.training.models.base import Generator, Model
 from intertitle.training.search.generate import generate
 
 _log = logging.getLogger(__name__)
@@ -48,7 +48,9 @@ def explain(
     text: str | None = None,
     reading: Reading = DEFAULT_READING,
 ) -> tuple[Prediction, Figure]:
-    """Predict one input and plot the attention weights of each token and of the end of sentence.
+    """Predict one input and plot the attention weights of its prediction.
+
+    A sentence has those of each token and of its end, a label those of each hop.
 
     Args:
         trained: model or ensemble; the weights of an ensemble are the mean over its members.
@@ -72,9 +74,8 @@ def explain(
         raise UserError(f"--explain: of no use to {trained.recipe.name}, which has no attention")
     batch = inputs.questions.with_targets([(0, ())])
     frames = frames_of(trained.data.features, file, reading) if file else None
-    hypothesis, figure = _predict_and_draw(trained, batch, 0, trained.recipe.search, frames)
-    answer = trained.vocabularies.target.decode(hypothesis.token_ids)
-    return Prediction(inputs.ids[0], 1, hypothesis.score, answer), figure
+    answer, figure = _predict_and_draw(trained, batch, 0, trained.recipe.search, frames)
+    return Prediction(inputs.ids[0], 1, answer.score, answer.texts[0]), figure
 
 
 def explain_samples(
@@ -110,7 +111,8 @@ def explain_samples(
             continue
         (source,) = read_queries(trained, [sample.source or ""])[0] or [[]]
         features, frames = (view.features, view.frames) if view else (None, None)
-        batch = make_batch([Row(features, source)], sentences=True)
+        sentences = isinstance(trained.model, Generator)
+        batch = make_batch([Row(features, source)], sentences=sentences)
         _, figure = _predict_and_draw(trained, batch, number, search, frames)
         folder.mkdir(parents=True, exist_ok=True)
         name = _NOT_PLAIN.sub("_", sample.id)[:_NAME_LENGTH]
@@ -133,8 +135,8 @@ def _predict_and_draw(
     number: int,
     search: SearchConfig,
     frames: NDArray[np.uint8] | None,
-) -> tuple[Hypothesis, Figure]:
-    """Generate a sentence for one row and plot the attention weights of each of its tokens.
+) -> tuple[Answer, Figure]:
+    """Predict one row and plot the attention weights of each token or hop.
 
     Args:
         trained: model with attention.
@@ -144,34 +146,63 @@ def _predict_and_draw(
         frames: input frames, uint8, [T, H, W, 3]; None for a model that reads text.
     """
     model, vocabularies = trained.model, trained.vocabularies
-    assert isinstance(model, Generator)
     batch = batch.to(next(model.parameters()).device)
-    ((hypothesis,),) = generate(model, batch, vocabularies.target, search, [number])
-    weights = replay_attention(model, batch, hypothesis.token_ids)
+    if isinstance(model, Generator):
+        ((hypothesis,),) = generate(model, batch, vocabularies.target, search, [number])
+        answer = Answer((vocabularies.target.decode(hypothesis.token_ids),), hypothesis.score)
+        weights = replay_attention(model, batch, hypothesis.token_ids)
+        names = vocabularies.target.tokens()
+        labels = [*(names[token] for token in hypothesis.token_ids), END_MARK]
+    else:
+        ((answer,),) = rank_labels(model, batch, vocabularies.target, 1)
+        weights = hop_attention(model, batch)
+        labels = name_hops(0 if weights is None else len(weights), answer.texts[0])
     assert weights is not None
-    names = vocabularies.target.tokens()
-    labels = [*(names[token] for token in hypothesis.token_ids), END_MARK]
     if frames is not None:
         cell_weights = weights.reshape(len(labels), len(frames), -1)
-        return hypothesis, attention_over_frames(frames, labels, cell_weights)
+        return answer, attention_over_frames(frames, labels, cell_weights)
     assert vocabularies.source is not None
     names = vocabularies.source.tokens()
     # A source without tokens is a single step of padding.
     source = [names[token] for token in batch.source[0].tolist()] or [""]
-    return hypothesis, attention_over_text(source, labels, weights)
+    return answer, attention_over_text(source, labels, weights)
 
 
 def has_attention(trained: TrainedModel) -> bool:
     """Return whether a model has attention, by running it on an empty frame or source."""
-    if not isinstance(trained.model, Generator):
-        return False
+    model = trained.model
     dim = trained.data.feature_dim
     shapes = {"nothing": None, "pooled": (1, dim), "grid": (1, 1, dim)}
     shape = shapes[trained.task.visual_input]
     row = Row(None if shape is None else np.zeros(shape, np.float32))
-    device = next(trained.model.parameters()).device
-    batch = make_batch([row], sentences=True).to(device)
-    return replay_attention(trained.model, batch, ()) is not None
+    device = next(model.parameters()).device
+    if isinstance(model, Generator):
+        batch = make_batch([row], sentences=True).to(device)
+        return replay_attention(model, batch, ()) is not None
+    return hop_attention(model, make_batch([row], sentences=False).to(device)) is not None
+
+
+def name_hops(num: int, answer: str) -> list[str]:
+    """Return the names of the hops of a model that predicts a label; the last has the label."""
+    return [f"hop {hop}" if hop < num else f"hop {hop}: {answer}" for hop in range(1, num + 1)]
+
+
+@torch.inference_mode()
+def hop_attention(model: Model, batch: Batch) -> NDArray[np.float32] | None:
+    """Compute the attention weights by which a label is predicted.
+
+    Args:
+        model: model in evaluation mode.
+        batch: batch of one row.
+
+    Returns:
+        Attention weights, float32, [hops, S]; None if the model has no attention.
+    """
+    weights = model.attention_hops(batch)
+    if weights is None:
+        return None
+    row: NDArray[np.float32] = weights[0].float().cpu().numpy()
+    return row
 
 
 @torch.inference_mode()

@@ -100,6 +100,16 @@ class Model(nn.Module, ABC):
         """
         return None
 
+    def attention_hops(self, batch: Batch) -> Tensor | None:
+        """Return the attention weights by which a label is predicted, or None without attention.
+
+        Generators attend for each token instead: see `Generator.attention_weights`.
+
+        Returns:
+            Weights of one or several hops, [B, hops, S], with positions as in `AttentionWeights`.
+        """
+        return None
+
     @abstractmethod
     def vocabulary_parameters(self) -> dict[str, Literal["source", "target"]]:
         """Return the names of the parameters with one row per token.

@@ -50,6 +50,18 @@ class LabelEnsemble(Model):
     def logits(self, hidden: Tensor) -> Tensor:
         return hidden
 
+    def attention_hops(self, batch: Batch) -> Tensor | None:
+        """Return the mean over the members that have attention, of as many last hops as all have.
+
+        All members attend to the same positions.
+        """
+        hops = [model.attention_hops(batch) for model in _models(self.members)]
+        weights = [member_weights for member_weights in hops if member_weights is not None]
+        if not weights:
+            return None
+        num = min(member_weights.shape[1] for member_weights in weights)
+        return torch.stack([member_weights[:, -num:] for member_weights in weights]).mean(0)
+
     def vocabulary_parameters(self) -> dict[str, Any]:
         return {}
 

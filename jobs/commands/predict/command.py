@@ -94,7 +94,7 @@ def predict(
     explain: Annotated[
         Path | None,
         typer.Option(
-            help="File to draw the attention of one input to, per token: .png, .pdf or .svg."
+            help="File to draw the attention of one input to, by token or hop: .png, .pdf or .svg."
         ),
     ] = None,
     follow_links: FollowLinks = False,

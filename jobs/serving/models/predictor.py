@@ -14,9 +14,8 @@ from intertitle.jobs.serving.config import LimitConfig
 from intertitle.jobs.serving.errors import ApiError, from_user_error
 from intertitle.jobs.serving.models.files import FileReader, as_jpeg
 from intertitle.jobs.serving.models.novelty import far_features, unknown_words
-from intertitle.jobs.serving.models.replay import replay
+from intertitle.jobs.serving.models.replay import as_attention, replay
 from intertitle.jobs.serving.schemas import (
-    Attention,
     Candidate,
     Options,
     Result,
@@ -29,7 +28,12 @@ from intertitle.training.data.batch import Batch, Row, make_batch
 from intertitle.training.data.tokenizer import EOS_ID
 from intertitle.training.evaluation.answers import Answer, rank_labels
 from intertitle.training.evaluation.evaluate import NUM_TEXTS, TEXT_TOKENS, decode_lines
-from intertitle.training.inference.attention_maps import END_MARK, has_attention
+from intertitle.training.inference.attention_maps import (
+    END_MARK,
+    has_attention,
+    hop_attention,
+    name_hops,
+)
 from intertitle.training.inference.inputs import read_queries
 from intertitle.training.inference.model_bundle import TrainedModel
 from intertitle.training.models.base import Generator
@@ -274,7 +278,13 @@ class Predictor:
                         for token, log_prob in zip(ids, row, strict=False)
                     ]
             if options.attention and weights is not None:
-                attention = self._attention(item, outputs[0].token_ids, weights)
+                names = [*(self._names[token] for token in outputs[0].token_ids), END_MARK]
+                attention = as_attention(self.trained, item.row, names, weights)
+        elif options.attention:
+            weights = hop_attention(self.trained.model, self._batch([item]))
+            if weights is not None:
+                names = name_hops(len(weights), outputs[0].text)
+                attention = as_attention(self.trained, item.row, names, weights)
         return Result(
             input=item.query.name or item.query.text or "",
             text=candidates[0].text,
@@ -288,18 +298,3 @@ class Predictor:
     def _token(self, token_id: int, log_prob: float) -> TokenProbability:
         name = "\n" if token_id == EOS_ID else self._names[token_id]
         return TokenProbability(token=name, probability=float(np.exp(log_prob)))
-
-    def _attention(
-        self, item: Prepared, token_ids: tuple[int, ...], weights: NDArray[np.float32]
-    ) -> Attention:
-        tokens = [*(self._names[token] for token in token_ids), END_MARK]
-        rows = [[round(float(value), 5) for value in row] for row in weights]
-        if item.row.features is not None:
-            num_frames = len(item.row.features)
-            cells = weights.shape[1] // num_frames
-            side = round(cells**0.5)
-            return Attention(tokens=tokens, shape=(num_frames, cells // side, side), weights=rows)
-        assert self.trained.vocabularies.source is not None
-        names = self.trained.vocabularies.source.tokens()
-        source = [names[token] for token in item.row.source] or [""]
-        return Attention(tokens=tokens, source=source, weights=rows)

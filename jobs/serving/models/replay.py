@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from intertitle.training.data.batch import Batch
+from intertitle.jobs.serving.schemas import Attention
+from intertitle.training.data.batch import Batch, Row
 from intertitle.training.data.tokenizer import BOS_ID, EOS_ID
+from intertitle.training.inference.model_bundle import TrainedModel
 from intertitle.training.models.base import Generator
 
 
@@ -46,3 +48,26 @@ def replay(
         tokens = targets[:, step].masked_fill(targets[:, step] == EOS_ID, BOS_ID)
     rows: list[list[float]] = torch.stack(log_probs, 1).tolist()
     return rows, torch.stack(weights).cpu().numpy() if weights else None
+
+
+def as_attention(
+    trained: TrainedModel, row: Row, names: list[str], weights: NDArray[np.float32]
+) -> Attention:
+    """Return attention weights as a response has them.
+
+    Args:
+        trained: model that attends.
+        row: its input.
+        names: names of the L tokens or hops.
+        weights: attention weights, [L, S].
+    """
+    rows = [[round(float(value), 5) for value in token_weights] for token_weights in weights]
+    if row.features is not None:
+        num_frames = len(row.features)
+        cells = weights.shape[1] // num_frames
+        side = round(cells**0.5)
+        return Attention(tokens=names, shape=(num_frames, cells // side, side), weights=rows)
+    assert trained.vocabularies.source is not None
+    tokens = trained.vocabularies.source.tokens()
+    source = [tokens[token] for token in row.source] or [""]
+    return Attention(tokens=names, source=source, weights=rows)

@@ -39,7 +39,7 @@ from intertitle.training.inference.attention_plot import (
 )
 from intertitle.training.inference.model_bundle import TrainedModel, make_ensemble
 from intertitle.training.inference.predictor import predict
-from intertitle.training.models.build import build_model, sizes_of
+from intertitle.training.models.build import build_model, sizes_of, task_of
 from tests.training.conftest import DIM, Shown, small_recipe, write_data
 from tests.training.generators import ATTENDING, batch_of, make_generator, rows_for
 
@@ -53,7 +53,7 @@ WORDS = Vocabs(
 def make(recipe: str, data: DataRef, **sizes: int) -> TrainedModel:
     torch.manual_seed(0)
     made = small_recipe(recipe, *(f"model.{name}={size}" for name, size in sizes.items()))
-    reads = made.model.kind == "seq2seq"
+    reads = task_of(made.model).has_source
     words = WORDS if reads else replace(WORDS, source=None)
     model = build_model(made.model, sizes_of(words, data))
     for parameter in model.parameters():
@@ -108,13 +108,32 @@ def test_a_model_without_attention_is_refused(translator: TrainedModel) -> None:
         explain(blind, text="ein Ball")
 
 
-def test_a_photograph_is_drawn_for_each_word(tmp_path: Path, onnx_cache: Path) -> None:
-    photo = tmp_path / "photo.png"
-    Image.linear_gradient("L").convert("RGB").save(photo)
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    file = tmp_path / "photo.png"
+    Image.linear_gradient("L").convert("RGB").save(file)
+    return file
+
+
+@pytest.fixture
+def grids(onnx_cache: Path) -> DataRef:
+    """The reference to features of a grid, that a photograph's are computed like."""
     spec = backbone_spec("efficientnet_lite0", "grid")
     made = make_fingerprint(spec, Uniform(1), "arrow", "float32").features_json()
-    data = DataRef("corpus", "0", (FeatureRef("features", "0", made, spec.shape[-1]),))
-    captioner = make("attend_and_tell", data)
+    return DataRef("corpus", "0", (FeatureRef("features", "0", made, spec.shape[-1]),))
+
+
+def test_a_photograph_is_drawn_for_each_hop_of_a_question(photo: Path, grids: DataRef) -> None:
+    two, one = (make("vqa_attention", grids, num_hops=hops) for hops in (2, 1))
+    told, figure = explain(two, photo, "ein Ball da")
+    assert told == predict(two, [photo], ["ein Ball da"])[0]
+    assert titles(figure) == ["photograph", "hop 1", f"hop 2: {told.text}"]
+    told, figure = explain(make_ensemble({"a": two, "b": one}), photo, "ein Ball da")
+    assert titles(figure) == ["photograph", f"hop 1: {told.text}"]
+
+
+def test_a_photograph_is_drawn_for_each_word(photo: Path, grids: DataRef, tmp_path: Path) -> None:
+    captioner = make("attend_and_tell", grids)
     told, figure = explain(captioner, photo)
     assert told.text == predict(captioner, [photo])[0].text
     expected, _ = merge_repeated([*told.text.split(), END_MARK], np.zeros((100, 1), np.float32))

@@ -16,6 +16,8 @@ from intertitle.training.data.batch import Batch, Row, make_batch
 from intertitle.training.data.tokenizer import UNK_ID
 from intertitle.training.models.base import Model, Sizes
 from intertitle.training.models.build import build_model, task_of
+from intertitle.training.models.captioners.inject import standardize_cells
+from intertitle.training.models.vqa import StackedAttention
 from intertitle.training.trainer.losses import SequenceLoss
 
 SIZES = Sizes(vocabulary=9, source_vocabulary=11, feature_dim=5)
@@ -31,10 +33,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "vqa, gru": {"kind": "vqa", "fused_size": 8, "cell": "gru"},
     "vqa, question": {"kind": "vqa", "fused_size": 8, "uses": "question"},
     "vqa, image": {"kind": "vqa", "fused_size": 8, "uses": "image"},
+    "vqa, two hops": {"kind": "vqa_attention", "fused_size": 8, "attention_size": 4},
+    "vqa, one hop": {"kind": "vqa_attention", "fused_size": 8, "attention_size": 4, "num_hops": 1},
 }
 # The third has nothing to read: a source may be one that no token is made of.
 SOURCES = ([4, 5, 6], [7], [], [10, 4, 4, 8, 9])
 NUM_FRAMES = (3, 1, 4, 2)
+CELLS = 3
 
 
 def config_of(**fields: Any) -> ModelConfig:
@@ -42,15 +47,21 @@ def config_of(**fields: Any) -> ModelConfig:
     return config
 
 
-def frames(seed: int = 0) -> list[np.ndarray]:
+def frames(seed: int = 0, *, grid: bool = False) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
-    return [rng.normal(1, 3, (t, SIZES.feature_dim)).astype(np.float32) for t in NUM_FRAMES]
+    shape = (CELLS, SIZES.feature_dim) if grid else (SIZES.feature_dim,)
+    return [rng.normal(1, 3, (t, *shape)).astype(np.float32) for t in NUM_FRAMES]
+
+
+def is_grid(config: ModelConfig) -> bool:
+    return task_of(config).visual_input == "grid"
 
 
 def rows_of(config: ModelConfig) -> list[Row]:
     task = task_of(config)
     rows = []
-    for row, (seen, source) in enumerate(zip(frames(), SOURCES, strict=True)):
+    seen_by_row = frames(grid=is_grid(config))
+    for row, (seen, source) in enumerate(zip(seen_by_row, SOURCES, strict=True)):
         targets = [4 + (row + t) % 5 for t in range(len(seen))]
         rows.append(
             Row(
@@ -68,8 +79,9 @@ def batch_of(rows: list[Row]) -> Batch:
 
 def make_model(**fields: Any) -> Model:
     torch.manual_seed(0)
-    model = build_model(config_of(**fields), SIZES)
-    model.fit_normalizer([torch.tensor(f) for f in frames(1)])
+    config = config_of(**fields)
+    model = build_model(config, SIZES)
+    model.fit_normalizer([torch.tensor(f) for f in frames(1, grid=is_grid(config))])
     # Fresh weights say nearly the same of everything: these are far from it.
     for parameter in model.parameters():
         parameter.data.mul_(3)
@@ -101,8 +113,9 @@ def test_a_row_gives_the_same_alone_and_in_a_batch(fields: dict[str, Any]) -> No
 
 def test_more_padding_changes_nothing(fields: dict[str, Any]) -> None:
     model, batch = make_model(**fields), batch_of(rows_of(config_of(**fields)))
+    frames_of_padding = (*(0, 0) * (batch.features.dim() - 2), 0, 2)
     padded = replace(
-        batch, features=pad(batch.features, (0, 0, 0, 2)), source=pad(batch.source, (0, 3))
+        batch, features=pad(batch.features, frames_of_padding), source=pad(batch.source, (0, 3))
     )
     expected, at = told(model, batch), counts(batch)
     longer = told(model, padded)[:, : expected.shape[1]]
@@ -143,7 +156,8 @@ def test_features_of_another_scale_are_the_same_once_measured(fields: dict[str, 
         return
     model, batch = make_model(**fields), batch_of(rows)
     expected, at = told(model, batch), counts(batch)
-    model.fit_normalizer([torch.tensor(1000 * f + 7) for f in frames(1)])
+    measured = frames(1, grid=rows[0].features.ndim == 3)
+    model.fit_normalizer([torch.tensor(1000 * f + 7) for f in measured])
     scaled = batch_of([replace(row, features=1000 * row.features + 7) for row in rows])
     assert torch.allclose(told(model, scaled)[at], expected[at], atol=1e-3)
 
@@ -182,3 +196,28 @@ def test_vqa_answers_from_what_it_uses(uses: str) -> None:
     another_question = told(model, batch_of([Row(seen, [5, 4])]))
     assert torch.allclose(asked, of_another_image, atol=1e-3) == (uses == "question")
     assert torch.allclose(asked, another_question, atol=1e-3) == (uses == "image")
+
+
+@torch.no_grad()
+def test_each_hop_attends_to_the_cells_of_its_own_row() -> None:
+    model = make_model(**CONFIGS["vqa, two hops"])
+    batch = batch_of(rows_of(config_of(**CONFIGS["vqa, two hops"])))
+    weights = model.attention_hops(batch)
+    assert weights is not None
+    assert weights.shape == (4, 2, max(NUM_FRAMES) * CELLS)
+    assert torch.allclose(weights.sum(2), torch.ones(4, 2))
+    for row, num in enumerate(NUM_FRAMES):
+        assert (weights[row, :, : num * CELLS] > 0).all()
+        assert not weights[row, :, num * CELLS :].any()
+    assert not torch.allclose(weights[:, 0], weights[:, 1], atol=1e-3)
+
+
+@torch.no_grad()
+def test_a_hop_adds_what_it_attends_to_to_its_query() -> None:
+    model = make_model(**CONFIGS["vqa, one hop"])
+    assert isinstance(model, StackedAttention)
+    batch = batch_of(rows_of(config_of(**CONFIGS["vqa, one hop"])))
+    cells, _ = standardize_cells(batch, model.scale_cells, model.channels)
+    values = torch.tanh(model.project_cells(cells))
+    context = torch.bmm(model.attention_hops(batch), values)
+    assert torch.allclose(model(batch), model.read_question(batch)[:, None] + context, atol=1e-5)

@@ -125,9 +125,9 @@ def _measure_vqa_accuracy(predictions: Predictions) -> Measured | None:
     if references.nrefs == "1":
         return None
     accuracies = vqa_accuracy(predictions.texts, references.texts)
-    others = "" if references.nrefs == str(NUM_VQA_ANSWERS) else "|others:thirds"
+    thirds = "" if references.nrefs == str(NUM_VQA_ANSWERS) else "|others:thirds"
     return Measured(
-        f"vqa_accuracy|nrefs:{references.nrefs}{others}|norm:vqaEval-a013f00",
+        f"vqa_accuracy|nrefs:{references.nrefs}{thirds}|norm:vqaEval-a013f00",
         weighted(100 * value for value in accuracies),
         _warn_few([len(group) for group in references.texts]),
     )

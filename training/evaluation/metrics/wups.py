@@ -53,9 +53,11 @@ def _words(answer: str) -> list[str]:
     return [word.strip() for word in answer.split(",")]
 
 
-def _cover(words: list[str], others: list[str], similarity: Callable[[str, str], float]) -> float:
-    """Return the product of the largest similarity of each word to one of the others."""
-    return prod(max(similarity(word, other) for other in others) for word in words)
+def _cover(
+    words: list[str], candidates: list[str], similarity: Callable[[str, str], float]
+) -> float:
+    """Return the product of the largest similarity of each word to one of the candidates."""
+    return prod(max(similarity(word, candidate) for candidate in candidates) for word in words)
 
 
 def _measure(predictions: Predictions, threshold: float) -> Measured:

@@ -16,7 +16,11 @@ from intertitle.training.data.batch import Batch
 from intertitle.training.data.task import Task
 from intertitle.training.models.attention import Memory, MultiplicativeAttention, select_weights
 from intertitle.training.models.base import AttentionWeights
-from intertitle.training.models.captioners.inject import Captioner, Standardize
+from intertitle.training.models.captioners.inject import (
+    Captioner,
+    Standardize,
+    standardize_cells,
+)
 from intertitle.training.models.layers import Dropout
 from intertitle.training.models.rnn import RNNState
 
@@ -72,13 +76,9 @@ class AttendAndTell(Captioner[AttendState]):
 
     def _read_image(self, batch: Batch) -> tuple[Tensor, Memory]:
         """Return the first input, [B, 1, E], and the cells of each row's own frames."""
-        num_cells = batch.frame_lengths * batch.features.shape[2]
-        cells = batch.features.flatten(1, 2)
-        mean = cells.sum(1, keepdim=True) / num_cells[:, None, None].to(cells.dtype)
-        cells = self.scale_cells(cells)
-        if self.training:
-            # Dropout hides a channel in all cells of an image at once.
-            cells = cells * self.channels(cells.new_ones(len(cells), 1, cells.shape[2]))
+        cells, num_cells = standardize_cells(batch, self.scale_cells, self.channels)
+        total = batch.features.flatten(1, 2).sum(1, keepdim=True)
+        mean = total / num_cells[:, None, None].to(total.dtype)
         return self.project_features(mean), self.attention.build_memory(cells, num_cells)
 
     def _context(self, outputs: Tensor, cells: Memory) -> tuple[Tensor, Tensor]:

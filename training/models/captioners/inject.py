@@ -110,6 +110,25 @@ def mean_over_frames(batch: Batch) -> Tensor:
     return batch.features.sum(1) / batch.frame_lengths[:, None].to(batch.features.dtype)
 
 
+def standardize_cells(
+    batch: Batch, standardize: Standardize, channels: Dropout
+) -> tuple[Tensor, Tensor]:
+    """Standardize the cells of all frames of each row.
+
+    Args:
+        batch: batch with features of a grid.
+        standardize: standardization of a cell.
+        channels: dropout of channels; it hides a channel in all cells of a row at once.
+
+    Returns:
+        The cells, [B, S, D], and the number of those that are not padding, [B].
+    """
+    cells = standardize(batch.features.flatten(1, 2))
+    if channels.training:
+        cells = cells * channels(cells.new_ones(len(cells), 1, cells.shape[2]))
+    return cells, batch.frame_lengths * batch.features.shape[2]
+
+
 class ShowAndTell(Captioner[RNNState]):
     """A captioner that reads the image as the first token (Vinyals et al. 2015, "Show and Tell",
     equations 10-12).

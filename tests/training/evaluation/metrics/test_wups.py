@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from intertitle.training.config.metrics import NotMeasuredError
+from intertitle.training.config.metrics import NotMeasuredError, metric_task
+from intertitle.training.data.task import Task
 from intertitle.training.evaluation.metrics import wordnet, wups
 from intertitle.training.evaluation.metrics.sufficient_stats import combine
 from intertitle.training.evaluation.metrics.wordnet import open_nouns
@@ -85,3 +86,9 @@ def test_without_the_package_the_evaluation_says_what_is_missing(
     scores = Scorer("answer", [["cat"]]).score(["cat"])
     assert scores.values == {"accuracy": 100}
     assert scores.not_measured["wups_0_9"] == "WordNet is not installed"
+
+
+def test_only_labels_about_an_item_with_a_question_are_answers() -> None:
+    assert metric_task(Task("grid", has_source=True, output="label")) == "answer"
+    assert metric_task(Task("nothing", has_source=True, output="label")) == "label"
+    assert metric_task(Task("pooled", has_source=False, output="label")) == "label"
