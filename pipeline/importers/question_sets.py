@@ -53,7 +53,7 @@ _COCO_QA_KINDS = ("object", "number", "color", "location")
 _DAQUAR_CLASSES = (894, 37)
 _DAQUAR_IMAGE = re.compile(r"\bimage ?(\d+)\b")
 # The end of most of DAQUAR's questions, which says nothing about the photograph.
-_DAQUAR_END = re.compile(r" (?:in|of|on) (?:the |this )?image ?\d+ \?$")
+_DAQUAR_END = re.compile(r"(?: (?:in|of|on))?(?: the| this)? image ?\d+ \?$")
 _NUM_FOLDS = 5
 
 

@@ -18,6 +18,8 @@ from intertitle.pipeline.storage.paths import AnyPath, as_path, atomic_write
 
 # Table of the kinds of the questions in the folder of the corpus, for `evaluate --by`.
 KINDS_FILE = "kinds.csv"
+# Note of an import that calls `hold_out_val`.
+HELD_OUT = "val: the last tenth of the train photographs"
 
 Name = TypeVar("Name", int, str)
 
@@ -121,10 +123,6 @@ def hold_out_val(questions: Sequence[Question]) -> list[Question]:
         replace(q, split="val") if q.split == "train" and q.photograph in held_out else q
         for q in questions
     ]
-
-
-# Note of an import that calls `hold_out_val`.
-HELD_OUT = "val: the last tenth of the train photographs"
 
 
 def last_tenth(names: Iterable[Name]) -> frozenset[Name]:

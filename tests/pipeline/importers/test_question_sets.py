@@ -27,7 +27,7 @@ COCO_QA: dict[str, object] = {
 }
 DAQUAR: dict[str, object] = {
     "qa.894.raw.train.txt": "what is on the desk in the image3 ?\nbook, scissor\n"
-    "what is behind the image3 of a cat ?\nwall\n",
+    "what is behind the image3 of a cat image3 ?\nwall\n",
     "qa.894.raw.test.txt": "what is the color of the sofa of the image12 ?\nred\n",
     "qa.37.raw.train.txt": "what is it in the image3 ?\nbook\n",
     "nyu_depth_images/image3.png": None,
