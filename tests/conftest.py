@@ -116,6 +116,15 @@ def clip_features(clips: Path, ray_cluster: None, tmp_path_factory: pytest.TempP
     return store
 
 
+@pytest.fixture
+def trains_in_process() -> Iterator[None]:
+    """Trainings of one worker are in this process, not on Ray."""
+    from tests.training.in_process import in_process
+
+    with in_process():
+        yield
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a command ended."""

@@ -107,10 +107,23 @@ def run(copy: Path, *command: object, folder: Path | None = None) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("arguments", COMMAND.findall(GUIDE))
-def test_the_tests_of_an_example_pass(arguments: str, changed: Path) -> None:
-    output = run(changed, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments.split())
-    assert " passed" in output
+# The commands one after the other in one process, which imports PyTorch and Ray once.
+TESTS = """
+import sys
+import pytest
+
+for arguments in sys.argv[1:]:
+    code = pytest.main(["-q", "-p", "no:cacheprovider", *arguments.split()])
+    if code:
+        sys.exit(f"pytest {arguments}: {code}")
+"""
+
+
+def test_the_tests_of_the_examples_pass(changed: Path) -> None:
+    commands = COMMAND.findall(GUIDE)
+    assert len(commands) == 4
+    output = run(changed, "-c", TESTS, *commands)
+    assert output.count(" passed") == len(commands)
 
 
 def test_the_examples_follow_the_conventions(changed: Path) -> None:

@@ -12,15 +12,27 @@ _PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/python-api.md"])
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of somebody who reads one document after the other."""
+    return tmp_path_factory.mktemp("reader")
+
+
+@pytest.mark.parametrize(
+    ("document", "on_ray"), [("README.md", True), ("docs/python-api.md", False)]
+)
 def test_python_examples_run(
     document: str,
+    on_ray: bool,
     ray_cluster: None,
-    tmp_path: Path,
+    folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    if not on_ray:
+        request.getfixturevalue("trains_in_process")
+    monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     names: dict[str, object] = {}
     for example in _PYTHON.findall((ROOT / document).read_text("utf-8")):

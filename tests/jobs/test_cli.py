@@ -134,7 +134,11 @@ def test_a_job_that_could_not_be_finished_ends_without_a_traceback(
 
 
 def test_a_run_is_trained_then_measured_then_used_by_its_name(
-    intertitle: Callable[..., Any], clips: Path, clip_features: Path, tmp_path: Path
+    intertitle: Callable[..., Any],
+    clips: Path,
+    clip_features: Path,
+    tmp_path: Path,
+    trains_in_process: None,
 ) -> None:
     tracking = f"--tracking-uri=sqlite:///{tmp_path}/mlflow.db"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,6 +32,8 @@ from intertitle.training.trainer.events import Report
 from intertitle.training.trainer.loop import TrainingLoop
 from intertitle.training.trainer.workers.ray_trainer import TrainingJob, fit
 from tests.fingerprints import FINGERPRINT
+from tests.mlflow_tables import copied_tables
+from tests.training.in_process import in_process
 
 # What a captioner does.
 SEEN = Task("pooled", has_source=False, output="sentence")
@@ -121,6 +123,13 @@ def coloured_things(num_items: int, seed: int = 0) -> list[Shown]:
     return shown
 
 
+@pytest.fixture(scope="session", autouse=True)
+def mlflow_tables() -> Iterator[None]:
+    """Stores of runs that need no migration."""
+    with copied_tables():
+        yield
+
+
 @pytest.fixture(scope="session")
 def things(tmp_path_factory: pytest.TempPathFactory) -> DataRef:
     """60 coloured things, 48 of them to learn from; read-only."""
@@ -187,7 +196,7 @@ def fit_job(job: TrainingJob, on_report: Callable[[Report], None]) -> Checkpoint
 
 @dataclass(frozen=True)
 class Trained:
-    """A run that `runs.train` has made on one worker of Ray."""
+    """A run that `runs.train` has made."""
 
     result: TrainingResult
     recipe: Recipe
@@ -200,21 +209,22 @@ class Trained:
 def trained(
     ray_cluster: None, things: DataRef, tmp_path_factory: pytest.TempPathFactory
 ) -> Trained:
-    """S2VT on `things`, two epochs."""
+    """S2VT on `things`, two epochs, in this process."""
     folder = tmp_path_factory.mktemp("trained")
     recipe = small_recipe("s2vt", "training.epochs=2", "training.monitor=nats_per_token")
     reports: list[Report] = []
     uri, checkpoints = f"sqlite:///{folder}/mlflow.db", folder / "checkpoints"
-    result = train(
-        recipe,
-        Path(things.corpus),
-        Path(features_of(things).path),
-        workers=1,
-        tracking_uri=uri,
-        checkpoints=checkpoints,
-        name="first",
-        on_report=reports.append,
-    )
+    with in_process():
+        result = train(
+            recipe,
+            Path(things.corpus),
+            Path(features_of(things).path),
+            workers=1,
+            tracking_uri=uri,
+            checkpoints=checkpoints,
+            name="first",
+            on_report=reports.append,
+        )
     return Trained(result, recipe, uri, checkpoints, reports)
 
 

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import ray.train
@@ -35,8 +36,9 @@ from intertitle.training.trainer.events import (
     WorkerHung,
 )
 from intertitle.training.trainer.workers import ray_trainer
-from intertitle.training.trainer.workers.failures import Budget
+from intertitle.training.trainer.workers.failures import Budget, Failures
 from intertitle.training.trainer.workers.ray_trainer import TrainingJob
+from tests.conftest import Ended
 from tests.training.conftest import (
     coloured_things,
     features_of,
@@ -90,26 +92,27 @@ def undisturbed(
 # Workers that die
 
 
+HALF = "checkpoint_00000_000000010"
+HALF_WRITTEN = f"write-folder@{HALF}/optimizer.safetensors=kill"
+
+
 @pytest.mark.parametrize(
-    "fault",
+    ("faults", "num"),
     [
-        "train-step@7-1=kill",
-        pytest.param("train-step@7-0=term", marks=pytest.mark.chaos),
-        pytest.param(
-            "write-folder@checkpoint_00000_000000010/optimizer.safetensors=kill",
-            marks=pytest.mark.chaos,
-        ),
+        (f"train-step@7-1=kill;{HALF_WRITTEN}", 2),
+        pytest.param("train-step@7-0=term", 1, marks=pytest.mark.chaos),
     ],
 )
 def test_a_worker_that_dies_is_replaced_and_the_end_is_the_same(
-    fault: str,
+    faults: str,
+    num: int,
     undisturbed: Checkpoint,
     things: DataRef,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "once").mkdir()
-    monkeypatch.setenv(failpoints.VARIABLE, fault)
+    monkeypatch.setenv(failpoints.VARIABLE, faults)
     monkeypatch.setenv(failpoints.ONCE, str(tmp_path / "once"))
     epochs: list[int] = []
 
@@ -118,9 +121,10 @@ def test_a_worker_that_dies_is_replaced_and_the_end_is_the_same(
             epochs.append(report.epoch)
 
     end = fit_job(job_of(things, tmp_path, 2, small_recipe("s2vt", *SETTINGS)), hear)
-    assert len(list((tmp_path / "once").iterdir())) == 1
+    assert len(list((tmp_path / "once").iterdir())) == num
     assert_equal(end, undisturbed)
     assert epochs == [1, 2]
+    assert not list((tmp_path / "run").glob(".*.writing"))
 
 
 def test_workers_that_die_as_they_start_are_started_again(
@@ -154,6 +158,15 @@ def test_failures_are_counted_since_the_last_checkpoint(tmp_path: Path) -> None:
     # An older one that serves in the place of a damaged one is no progress.
     (tmp_path / "checkpoint_00000_000000010").rename(tmp_path / "damaged")
     assert not budget.spend()
+
+
+def test_failures_without_a_newer_checkpoint_end_the_training(tmp_path: Path) -> None:
+    watchdog = Mock()
+    failures, died = Failures(Checkpoints(tmp_path), 1, watchdog), {0: RuntimeError("it\ndied")}
+    failures.after_exception(None, died)
+    watchdog.forget.remote.assert_called_once_with()
+    with pytest.raises(JobError, match=r"^training failed: RuntimeError: died$"):
+        failures.after_exception(None, died)
 
 
 @pytest.mark.chaos
@@ -231,18 +244,18 @@ def test_a_training_on_a_full_disk_says_so_and_ends_when_there_is_room(
     assert all("No space left on device" in report.reason for report in not_kept)
 
 
+@pytest.mark.chaos
 def test_half_a_checkpoint_is_never_read(
     undisturbed: Checkpoint, things: DataRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = job_of(things, tmp_path, 2, small_recipe("s2vt", *SETTINGS))
     with monkeypatch.context() as patch:
         patch.setattr(ray_trainer, "MAX_FAILURES", 0)
-        half = "checkpoint_00000_000000010"
-        patch.setenv(failpoints.VARIABLE, f"write-folder@{half}/optimizer.safetensors=kill")
+        patch.setenv(failpoints.VARIABLE, HALF_WRITTEN)
         with pytest.raises(JobError):
             fit_job(job, no_report)
     assert Checkpoints(tmp_path / "run").names() == ["checkpoint_00000_000000005"]
-    unfinished = tmp_path / "run" / f".{half}.writing"
+    unfinished = tmp_path / "run" / f".{HALF}.writing"
     assert {path.name for path in unfinished.iterdir()} >= {"progress.json", "weights.safetensors"}
     assert_equal(fit_job(job, no_report), undisturbed)
     assert not unfinished.exists()
@@ -359,7 +372,11 @@ def test_a_training_begun_by_two_workers_and_ended_by_one_sees_each_example_once
 
 
 def test_a_stopped_command_says_how_to_go_on_and_a_resumed_one_what_was_damaged(
-    things: DataRef, tmp_path: Path
+    things: DataRef,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ray_cluster: None,
+    intertitle: Callable[..., Ended],
 ) -> None:
     program = Path(sys.executable).with_name("intertitle")
     settings = ("model.embedding_size=12", "model.hidden_size=16", "training.batch_tokens=64")
@@ -403,16 +420,11 @@ def test_a_stopped_command_says_how_to_go_on_and_a_resumed_one_what_was_damaged(
     assert run.data.tags["error"] == "Stopped: SIGTERM"
 
     flip(checkpoints.folder / newest / "weights.safetensors")
-    resumed = subprocess.run(
-        [program, "train", "--resume", "a run", "--set", f"training.max_steps={step + 1}"],
-        cwd=tmp_path,
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=300,
-    )
-    assert resumed.returncode == 0, resumed.stderr
-    assert re.search(rf"^WARNING: .*{newest}.*; going on from {older}$", resumed.stderr, re.M)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", environment["MLFLOW_TRACKING_URI"])
+    resumed = intertitle("train", "--resume", "a run", "--set", f"training.max_steps={step + 1}")
+    assert resumed.code == 0, resumed.err
+    assert re.search(rf"^WARNING: .*{newest}.*; going on from {older}$", resumed.err, re.M)
     assert client.get_run(run.info.run_id).info.status == "FINISHED"
     (note,) = client.list_artifacts(run.info.run_id, "fell_back")
     assert note.path == f"fell_back/{older}.txt"

@@ -77,7 +77,11 @@ def test_answers_become_results_of_vqa(intertitle: Callable[..., Any], tmp_path:
 
 
 def test_a_model_has_a_card_with_its_data_and_scores(
-    intertitle: Callable[..., Any], clips: Path, clip_features: Path, tmp_path: Path
+    intertitle: Callable[..., Any],
+    clips: Path,
+    clip_features: Path,
+    tmp_path: Path,
+    trains_in_process: None,
 ) -> None:
     tracking = f"--tracking-uri=sqlite:///{tmp_path}/mlflow.db"
     data = ["--corpus", clips, "--features", clip_features]

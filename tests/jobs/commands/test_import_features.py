@@ -14,7 +14,11 @@ from tests.jobs.test_cli import TINY
 
 
 def test_a_model_of_imported_features_predicts_a_corpus_but_no_files(
-    intertitle: Callable[..., Any], ray_cluster: None, clips: Path, tmp_path: Path
+    intertitle: Callable[..., Any],
+    ray_cluster: None,
+    clips: Path,
+    tmp_path: Path,
+    trains_in_process: None,
 ) -> None:
     corpus = Corpus(clips)
     items = corpus.items()

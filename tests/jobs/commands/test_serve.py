@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -166,19 +165,6 @@ def test_a_caller_that_goes_away_does_not_disturb(server: Server) -> None:
     answers([server.post() for _ in range(5)])
 
 
-def test_the_move_is_told_and_the_server_stops(runs: tuple[RunRef, ...], tmp_path: Path) -> None:
-    promote(runs[0], "words")
-    with somebody(tmp_path) as person, serving(person, runs, MODEL) as server:
-        promote(runs[2], "words")
-        assert server.process.stderr is not None
-        lines = iter(server.process.stderr.readline, "")
-        assert any("run third answers instead of" in line for line in lines)
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(60) == 75
-        with pytest.raises(requests.ConnectionError):
-            requests.get(server.url, timeout=5)
-
-
 def test_a_check_loads_and_tells_the_memory(intertitle: Run, runs: tuple[RunRef, ...]) -> None:
     uri = runs[0].tracking_uri
     ended = intertitle("serve", "a=first", "b=second", "--check", "--json", "--tracking-uri", uri)
@@ -218,3 +204,16 @@ def test_a_port_in_use_is_named_before_anything_starts(
         ended = intertitle("serve", "first", "--port", port, "--tracking-uri", runs[0].tracking_uri)
     assert ended.code == 2
     assert f"--port {port}: another program listens there" in ended.err
+
+
+# The last test of this file: it stops the server.
+def test_the_move_is_told_and_the_server_stops(server: Server) -> None:
+    promote(server.runs[0], "words")
+    promote(server.runs[2], "words")
+    assert server.process.stderr is not None
+    lines = iter(server.process.stderr.readline, "")
+    assert any("run third answers instead of" in line for line in lines)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(60) == 75
+    with pytest.raises(requests.ConnectionError):
+        requests.get(server.url, timeout=5)

@@ -79,6 +79,7 @@ def test_a_table_is_trained_once_and_read_from_mlflow_afterwards(
     monkeypatch: pytest.MonkeyPatch,
     ray_cluster: None,
     intertitle: Callable[..., Any],
+    trains_in_process: None,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_pairs(tmp_path / "data" / "pairs")

@@ -100,6 +100,7 @@ def moods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: None) ->
     return Moods(tmp_path)
 
 
+@pytest.mark.usefixtures("trains_in_process")
 def test_a_slot_called_again_does_nothing_twice(moods: Moods) -> None:
     first = moods.retrain("2026-11-20T03:00+01:00")
     assert (first.outcome, first.before) == (PROMOTED, False)
@@ -113,6 +114,7 @@ def test_a_slot_called_again_does_nothing_twice(moods: Moods) -> None:
     assert training[1]
 
 
+@pytest.mark.usefixtures("trains_in_process")
 def test_a_stopped_slot_prints_how_to_continue_and_is_not_failed(
     moods: Moods, intertitle: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,7 @@ def test_killed_in_training_a_slot_ends_on_what_it_began_with_whatever_arrives(
     assert not list((tmp_path / "features" / "pins").iterdir())
 
 
+@pytest.mark.usefixtures("trains_in_process")
 def test_clips_come_in_and_the_gate_says_yes_and_no(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

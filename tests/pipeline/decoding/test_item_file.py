@@ -250,6 +250,7 @@ def test_a_server_that_does_not_answer_is_not_the_items_fault(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv(VARIABLE, "s3://other")
+    monkeypatch.setattr("intertitle.pipeline.storage.object_store.DEADLINE_S", 1.0)
     item = Item("a", "s3://other/a.mp4", "video")
     UPath("s3://other", use_listings_cache=False).fs.clear_instance_cache()
     try:

@@ -163,7 +163,9 @@ def begin(trained: Trained, things: DataRef, name: str, *settings: str, **how: A
     )
 
 
-def test_a_run_begins_with_the_weights_of_another(trained: Trained, things: DataRef) -> None:
+def test_a_run_begins_with_the_weights_of_another(
+    trained: Trained, things: DataRef, trains_in_process: None
+) -> None:
     from mlflow import MlflowClient
 
     told: list[Transfer] = []

@@ -258,7 +258,7 @@ def test_what_a_training_ignores_is_reported_and_kept_with_the_run(
 
 
 def test_a_run_that_was_stopped_goes_on_with_the_data_it_began_with(
-    ray_cluster: None, tmp_path: Path
+    ray_cluster: None, tmp_path: Path, trains_in_process: None
 ) -> None:
     """Where the corpus was overwritten, the store has another snapshot, and `gc` has run."""
     data = write_data(tmp_path, coloured_things(40))

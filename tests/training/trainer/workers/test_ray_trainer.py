@@ -28,6 +28,7 @@ from tests.training.conftest import (
     small_recipe,
     write_data,
 )
+from tests.training.in_process import in_process
 
 
 def run_and_metrics(run: RunRef) -> Any:
@@ -43,16 +44,18 @@ def weights_of(run: RunRef) -> bytes:
 def test_a_run_that_stopped_and_went_on_equals_one_that_never_did(
     trained: Trained, things: DataRef
 ) -> None:
+    """Without Ray until it stopped and with Ray from there, as one without Ray alone."""
     settings = trained.recipe.training.model_copy(update={"max_steps": 13})
-    part = train(
-        trained.recipe.model_copy(update={"training": settings}),
-        Path(things.corpus),
-        Path(features_of(things).path),
-        workers=1,
-        tracking_uri=trained.tracking_uri,
-        checkpoints=trained.checkpoints,
-        name="in two parts",
-    )
+    with in_process():
+        part = train(
+            trained.recipe.model_copy(update={"training": settings}),
+            Path(things.corpus),
+            Path(features_of(things).path),
+            workers=1,
+            tracking_uri=trained.tracking_uri,
+            checkpoints=trained.checkpoints,
+            name="in two parts",
+        )
     assert part.num_epochs == 1
     stopped = weights_of(part.run)
     whole = resume("in two parts", tracking_uri=trained.tracking_uri, changes={"max_steps": None})
@@ -66,17 +69,21 @@ def test_a_run_that_stopped_and_went_on_equals_one_that_never_did(
     assert {n: one.data.metrics[n] for n in epochs} == {n: other.data.metrics[n] for n in epochs}
 
 
-def test_two_workers_train_as_the_loop_does_alone(
-    ray_cluster: None, things: DataRef, words: Vocabs, tmp_path: Path
+def test_two_workers_train_as_the_loop_does_alone_with_the_texts_of_the_driver(
+    ray_cluster: None, words: Vocabs, tmp_path: Path
 ) -> None:
+    """They neither open the corpus nor hash it, so it may be gone by then."""
+    data = write_data(tmp_path, coloured_things(60))
     recipe = small_recipe("s2vt", "model.dropout=0", "model.feature_dropout=0", "training.epochs=1")
-    reports: list[Report] = []
-    job = TrainingJob("two", recipe, words.to_json(), things, tmp_path, 2)
-    checkpoint = fit_job(job, reports.append)
-
-    alone = make_loop(things, words, recipe)
+    alone = make_loop(data, words, recipe)
     alone.run()
     expected = alone.checkpoint()
+
+    splits = open_splits(Data(data), recipe, task_of(recipe.model), words)
+    shutil.rmtree(data.corpus)
+    reports: list[Report] = []
+    job = TrainingJob("two", recipe, words.to_json(), data, tmp_path / "kept", 2)
+    checkpoint = fit(job, splits, reports.append)
     assert checkpoint.progress.step == expected.progress.step
     for name, weights in expected.weights.items():
         assert torch.allclose(checkpoint.weights[name], weights, atol=1e-5), name
@@ -112,18 +119,6 @@ def test_a_user_error_of_a_worker_keeps_its_message(
     job = TrainingJob("damaged", small_recipe(), words.to_json(), data, tmp_path / "kept", 1)
     with pytest.raises(UserError, match=rf"{shard.name}: checksum differs"):
         fit_job(job, lambda _: None)
-
-
-def test_workers_have_the_texts_from_the_driver_and_read_the_features_alone(
-    ray_cluster: None, words: Vocabs, tmp_path: Path
-) -> None:
-    """They neither open the corpus nor hash it, so it may be gone by then."""
-    data = write_data(tmp_path, coloured_things(20))
-    recipe = small_recipe("s2vt", "training.max_steps=1")
-    splits = open_splits(Data(data), recipe, task_of(recipe.model), words)
-    shutil.rmtree(data.corpus)
-    job = TrainingJob("texts", recipe, words.to_json(), data, tmp_path / "kept", 2)
-    assert fit(job, splits, lambda _: None).progress.step == 1
 
 
 def test_the_last_checkpoint_waits_for_room_but_not_for_ever(
