@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml infra/constraints.txt
 demo: setup
 	$(BIN)/intertitle demo
 
-# In two processes, each with a Ray of its own; whole files in their order, in which the longest come early.
+# In two processes, each with a Ray of its own; whole files, in the order of tests/conftest.py.
 test: setup
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 

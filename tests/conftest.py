@@ -25,6 +25,24 @@ settings.register_profile("intertitle", deadline=None, derandomize=True)
 settings.load_profile("intertitle")
 
 NUM_CLIPS = 24
+# The files that take longest come first: one process would wait for the other at the end of them.
+LONGEST = (
+    "pipeline/precompute/test_run.py",
+    "training/test_faults.py",
+    "test_contributing.py",
+    "jobs/retraining/test_story.py",
+    "training/trainer/workers/test_ray_trainer.py",
+    "test_plugins.py",
+    "jobs/commands/test_serve.py",
+    "jobs/commands/test_submit.py",
+    "test_documents.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the tests by their files."""
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(LONGEST)))
 
 
 @pytest.fixture(scope="session", autouse=True)

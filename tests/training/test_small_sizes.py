@@ -3,20 +3,19 @@ every size of a split can be measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from intertitle.pipeline.corpus import Corpus, Example, Item, write_corpus
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.feature_store.store import FeatureStore
 from intertitle.training.config.recipe import Recipe, recipe_names
 from intertitle.training.data.data_ref import Data, DataRef
-from intertitle.training.data.dataset import Dataset, Splits, open_dataset
+from intertitle.training.data.dataset import Dataset, open_dataset
 from intertitle.training.data.texts import texts_of
 from intertitle.training.data.vocab import Vocabs, build_vocabs
 from intertitle.training.evaluation import evaluate as evaluate_module
@@ -34,16 +33,11 @@ from intertitle.training.models.build import build_model, sizes_of, task_of
 from intertitle.training.reports.compare import compare
 from intertitle.training.reports.evaluations import read_newest
 from intertitle.training.reports.plots import learning_curves, length_histogram, score_histogram
-from intertitle.training.runs import fit_run
 from intertitle.training.runs.evaluate_run import evaluate_run
 from intertitle.training.runs.log_evaluation import sample_rows
 from intertitle.training.runs.train import train as train_run
-from intertitle.training.trainer.checkpoint import Checkpoint
 from intertitle.training.trainer.distributed import Ranks, T
-from intertitle.training.trainer.events import Report
-from intertitle.training.trainer.loop import TrainingLoop
 from intertitle.training.trainer.validator import Validator
-from intertitle.training.trainer.workers.ray_trainer import TrainingJob
 from intertitle.training.trainer.workers.watchdog import Pulse
 from tests.training.conftest import (
     DIM,
@@ -196,24 +190,16 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list
 
 
 def test_the_whole_way_of_a_training_on_a_single_example(
-    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trains_in_process: None
 ) -> None:
-    """From the data to MLflow and back; the loop alone runs in this process."""
+    """From the data to MLflow and back."""
 
-    def fit(job: TrainingJob, splits: Splits, on_report: Callable[[Report], None]) -> Checkpoint:
-        assert (len(stores), len(hashes), len(datasets)) == (1, 1, 2)
-        words = Vocabs.from_json(job.vocabularies)
-        sizes, cpu = sizes_of(words, job.data), torch.device("cpu")
-        loop = TrainingLoop(job.recipe, words, splits.train, splits.val, sizes, cpu, Ranks())
-        loop.run(on_report)
-        return loop.checkpoint()
-
-    monkeypatch.setattr(fit_run, "fit", fit)
     recipe = recipe_of("s2vt")
     data = tiny_data(tmp_path, recipe, ["train", "val"])
     stores = count_calls(monkeypatch, FeatureStore, "__init__")
     hashes = count_calls(monkeypatch, Corpus, "fingerprint")
     datasets = count_calls(monkeypatch, Dataset, "__init__")
+    begun: list[tuple[int, int, int]] = []
     result = train_run(
         recipe,
         Path(data.corpus),
@@ -221,7 +207,9 @@ def test_the_whole_way_of_a_training_on_a_single_example(
         workers=1,
         tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
         checkpoints=tmp_path / "checkpoints",
+        on_start=lambda _: begun.append((len(stores), len(hashes), len(datasets))),
     )
+    assert begun == [(1, 1, 2)]
     # What a training opened serves until its end; the split that is measured is encoded again.
     assert (len(stores), len(hashes), len(datasets)) == (1, 1, 3)
     assert evaluate_run(result.run, split="val").scores.values == result.evaluation.scores.values
