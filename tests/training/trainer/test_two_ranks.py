@@ -16,7 +16,7 @@ from tests.training.varied import varied_data, varied_recipe
 from tests.training.workers import two_workers
 
 NAMES = ("show_and_tell", "seq2seq_attention", "char_lm")
-STEPS = 200
+STEPS = 100
 
 WORKER = """
 def recorded(loop, nats):
@@ -102,7 +102,7 @@ def test_two_workers_have_the_losses_of_one(
     expected, left = trainings[name]
     losses = [sum(parts) for parts in zip(*(one["nats"] for one in left), strict=True)]
     assert len(losses) == STEPS
-    # Sums of the same numbers in another order, from which 200 steps lead further apart.
+    # Sums of the same numbers in another order, from which 100 steps lead further apart.
     assert losses[:20] == pytest.approx(expected[:20], rel=1e-5)
     assert losses == pytest.approx(expected, rel=1e-3)
     # The vote is known to all a step later.

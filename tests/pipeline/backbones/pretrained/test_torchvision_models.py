@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from intertitle.pipeline.backbones import backbone_spec, open_backbone, prepare_
 from intertitle.pipeline.backbones.pretrained import torchvision_models
 from intertitle.pipeline.backbones.pretrained.torchvision_models import WINDOW
 from intertitle.pipeline.backbones.torch_runtime import TorchBackbone
-from intertitle.pipeline.corpus import Corpus, Item
+from intertitle.pipeline.corpus import Corpus, Item, write_corpus
 from intertitle.pipeline.decoding.sampling import Uniform
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.extract import features_of_file
@@ -83,7 +84,8 @@ def test_r2plus1d_is_the_same_in_pytorch_in_onnx_runtime_and_in_a_store(
     assert np.abs(in_torch - expected).max() < 1e-4 * np.abs(expected).max()
     assert np.abs(in_onnx - expected).max() < 1e-4 * np.abs(expected).max()
 
-    corpus = Corpus(clips)
+    items = [replace(item, uri=str(clips / item.uri)) for item in Corpus(clips).items()[:3]]
+    corpus = write_corpus(tmp_path / "corpus", items, [])
     report = precompute(corpus, tmp_path / "store", PrecomputeOptions(name, Uniform(2)))
     store = FeatureStore(tmp_path / "store")
     assert report.stored == len(corpus.items())
