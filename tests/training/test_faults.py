@@ -80,13 +80,23 @@ def no_report(_: Report) -> None:
     pass
 
 
+UNDISTURBED = """
+loop = make("recipe")
+loop.run()
+ranks.rank or loop.checkpoint().write(out / "checkpoint")
+"""
+
+
 @pytest.fixture(scope="module")
 def undisturbed(
     ray_cluster: None, things: DataRef, tmp_path_factory: pytest.TempPathFactory
 ) -> Checkpoint:
-    """Where two workers get when nothing happens."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    return fit_job(job_of(things, folder, 2, small_recipe("s2vt", *SETTINGS)), no_report)
+    """Where two workers get when nothing happens, not even Ray."""
+    folder, words = tmp_path_factory.mktemp("undisturbed"), words_of(coloured_things(60))
+    recipe = small_recipe("s2vt", *SETTINGS).model_dump()
+    with two_workers(UNDISTURBED, things, words, folder, recipe=recipe):
+        pass
+    return Checkpoint.read(folder / "checkpoint")
 
 
 # Workers that die
