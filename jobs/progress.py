@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 from upath import UPath
 
 from intertitle.jobs import console
-from intertitle.pipeline.corpus import Corpus
 from intertitle.pipeline.errors import one_line
-from intertitle.pipeline.importers.dispatch import import_dataset, load_importer
-from intertitle.pipeline.importers.report import ImportReport
 from intertitle.pipeline.storage.paths import AnyPath
 
 if TYPE_CHECKING:
+    from intertitle.pipeline.corpus import Corpus
     from intertitle.pipeline.feature_store.snapshot import ItemRecord
+    from intertitle.pipeline.importers.report import ImportReport
     from intertitle.pipeline.precompute.options import PrecomputeOptions, PrecomputeReport
     from intertitle.training.evaluation.phase import Phase
     from intertitle.training.inference.warm_start import Transfer
@@ -160,6 +159,8 @@ def run_import(format: str, source: list[UPath], out: AnyPath, **options: Any) -
         out: folder or URL of the corpus.
         options: further arguments of `import_dataset`.
     """
+    from intertitle.pipeline.importers.dispatch import import_dataset, load_importer
+
     label = load_importer(format).progress
     if label is None:
         with console.step(f"importing {format}"):

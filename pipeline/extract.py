@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from intertitle.pipeline.backbones import backbone_spec, open_backbone, prepare_backbone
 from intertitle.pipeline.backbones.spec import seen_part
 from intertitle.pipeline.corpus import Item
-from intertitle.pipeline.decoding.decode import MAX_PIXELS
 from intertitle.pipeline.decoding.endings import KNOWN_SUFFIXES
 from intertitle.pipeline.decoding.item_file import ItemFile
-from intertitle.pipeline.decoding.limits import Limits
+from intertitle.pipeline.decoding.limits import MAX_PIXELS, Limits
 from intertitle.pipeline.decoding.sampling import Sampling, parse_sampling
 from intertitle.pipeline.errors import FileError, UserError
 from intertitle.pipeline.feature_store.fingerprint import check_computable, make_fingerprint

@@ -56,6 +56,29 @@ USES = {
     "training/tracking/server/locations.py": Use(
         "mlflow", ">=3.17.2,<4", ("mlflow.prompt.constants:_PROMPT_SOURCE_PLACEHOLDERS",)
     ),
+    # Tables of its database.
+    "training/tracking/store/local_runs.py": Use(
+        "mlflow",
+        ">=3.17.2,<4",
+        (
+            *(
+                f"mlflow.store.tracking.dbmodels.models:{column}"
+                for column in (
+                    *("SqlExperiment.lifecycle_stage", "SqlRun.experiment_id", "SqlRun.run_uuid"),
+                    *("SqlRun.name", "SqlRun.lifecycle_stage", "SqlRun.status"),
+                    *("SqlRun.start_time", "SqlRun.artifact_uri"),
+                )
+            ),
+            *(
+                f"mlflow.store.model_registry.dbmodels.models:{column}"
+                for column in (
+                    *("SqlModelVersion.name", "SqlModelVersion.version", "SqlModelVersion.run_id"),
+                    *("SqlModelVersion.current_stage", "SqlRegisteredModelAlias.name"),
+                    *("SqlRegisteredModelAlias.alias", "SqlRegisteredModelAlias.version"),
+                )
+            ),
+        ),
+    ),
     "training/tracking/store/sqlite.py": Use(
         "mlflow",
         ">=3.17.2,<4",

@@ -23,15 +23,12 @@ from intertitle.pipeline.decoding.images.formats import (
     picture_format,
 )
 from intertitle.pipeline.decoding.images.stills import decode_still
+from intertitle.pipeline.decoding.limits import MAX_PIXELS
 from intertitle.pipeline.decoding.sampling import Sampling, select_frames
 from intertitle.pipeline.decoding.video.clip_reader import MissingPictureError, read_clip
 from intertitle.pipeline.decoding.video.decode_plan import plan_decoding
 from intertitle.pipeline.decoding.video.probe import Track, probe, verify
 from intertitle.pipeline.storage.faults import is_machine_fault
-
-# Default limit on the pixels of a picture. A larger picture is probably invalid or a decompression
-# bomb, and a backbone's input of 224 x 224 pixels needs no more.
-MAX_PIXELS = 100_000_000
 
 # Maximum size of all frames of one item.
 _MAX_BYTES = 2 << 30

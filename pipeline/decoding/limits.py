@@ -11,8 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from intertitle.pipeline.decoding.decode import MAX_PIXELS
 from intertitle.pipeline.errors import UserError
+
+# Default limit on the pixels of a picture. A larger picture is probably invalid or a decompression
+# bomb, and a backbone's input of 224 x 224 pixels needs no more.
+MAX_PIXELS = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)

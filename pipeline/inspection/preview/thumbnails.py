@@ -1,4 +1,7 @@
-"""Thumbnails of items: frames side by side, small enough for the cell of a table."""
+"""Thumbnails of items: frames side by side, small enough for the cell of a table.
+
+Matplotlib is imported where it draws: a prediction imports this module and draws nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import io
 import sys
 
 import numpy as np
-from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from intertitle.pipeline.decoding.decode import DecodeError, Frames
@@ -58,6 +60,8 @@ def filmstrip_of(frames: NDArray[np.uint8]) -> bytes:
 
 def _draw(frames: NDArray[np.uint8]) -> bytes:
     """Scale square frames to `HEIGHT` by averaging, and write them next to each other as a JPEG."""
+    from matplotlib.image import imsave
+
     edges = np.linspace(0, frames.shape[1], HEIGHT + 1)[:, None]
     pixels = np.arange(frames.shape[1])
     # Share of each pixel in each row or column of the result, [HEIGHT, S].

@@ -11,7 +11,7 @@ import errno
 import os
 import sys
 import sysconfig
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import py_landlock
@@ -25,16 +25,6 @@ except (ImportError, RuntimeError):
     # pyseccomp needs libseccomp.so.2, which Debian, Ubuntu and Fedora have and other systems may
     # lack.
     pyseccomp = None
-
-# Environment variables that a decoder keeps: the paths of Python and its libraries, and the locale.
-_KEPT_VARIABLES = frozenset(
-    {"PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "LD_PRELOAD", "TZ"}
-)
-_OTHER_VARIABLES = {
-    # Ray or the caller decodes many files in parallel, and a process with one thread forks safely.
-    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-    "PYTHONDONTWRITEBYTECODE": "1",
-}
 
 # Folders of shared libraries that may be loaded late.
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
@@ -66,14 +56,6 @@ _OF_THE_CALLER = (
     ("setpriority", 0),
     ("setpriority", 1),
 )
-
-
-def bare_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a decoder process, without passwords, keys or addresses."""
-    inherited = {name: value for name, value in environment.items() if name in _KEPT_VARIABLES}
-    # The decoder process imports modules from the same folders as this process.
-    paths = os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
-    return {**inherited, **_OTHER_VARIABLES, "PYTHONPATH": paths}
 
 
 def confine(files: Iterable[Path], folders: Iterable[Path]) -> list[str]:

@@ -34,6 +34,7 @@ from intertitle.pipeline.decoding.limits import Limits
 from intertitle.pipeline.decoding.sampling import Sampling, parse_sampling
 from intertitle.pipeline.errors import one_line
 from intertitle.pipeline.precompute.isolation.confinement import confine
+from intertitle.pipeline.precompute.isolation.fork_server import DEFECT, MACHINE
 from intertitle.pipeline.precompute.work import (
     DecodedItem,
     Rejection,
@@ -44,10 +45,6 @@ from intertitle.pipeline.precompute.work import (
 from intertitle.pipeline.storage import failpoints
 from intertitle.pipeline.storage.faults import is_machine_fault
 
-# Exit status of a child that ended with a Python exception, which is a defect of the program.
-DEFECT = 70
-# Exit status of a process that a fault of the machine ended, such as a full disk.
-MACHINE = 71
 # Maximum number of files in one request; a chunk has fewer.
 MAX_FILES = 253
 

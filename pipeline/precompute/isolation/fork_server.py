@@ -14,14 +14,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from intertitle.pipeline.decoding.item_file import FileState
-from intertitle.pipeline.precompute.isolation.confinement import bare_environment
-from intertitle.pipeline.precompute.isolation.decoder_process import DEFECT, MACHINE
 
+# Exit status of a child that ended with a Python exception, which is a defect of the program.
+DEFECT = 70
+# Exit status of a process that a fault of the machine ended, such as a full disk.
+MACHINE = 71
 _LOOK_S = 0.02
 # Time limit for the start of a decoder process; when it is exceeded, the machine is at fault, not
 # the item.
@@ -34,6 +36,16 @@ _END_S = 0.2
 # and is left to the kernel.
 _KILL_S = 10.0
 _KILLED = "something killed the decoder, such as a machine without memory"
+
+# Environment variables that a decoder keeps: the paths of Python and its libraries, and the locale.
+_KEPT_VARIABLES = frozenset(
+    {"PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "LD_PRELOAD", "TZ"}
+)
+_OTHER_VARIABLES = {
+    # Ray or the caller decodes many files in parallel, and a process with one thread forks safely.
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
 
 
 class ChildError(Exception):
@@ -209,6 +221,14 @@ class ForkServers:
         """End the decoder processes that no thread uses."""
         while self._idle:
             self._idle.pop().stop()
+
+
+def bare_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a decoder process, without passwords, keys or addresses."""
+    inherited = {name: value for name, value in environment.items() if name in _KEPT_VARIABLES}
+    # The decoder process imports modules from the same folders as this process.
+    paths = os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
+    return {**inherited, **_OTHER_VARIABLES, "PYTHONPATH": paths}
 
 
 def _state(file: Path) -> FileState | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -485,6 +487,29 @@ def look(
         return intertitle("predict", *arguments, "--tracking-uri", seers)
 
     return run
+
+
+# The program, and the modules that it has imported in the end.
+PROGRAM = """
+import sys
+from intertitle.jobs.cli import main
+try:
+    main()
+except SystemExit as ended:
+    assert not ended.code
+print(*sys.modules, sep="\\n")
+"""
+
+
+def test_a_file_is_predicted_without_what_takes_long_to_import(look: Run, seers: str) -> None:
+    call = [sys.executable, "-P", "-c", PROGRAM, "predict", "captioner", "red.png"]
+    done = subprocess.run([*call, "--tracking-uri", seers], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    caption, *modules = done.stdout.splitlines()
+    assert caption.startswith("red.png: ")
+    assert {"torch", "onnxruntime"} <= {*modules}
+    needless = {"ray", "mlflow", "pandas", "matplotlib", "sklearn", "pyseccomp"}
+    assert not needless & {*modules}
 
 
 def test_a_model_of_two_stores_sees_the_features_of_both(look: Run) -> None:

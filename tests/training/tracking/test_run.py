@@ -14,6 +14,7 @@ from intertitle.pipeline.errors import UserError
 from intertitle.training.tracking.environment import git_commit
 from intertitle.training.tracking.inputs import DataInput
 from intertitle.training.tracking.run import TrackedRun, reopen
+from intertitle.training.tracking.store import client as store_client
 from intertitle.training.tracking.store.client import (
     RunRef,
     default_tracking_uri,
@@ -21,6 +22,7 @@ from intertitle.training.tracking.store.client import (
     params,
     resolve_run,
 )
+from intertitle.training.tracking.store.local_runs import find_run
 
 # `mlflow` is imported inside the tests, after `tracking`, which turns its telemetry off.
 
@@ -157,6 +159,16 @@ def test_a_finished_run_is_reopened_and_keeps_its_status(uri: str) -> None:
     assert (seen.info.status, seen.info.end_time) == ("FINISHED", ended)
 
 
+def resolved(spec: str, uri: str) -> RunRef:
+    """A run as it is found without MLflow, and as MLflow finds it."""
+    found = resolve_run(spec, uri)
+    assert find_run(Path(uri.removeprefix("sqlite:///")), spec) == (found.run_id, found.name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store_client, "find_run", lambda *_: None)
+        assert resolve_run(spec, uri) == found
+    return found
+
+
 def test_a_run_is_found_by_id_name_and_model(uri: str) -> None:
     with TrackedRun.start(uri, "find", "it's mine") as run:
         pass
@@ -166,7 +178,7 @@ def test_a_run_is_found_by_id_name_and_model(uri: str) -> None:
     mlflow.create_model_version("captions", "file:///nowhere", run_id=run.run_id)
     mlflow.set_registered_model_alias("captions", "champion", "1")
     for spec in (run.run_id, "it's mine", "models:/captions@champion", "models:/captions/1"):
-        assert resolve_run(spec, uri) == expected
+        assert resolved(spec, uri) == expected
 
 
 def test_of_runs_with_one_name_the_newest_finished_is_meant(uri: str) -> None:
@@ -175,15 +187,15 @@ def test_of_runs_with_one_name_the_newest_finished_is_meant(uri: str) -> None:
 
     with start("first") as old:
         pass
-    assert resolve_run("twin", uri) == old.ref
+    assert resolved("twin", uri) == old.ref
     with start("second") as new:
         pass
     running = start("first")
-    assert resolve_run("twin", uri) == new.ref
+    assert resolved("twin", uri) == new.ref
     client(uri).delete_run(new.run_id)
-    assert resolve_run("twin", uri) == old.ref
+    assert resolved("twin", uri) == old.ref
     client(uri).delete_run(old.run_id)
-    assert resolve_run("twin", uri) == running.ref
+    assert resolved("twin", uri) == running.ref
     with pytest.raises(UserError, match="not found"):
         resolve_run(old.run_id, uri)
     running.finish("KILLED", "stopped")

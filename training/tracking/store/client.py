@@ -1,8 +1,8 @@
 """Stores of runs: open a store, find runs in it and read them.
 
 A store is a SQLite file with the folder `mlartifacts/` next to it, another MLflow database, or an
-MLflow server. MLflow is imported inside the functions: the import takes seconds and `--help` does
-not need it.
+MLflow server. MLflow is imported inside the functions: the import takes seconds, and neither
+`--help` nor the model of a local run needs it.
 """
 
 import atexit
@@ -15,9 +15,14 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 from intertitle.pipeline.errors import UserError
+from intertitle.training.tracking.store.local_runs import (
+    find_artifacts,
+    find_run,
+    local_path,
+    split_model,
+)
 from intertitle.training.tracking.store.mlflow_errors import (
     mlflow_errors,
     one_line,
@@ -91,6 +96,9 @@ def resolve_run(spec: str, tracking_uri: str) -> RunRef:
     uri = absolute(tracking_uri)
     if is_missing(uri):
         raise UserError(f"run {spec!r}: there are no runs yet at {redact(uri)}")
+    file = database(uri)
+    if file is not None and (local := find_run(file, spec)):
+        return RunRef(*local, uri)
     with mlflow_errors(uri), short_timeouts():
         client = open_client(uri)
         run_id = _model_run_id(client, spec, uri) if spec.startswith("models:/") else spec
@@ -120,11 +128,17 @@ def find_named(name: str, tracking_uri: str) -> tuple[RunRef, bool] | None:
 
 
 def download(run: RunRef, artifact_path: str) -> Path:
-    """Download artifacts of a run to a folder that is deleted when the process ends.
+    """Return a folder with artifacts of a run, to be read only.
+
+    Artifacts that are not on this machine are downloaded to a folder that is deleted when the
+    process ends.
 
     Raises:
         UserError: the run has no such folder, or the store does not answer.
     """
+    file = database(run.tracking_uri)
+    if file is not None and (local := find_artifacts(file, run.run_id, artifact_path)):
+        return local
     with mlflow_errors(run.tracking_uri):
         client = open_client(run.tracking_uri)
         if not client.list_artifacts(run.run_id, artifact_path):
@@ -157,10 +171,9 @@ def read_artifact(run: RunRef, artifact_path: str) -> bytes | None:
 
 def _whereabouts(artifact_uri: str, tracking_uri: str) -> str:
     """Describe where a run's artifacts are, and what to do if the location does not exist."""
-    parts = urlsplit(artifact_uri)
-    if parts.scheme not in ("", "file"):
+    path = local_path(artifact_uri)
+    if path is None:
         return f"its artifacts are in {redact(artifact_uri)}"
-    path = Path(unquote(parts.path))
     if path.exists():
         return f"its artifacts are in {path}"
     message = f"its artifacts were in {path}, which is not there"
@@ -246,9 +259,7 @@ def open_experiment(client: "MlflowClient", uri: str, name: str) -> str:
 def _model_run_id(client: "MlflowClient", spec: str, uri: str) -> str:
     from mlflow.exceptions import MlflowException
 
-    reference = spec.removeprefix("models:/")
-    separator = "@" if "@" in reference else "/"
-    model, _, alias_or_version = reference.partition(separator)
+    model, separator, alias_or_version = split_model(spec)
     if not (model and alias_or_version):
         raise UserError(f"run {spec!r}: a model is models:/NAME@ALIAS or models:/NAME/VERSION")
     get_version = (

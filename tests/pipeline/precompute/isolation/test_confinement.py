@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from intertitle.pipeline.precompute.isolation.confinement import bare_environment
+from intertitle.pipeline.precompute.isolation.fork_server import bare_environment
 from tests.pipeline.precompute.isolation.conftest import FILM
 
 SECRETS = ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "RAY_AUTH_TOKEN", "OF_MY_OWN")
