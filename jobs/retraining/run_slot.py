@@ -209,21 +209,16 @@ class _SlotRun:
         self._on_step("the gate")
         decision = decide(challenger, champion, self._config.gate)
         run.text("decision.md", decision.to_markdown())
-        run.metrics(
-            {
-                f"challenger/{name}": v
-                for name, v in challenger.record.description["scores"].items()
-            },
-            0,
-        )
-        if champion:
-            run.metrics(
-                {
-                    f"champion/{name}": v
-                    for name, v in champion.record.description["scores"].items()
-                },
-                0,
-            )
+        scores = {
+            name: judged.record.description["scores"]
+            for name, judged in (("challenger", challenger), ("champion", champion))
+            if judged
+        }
+        rows = [
+            {"metric": metric, **{name: values.get(metric) for name, values in scores.items()}}
+            for metric in scores["challenger"]
+        ]
+        run.table("scores", rows)
         # A host that was cut off while another one took over must not change the registry.
         self._check_held()
         why = f"slot {self._slot}: {_why(decision)}"[: alias_moves.MAX_WHY]

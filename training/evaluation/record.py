@@ -1,4 +1,6 @@
-"""Stored evaluations: a Parquet file with one row per example, and a JSON file with the settings.
+"""Stored evaluations: a Parquet file with one row per example and JSON files.
+
+`how.json` has the settings, and `slices.json` the scores of slices, if there are any.
 
 They hold everything that a comparison of runs needs: the texts of each example, and each metric's
 statistics.
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,13 @@ from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.storage.format_version import VERSION_FIELD, FormatVersion
 from intertitle.training.config.metrics import METRICS
 from intertitle.training.evaluation.evaluate import Evaluation
+from intertitle.training.evaluation.significance import ScoreInterval
+from intertitle.training.evaluation.slices import Slice
 
 EVALUATIONS = "eval"  # the folder of a run's evaluations
 
 RECORD_FORMAT = FormatVersion("evaluation record", 1)
-EXAMPLES_FILE, HOW_FILE = "examples.parquet", "how.json"
+EXAMPLES_FILE, HOW_FILE, SLICES_FILE = "examples.parquet", "how.json", "slices.json"
 _STATISTICS = "statistics/"
 
 
@@ -44,6 +48,7 @@ class EvaluationRecord:
         reference_scores: the model's scores of the most probable references, NaN where there is
             none; see `Sample.reference_score`.
         statistics: statistics of each metric, [B, S]; see `evaluation.metrics.sufficient_stats`.
+        slices: scores of parts of the split.
     """
 
     description: dict[str, Any]
@@ -55,6 +60,7 @@ class EvaluationRecord:
     scores: NDArray[np.float64]
     reference_scores: NDArray[np.float64]
     statistics: dict[str, NDArray[np.float64]]
+    slices: tuple[Slice, ...] = ()
 
 
 def write_record(folder: Path, evaluation: Evaluation, description: Mapping[str, Any]) -> None:
@@ -80,6 +86,9 @@ def write_record(folder: Path, evaluation: Evaluation, description: Mapping[str,
     pq.write_table(pa.table(columns), folder / EXAMPLES_FILE)
     settings = {VERSION_FIELD: RECORD_FORMAT.version, **description}
     (folder / HOW_FILE).write_text(json.dumps(settings, indent=1, ensure_ascii=False), "utf-8")
+    if evaluation.slices:
+        slices = [asdict(part) for part in evaluation.slices]
+        (folder / SLICES_FILE).write_text(json.dumps(slices), "utf-8")
 
 
 def read_record(folder: Path) -> EvaluationRecord:
@@ -114,6 +123,20 @@ def read_record(folder: Path) -> EvaluationRecord:
             for name in metrics
             if name not in unusable
         },
+        _read_slices(folder / SLICES_FILE),
+    )
+
+
+def _read_slices(file: Path) -> tuple[Slice, ...]:
+    rows = json.loads(file.read_text("utf-8")) if file.exists() else []
+    return tuple(
+        Slice(
+            row["by"],
+            row["value"],
+            row["num_examples"],
+            {name: ScoreInterval(**score) for name, score in row["scores"].items()},
+        )
+        for row in rows
     )
 
 

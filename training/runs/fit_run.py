@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from intertitle.training.config.recipe import flatten
 from intertitle.training.data.data_ref import Data
 from intertitle.training.data.dataset import Splits
 from intertitle.training.data.texts import lines_of
@@ -18,10 +19,10 @@ from intertitle.training.inference.model_bundle import MODEL_ARTIFACT, TrainedMo
 from intertitle.training.inference.pyfunc import write_mlflow_model
 from intertitle.training.models.build import build_model, sizes_of
 from intertitle.training.models.language_model import LanguageModel
-from intertitle.training.reports.plots import gradient_flow_plot, learning_curves
-from intertitle.training.reports.run_report.summary import describe_run
+from intertitle.training.reports.plots import gradient_flow_plot
 from intertitle.training.runs.evaluate_run import measure
 from intertitle.training.runs.log_evaluation import log_evaluation, sample_row
+from intertitle.training.runs.log_report import log_report
 from intertitle.training.tracking.run import TrackedRun, reopen
 from intertitle.training.tracking.store.client import RunRef
 from intertitle.training.trainer.checkpoint import Checkpoint
@@ -87,8 +88,6 @@ def fit_run(
     on_report(Phase("storing the model"))
     trained = _trained(job, checkpoint)
     progress = checkpoint.progress
-    if progress.history:
-        run.figure("learning_curves", learning_curves(progress.history, progress.best_epoch))
     if isinstance(trained.model, LanguageModel):
         lines = trained.vocabularies.target.encode_all(list(lines_of(data.corpus, "val")))
         if flows := compare_on_text(trained.model, lines, job.recipe.training.seed):
@@ -96,13 +95,14 @@ def fit_run(
     with tempfile.TemporaryDirectory() as folder:
         write_mlflow_model(trained, Path(folder) / MODEL_ARTIFACT)
         run.model(Path(folder) / MODEL_ARTIFACT, MODEL_ARTIFACT)
-    run.metrics({"best_epoch": progress.best_epoch}, progress.step)
+    run.tags({"best_epoch": str(progress.best_epoch)})
     search = job.recipe.search
     evaluation = measure(trained.to_default_device(), data, "val", search, on_phase=on_report)
     on_report(Phase("logging the evaluation"))
-    log_evaluation(run, trained, data, evaluation, search)
-    # MLflow shows this tag as the description of the run.
-    run.tags({"mlflow.note.content": describe_run(run.name, evaluation)})
+    record = log_evaluation(run, trained, data, evaluation, search)
+    on_report(Phase("writing the report"))
+    settings = flatten(job.recipe) | {"workers": job.workers}
+    log_report(run, data, evaluation, record, settings, progress.history, progress.best_epoch)
     return TrainingResult(run.ref, evaluation, len(progress.history), progress.best_epoch)
 
 

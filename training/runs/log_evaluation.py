@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from intertitle.training.config.metrics import METRICS
@@ -16,7 +15,12 @@ from intertitle.training.data.item_views import ItemView, thumbnails_of
 from intertitle.training.evaluation.evaluate import Evaluation
 from intertitle.training.evaluation.metrics.metric_tokenizer import choose_tokenizer
 from intertitle.training.evaluation.metrics.sufficient_stats import combine
-from intertitle.training.evaluation.record import EVALUATIONS, write_record
+from intertitle.training.evaluation.record import (
+    EVALUATIONS,
+    EvaluationRecord,
+    read_record,
+    write_record,
+)
 from intertitle.training.evaluation.sample import Sample
 from intertitle.training.inference.attention_maps import explain_samples
 from intertitle.training.inference.model_bundle import TrainedModel
@@ -27,8 +31,9 @@ from intertitle.training.reports.plots import (
     timelines,
 )
 from intertitle.training.tracking.run import TrackedRun
+from intertitle.training.tracking.store.run_list import score_tags
 
-CONFUSION_FILE, SLICES_FILE = "confusion.json", "slices.json"
+CONFUSION_FILE = "confusion.json"
 # Number of samples in the table of samples, each with its image or frames.
 NUM_SHOWN = 30
 # Number of samples that have images of the attention weights, or of the labels over time.
@@ -44,12 +49,12 @@ def log_evaluation(
     other_run_ids: Sequence[str] = (),
     predictions: str | None = None,
     changed: Mapping[str, str | int] | None = None,
-) -> None:
+) -> EvaluationRecord:
     """Log scores, every example and samples to a run, under a name of their own.
 
-    The name contains the split and every search setting that differs from the run's recipe, so that
-    each curve in MLflow shows one kind of evaluation. Nothing is overwritten: repeated evaluations
-    of the same kind have a folder each.
+    The name contains the split and every search setting that differs from the run's recipe. Scores
+    are tags, of which those of the newest evaluation of a kind remain, and a table; repeated
+    evaluations of the same kind have a folder each.
 
     Args:
         run: run to log to.
@@ -60,6 +65,9 @@ def log_evaluation(
         other_run_ids: ids of the other runs of an ensemble.
         predictions: name of the predictions that were measured, if they are not from the model.
         changed: results of `changed_settings`.
+
+    Returns:
+        The evaluation as it is stored.
     """
     prefix = EVALUATIONS
     if data.ref.corpus_fingerprint != trained.data.corpus_fingerprint:
@@ -84,7 +92,7 @@ def log_evaluation(
         str((changed or {}).get("tokenizer", trained.recipe.evaluation.tokenizer)),
         data.ref.target_language,
     )
-    run.metrics({f"{prefix}/{name}": v for name, v in scores.values.items()}, trained.step)
+    run.tags(score_tags(prefix, scores.values))
     description = {
         "split": evaluation.split,
         "num_examples": evaluation.num_examples,
@@ -110,7 +118,10 @@ def log_evaluation(
         run.tags({f"{prefix}/{name}": note for name, note in notes.items() if note})
     with tempfile.TemporaryDirectory() as folder:
         write_record(Path(folder), evaluation, description)
-        _write_parts(Path(folder), evaluation)
+        record = read_record(Path(folder))
+        if evaluation.confusion is not None:
+            confusion = json.dumps(evaluation.confusion.to_json())
+            (Path(folder) / CONFUSION_FILE).write_text(confusion, "utf-8")
         views: Mapping[str, ItemView] = {}
         if predictions is None:
             # The number of an example is the index of its sample.
@@ -119,6 +130,7 @@ def log_evaluation(
             }
             views = explain_samples(trained, data, search, explained, Path(folder) / "attention")
         run.folder(Path(folder), stamp)
+    run.table(f"{stamp}/scores", [*score_rows(evaluation)])
     run.table(f"{stamp}/samples", sample_rows(evaluation, data, views))
     if evaluation.confusion is not None:
         run.figure(f"{stamp}/confusion", confusion_matrix(evaluation.confusion))
@@ -126,7 +138,7 @@ def log_evaluation(
         drawn = _spread(range(len(evaluation.samples)), NUM_EXPLAINED)
         run.figure(f"{stamp}/timelines", timelines([evaluation.samples[n] for n in drawn]))
     if trained.task.output != "sentence":
-        return
+        return record
     hypotheses = [sample.hypothesis for sample in evaluation.samples]
     references = [sample.references for sample in evaluation.samples]
     run.figure(f"{stamp}/lengths", length_histogram(hypotheses, references, tokenizer))
@@ -136,20 +148,22 @@ def log_evaluation(
         if METRICS.load(name, "metric").histogram
     }
     run.figure(f"{stamp}/scores", score_histogram(metric_scores))
-
-
-def _write_parts(folder: Path, evaluation: Evaluation) -> None:
-    """Write the confusion of labels and the scores of slices as JSON, where there are any."""
-    if evaluation.confusion is not None:
-        (folder / CONFUSION_FILE).write_text(json.dumps(evaluation.confusion.to_json()), "utf-8")
-    if evaluation.slices:
-        slices = [asdict(part) for part in evaluation.slices]
-        (folder / SLICES_FILE).write_text(json.dumps(slices), "utf-8")
+    return record
 
 
 def _metric_safe(name: str) -> str:
     """Replace the characters that MLflow does not allow in the name of a metric."""
     return re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII)[:80]
+
+
+def score_rows(evaluation: Evaluation) -> Iterator[dict[str, object]]:
+    """Yield the scores of an evaluation as rows of a table."""
+    for name, value in evaluation.scores.values.items():
+        yield {
+            "metric": name,
+            "score": round(value, 4),
+            "computed": evaluation.scores.signatures[name],
+        }
 
 
 def sample_row(sample: Sample) -> dict[str, object]:

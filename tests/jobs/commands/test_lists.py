@@ -14,6 +14,7 @@ from intertitle.pipeline.backbones import backbone_spec
 from intertitle.pipeline.backbones.families import FAMILIES
 from intertitle.training.config.recipe import Recipe, flatten, load_recipe, recipe_names
 from intertitle.training.tracking.run import TrackedRun
+from intertitle.training.tracking.store.run_list import score_tags
 from tests.conftest import Ended
 
 Program = Callable[..., Ended]
@@ -32,13 +33,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     uri, tags = f"sqlite:///{folder}/mlflow.db", {"recipe": "s2vt"}
     with TrackedRun.start(uri, "intertitle", "first", tags=tags) as run:
-        run.metrics({"eval/val/beam_3/cider": 0.5, "eval/val/beam_3/bleu_4": 9.796e-12}, 4)
+        run.tags(score_tags("eval/val/beam_3", {"cider": 0.5, "bleu_4": 9.796e-12}))
+        run.tags({"eval/val/beam_3/warnings": "sources are cut"})
         run.text("model/weights.txt", "first")
     params = {"search.method": "beam", "search.beam_size": 12}
     with TrackedRun.start(uri, "intertitle", "second", params, tags) as run:
-        run.metrics({"eval/val/beam_3/cider": 0.75}, 4)
-        run.metrics({"eval/test/beam_3/cider": 0.1, "eval/val/beam_3_prefix_a/cider": 0.2}, 4)
-        run.metrics({"eval/val/beam_12/cider": 0.875}, 4)
+        for evaluation, cider in (
+            ("val/beam_3", 0.75),
+            ("test/beam_3", 0.1),
+            ("val/beam_3_prefix_a", 0.2),
+            ("val/beam_12", 0.875),
+        ):
+            run.tags(score_tags(f"eval/{evaluation}", {"cider": cider}))
     with pytest.raises(OSError), TrackedRun.start(uri, "intertitle", "third", tags=tags):
         raise OSError("no space")
     with TrackedRun.start(uri, "intertitle-retraining", "not a training"):

@@ -24,9 +24,10 @@ from tests.ports import free_ports
 
 def test_the_server_opens_at_the_table_of_runs_with_their_scores(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    for name in ("first", "second"):
+    for name, cider in (("first", 10.5), ("second", 9.75)):
         with TrackedRun.start(uri, "intertitle", name, tags={"recipe": "s2vt"}) as run:
-            run.metrics({"eval/val/beam_3/cider": 0.5, "val/cider": 0.4, "system/cpu": 3.0}, 1)
+            run.metrics({"val/cider": 0.4, "system/cpu": 3.0}, 1)
+            run.tags(run_list.score_tags("eval/val/beam_3", {"cider": cider}))
     (port,) = free_ports(1)
     with somebody(tmp_path) as person:
         shown = person.start("ui", "--port", port)
@@ -46,7 +47,11 @@ def test_the_server_opens_at_the_table_of_runs_with_their_scores(tmp_path: Path)
     key = "intertitle"
     assert path.startswith(f"/experiments/{experiment.experiment_id}/runs?viewStateShareKey={key}")
     view = json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"])
-    assert view["selectedColumns"] == ["tags.`recipe`", "metrics.`eval/val/beam_3/cider`"]
+    assert view["selectedColumns"] == ["tags.`recipe`", "tags.`eval/val/beam_3/cider`"]
+    # The table can be sorted by a score.
+    order = [f"{view['selectedColumns'][1]} DESC"]
+    runs = client.search_runs([experiment.experiment_id], order_by=order)
+    assert [run.info.run_name for run in runs] == ["first", "second"]
 
 
 def test_a_port_in_use_is_named(intertitle: Callable[..., Ended], tmp_path: Path) -> None:

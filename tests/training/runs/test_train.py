@@ -114,6 +114,14 @@ def test_the_description_of_a_run_has_its_scores(trained: Trained) -> None:
     assert f"intertitle predict {trained.result.run.name}" in text
 
 
+def test_a_run_has_a_page_of_its_result(trained: Trained) -> None:
+    run_id = trained.result.run.run_id
+    page = Path(client(trained).download_artifacts(run_id, "report.html")).read_text("utf-8")
+    for heading in ("Scores", "Errors by word", "Learning curves", "Worst examples by meteor"):
+        assert f"<h2>{heading}</h2>" in page
+    assert page.count("data:image/png;base64,") == 1
+
+
 def test_every_epoch_leaves_its_figures_at_its_step(trained: Trained) -> None:
     epochs = [report for report in trained.reports if isinstance(report, EpochReport)]
     assert [epoch.epoch for epoch in epochs] == [1, 2]
@@ -123,7 +131,15 @@ def test_every_epoch_leaves_its_figures_at_its_step(trained: Trained) -> None:
         expected = [(epoch.step, pytest.approx(epoch.figures[name])) for epoch in epochs]
         assert [(point.step, point.value) for point in history] == expected
     assert trained.result.num_epochs == 2
-    assert logged(trained).data.metrics["best_epoch"] == trained.result.best_epoch
+
+
+def test_every_chart_of_a_run_is_a_curve(trained: Trained) -> None:
+    """What has a single value is a tag."""
+    run_id = trained.result.run.run_id
+    names = {name for name in logged(trained).data.metrics if not name.startswith("system/")}
+    assert names >= {"train/nats_per_token", "val/cider"}
+    assert {len(client(trained).get_metric_history(run_id, name)) for name in names} == {2}
+    assert logged(trained).data.tags["best_epoch"] == str(trained.result.best_epoch)
 
 
 def test_a_run_keeps_what_the_model_said_beside_what_people_said(trained: Trained) -> None:
@@ -146,14 +162,17 @@ def test_the_best_weights_are_scored_with_every_metric_and_the_recipes_beam(
     scores = evaluation.scores.values
     assert set(scores) == {*ALL_METRICS, "nats_per_token", "perplexity", "search_errors"}
     assert (evaluation.split, len(evaluation.samples)) == ("val", 12)
-    metrics = logged(trained).data.metrics
-    assert {name: metrics[f"eval/val/beam_3/{name}"] for name in scores} == pytest.approx(scores)
+    tags = logged(trained).data.tags
+    shown = {name: float(tags[f"eval/val/beam_3/{name}"]) for name in scores}
+    assert shown == pytest.approx(scores, abs=1e-4)
     (folder,) = client(trained).list_artifacts(trained.result.run.run_id, "eval/val/beam_3")
     kept = download(trained.result.run, folder.path)
     how = json.loads((kept / "how.json").read_text())
     assert how["search"] == trained.recipe.search.model_dump()
     assert how["signatures"].keys() == scores.keys()
     assert (how["num_examples"], how["num_left_out"]) == (12, 0)
+    table = json.loads((kept / "scores.json").read_text())
+    assert [row[0] for row in table["data"]] == list(scores)
     assert (kept / "lengths.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -175,8 +194,13 @@ def test_another_evaluation_is_added_and_overwrites_nothing(trained: Trained) ->
     evaluation = evaluate_run(trained.result.run, split="train", beam_size=2)
     assert (evaluation.split, len(evaluation.samples)) == ("train", 48)
     after = logged(trained)
-    added = {f"eval/train/beam_2/{name}": v for name, v in evaluation.scores.values.items()}
-    assert after.data.metrics == pytest.approx(before.data.metrics | added)
+    added = {f"eval/train/beam_2/{name}" for name in evaluation.scores.values}
+    earlier, later = (
+        {name: text for name, text in run.data.tags.items() if name.startswith("eval/")}
+        for run in (before, after)
+    )
+    assert {*later} == {*earlier, *added}
+    assert earlier.items() <= later.items()
     assert (after.info.status, after.info.end_time) == ("FINISHED", before.info.end_time)
     artifacts = client(trained).list_artifacts(trained.result.run.run_id, "eval")
     assert [artifact.path for artifact in artifacts] == ["eval/train", "eval/val"]
@@ -194,9 +218,9 @@ def test_a_run_is_measured_on_other_data_of_the_same_make(trained: Trained, tmp_
     assert [sample.id for sample in evaluation.samples] == ["about-item 0"]
     assert evaluation.num_left_out == 1
     # Under a name that no one takes for a score of the run's own corpus.
-    metrics = logged(trained).data.metrics
-    assert f"eval/corpus_{other.corpus_fingerprint[:8]}/val/beam_1/cider" in metrics
-    assert "eval/val/beam_1/cider" not in metrics
+    tags = logged(trained).data.tags
+    assert f"eval/corpus_{other.corpus_fingerprint[:8]}/val/beam_1/cider" in tags
+    assert "eval/val/beam_1/cider" not in tags
 
 
 def test_a_run_is_not_measured_on_features_of_another_make(

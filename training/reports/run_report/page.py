@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from intertitle.training.evaluation.metrics.sufficient_stats import smaller_is_better
+from intertitle.training.evaluation.record import EvaluationRecord
 from intertitle.training.evaluation.significance import score_intervals
+from intertitle.training.evaluation.slices import Slice
 from intertitle.training.reports.evaluations import EvaluatedRun
 from intertitle.training.reports.results_page import BEST, WORST, choose
 from intertitle.training.reports.run_report.summary import length_slices
+from intertitle.training.reports.run_report.word_errors import word_errors
 from intertitle.training.tracking.html import data_url, template
 from intertitle.training.tracking.store.run_list import MAIN_METRICS
 
-# Number of metrics in the table of scores by length.
-_NUM_BY_LENGTH = 3
+# Number of metrics in a table of the scores of slices.
+_NUM_BY_SLICE = 3
 
 
 def render(
@@ -28,7 +31,7 @@ def render(
     """
     record = evaluated.record
     metric, examples = choose(record)
-    metrics = [name for name in MAIN_METRICS if name in record.statistics][:_NUM_BY_LENGTH]
+    metrics = [name for name in MAIN_METRICS if name in record.statistics][:_NUM_BY_SLICE]
     plots = data_url({"curves": curves} if curves is not None else {})
     return template("run_report/report.html.jinja").render(
         run=evaluated.run,
@@ -37,14 +40,25 @@ def render(
         num_examples=len(record.ids),
         scores=score_intervals(record.statistics),
         smaller_is_better=smaller_is_better,
-        by_length=length_slices(record, metrics),
+        slices=_slices(record, metrics),
         metrics=metrics,
+        word_errors=word_errors(record),
         metric=metric,
         examples=[example for example in examples if example.kind in (BEST, WORST)],
         kinds=(BEST, WORST),
         pictures=data_url(pictures),
         curves=plots.get("curves"),
     )
+
+
+def _slices(record: EvaluationRecord, metrics: Sequence[str]) -> dict[str, list[Slice]]:
+    """Return the slices by what they are divided by: by length, and those of the evaluation."""
+    groups: dict[str, list[Slice]] = {"length": length_slices(record, metrics)}
+    for part in record.slices:
+        # The evaluation may have been divided by length, too.
+        if part.by != "length":
+            groups.setdefault(part.by, []).append(part)
+    return {by: parts for by, parts in groups.items() if metrics and len(parts) > 1}
 
 
 def shown_items(evaluated: EvaluatedRun) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from intertitle.training.evaluation.evaluate import Evaluation
 from intertitle.training.evaluation.metrics.metric_tokenizer import DEFAULT, num_words
@@ -28,12 +28,19 @@ def length_slices(record: EvaluationRecord, metrics: Sequence[str]) -> list[Slic
     return slice_scores("length", ranges, {name: record.statistics[name] for name in metrics})
 
 
-def describe_run(name: str, evaluation: Evaluation) -> str:
+def described_samples(evaluation: Evaluation) -> Sequence[Sample]:
+    """Return the samples in the description of a run: `NUM_EXAMPLES` at most, spread evenly."""
+    samples = [sample for sample in evaluation.samples if sample.hypothesis]
+    return samples[:: max(1, -(-len(samples) // NUM_EXAMPLES))]
+
+
+def describe_run(name: str, evaluation: Evaluation, pictures: Mapping[str, str]) -> str:
     """Describe the result of a training as Markdown, for the run's description in MLflow.
 
     Args:
         name: name of the run.
         evaluation: evaluation of its model.
+        pictures: URLs of images by the key of the item.
     """
     search = f", {evaluation.search}" if evaluation.search else ""
     lines = [
@@ -46,13 +53,16 @@ def describe_run(name: str, evaluation: Evaluation) -> str:
             for name, score in score_intervals(evaluation.scores.statistics).items()
         ),
     ]
-    samples = [sample for sample in evaluation.samples if sample.hypothesis]
-    if samples:
+    if samples := described_samples(evaluation):
         lines += ["", "**Examples**", ""]
-        for sample in _spread(samples):
+        for sample in samples:
             source = f"{_shown(sample.source)} → " if sample.source else ""
             reference = _shown(sample.references[0]) if sample.references else "–"
-            lines.append(f"- {source}**{_shown(sample.hypothesis)}** (reference: {reference})")
+            picture = pictures.get(sample.item_key or "")
+            image = f"![]({picture}) " if picture else ""
+            lines.append(
+                f"- {image}{source}**{_shown(sample.hypothesis)}** (reference: {reference})"
+            )
     quoted = shlex.quote(name)
     commands = [
         f"intertitle predict {quoted} INPUT",
@@ -60,11 +70,6 @@ def describe_run(name: str, evaluation: Evaluation) -> str:
         f"intertitle report {quoted}",
     ]
     return "\n".join([*lines, "", "**Use**", "", "```", *commands, "```", ""])
-
-
-def _spread(values: Sequence[Sample]) -> Sequence[Sample]:
-    """Return at most `NUM_EXAMPLES` of the values, spread evenly."""
-    return values[:: -(-len(values) // NUM_EXAMPLES)]
 
 
 def _shown(text: str) -> str:

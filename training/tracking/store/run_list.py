@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -28,10 +30,13 @@ MAIN_METRICS = (
 # Number of them that a list shows.
 _NUM_MAIN = 3
 _EVALUATIONS = "eval/"
+# Width and digits of a score in a tag. With blanks in front, a database that compares texts byte by
+# byte, as SQLite does, sorts them by size.
+_SCORE = "10.4f"
 # Name of the view that is stored for MLflow's page, and the tag of the experiment that holds it.
 _VIEW = "intertitle"
 _VIEW_TAG = f"mlflow.sharedViewState.{_VIEW}"
-# Number of runs whose metrics determine the columns of the view.
+# Number of runs whose scores determine the columns of the view.
 _NUM_VIEWED = 100
 
 
@@ -63,6 +68,18 @@ class ListedRun:
         """Return the scores to judge the run by, at most three."""
         available = [name for name in MAIN_METRICS if name in self.scores]
         return {name: self.scores[name] for name in available[:_NUM_MAIN]}
+
+
+def score_tags(evaluation: str, scores: Mapping[str, float]) -> dict[str, str]:
+    """Return the tags that hold the scores of an evaluation.
+
+    A metric of MLflow would be a chart of a single point.
+
+    Args:
+        evaluation: name of the evaluation, such as "eval/val/beam_3".
+        scores: scores by metric.
+    """
+    return {f"{evaluation}/{name}": f"{value:{_SCORE}}" for name, value in scores.items()}
 
 
 def list_runs(tracking_uri: str, limit: int) -> list[ListedRun]:
@@ -102,10 +119,10 @@ def table_path(tracking_uri: str) -> str:
         experiment = client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
             raise UserError(f"there are no runs yet at {redact(uri)}")
-        metrics = _columns(
-            run.data.metrics for run in _newest(client, experiment.experiment_id, _NUM_VIEWED)
+        scores = _columns(
+            _scores_of(run) for run in _newest(client, experiment.experiment_id, _NUM_VIEWED)
         )
-        columns = ["tags.`recipe`", *(f"metrics.`{name}`" for name in metrics)]
+        columns = [f"tags.`{name}`" for name in ("recipe", *scores)]
         view = {"selectedColumns": columns, "viewMaximized": False}
         client.set_experiment_tag(experiment.experiment_id, _VIEW_TAG, json.dumps(view))
     return (
@@ -137,11 +154,20 @@ def _newest(client: MlflowClient, experiment_id: str, limit: int) -> list[Any]:
     return list(client.search_runs([experiment_id], max_results=limit, order_by=order))
 
 
-def _columns(metrics_of_runs: Iterable[Mapping[str, float]]) -> list[str]:
-    """Return the metrics to show: for each of `MAIN_METRICS`, the name that most runs have."""
-    counts = Counter(
-        name for metrics in metrics_of_runs for name in metrics if name.startswith(_EVALUATIONS)
-    )
+def _scores_of(run: Any) -> dict[str, float]:
+    """Return the scores that `score_tags` stored as tags of a run, by the name of the tag."""
+    scores = {}
+    for name, text in run.data.tags.items():
+        if name.startswith(_EVALUATIONS):
+            # Notes of an evaluation are tags, too.
+            with suppress(ValueError):
+                scores[name] = float(text)
+    return {name: value for name, value in scores.items() if math.isfinite(value)}
+
+
+def _columns(scores_of_runs: Iterable[Mapping[str, float]]) -> list[str]:
+    """Return the scores to show: for each of `MAIN_METRICS`, the name that most runs have."""
+    counts = Counter(name for scores in scores_of_runs for name in scores)
     columns = []
     for metric in MAIN_METRICS:
         names = [name for name in counts if name.rpartition("/")[2] == metric]
@@ -153,10 +179,9 @@ def _columns(metrics_of_runs: Iterable[Mapping[str, float]]) -> list[str]:
 def _listed(run: Any) -> ListedRun:
     info, data = run.info, run.data
     groups: dict[str, dict[str, float]] = {}
-    for name, value in data.metrics.items():
+    for name, value in _scores_of(run).items():
         group, _, metric = name.removeprefix(_EVALUATIONS).rpartition("/")
-        if name.startswith(_EVALUATIONS):
-            groups.setdefault(group, {})[metric] = value
+        groups.setdefault(group, {})[metric] = value
     # The evaluation at the end of a training is of "val", with the settings of the recipe.
     expected = {"val", f"val/{_search_of(data.params)}"}
     measured = min(
