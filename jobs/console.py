@@ -57,7 +57,8 @@ def use_utf8() -> None:
 class Bar:
     """Progress bar; without a terminal, it prints a line per tenth and at least one per minute.
 
-    The rate and the remaining time are computed from the progress of the last `RATE_OVER_S`.
+    What takes longer than `SHORT_S` until its first `update` is named. The rate and the remaining
+    time are computed from the progress of the last `RATE_OVER_S`.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Bar:
         self._told = -1
         self._told_at = time.monotonic()
         self._past: deque[tuple[float, float]] = deque()
-        self._timer: threading.Timer | None = None
+        self._timer = _later(title) if progress is None else None
 
     def update(self, done: float, total: float, note: str = "") -> None:
         """Show the progress.

@@ -1,11 +1,15 @@
-"""The store of runs that a command uses."""
+"""The store of runs that a command uses, and the runs that it names."""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from intertitle.jobs import console
+
+if TYPE_CHECKING:
+    from intertitle.training.tracking.store.client import RunRef
 
 
 def tracking_store(uri: str | None) -> str:
@@ -23,6 +27,14 @@ def tracking_store(uri: str | None) -> str:
     if file is not None and file.parent != Path.cwd():
         console.note(f"runs: {file}")
     return chosen
+
+
+def find_run(spec: str, tracking_uri: str) -> RunRef:
+    """Find a run, see `resolve_run`, and say so where a server takes a while."""
+    from intertitle.training.tracking.store.client import resolve_run
+
+    with console.step(f"looking for run {spec}"):
+        return resolve_run(spec, tracking_uri)
 
 
 def store_option(uri: str) -> str:

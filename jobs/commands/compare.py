@@ -11,7 +11,7 @@ import typer
 
 from intertitle.jobs import console
 from intertitle.jobs.options import Json, TrackingUri, check_page
-from intertitle.jobs.tracking import tracking_store
+from intertitle.jobs.tracking import find_run, tracking_store
 from intertitle.pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,13 +40,11 @@ def compare_runs(
 
     The newest evaluation of each run on the split is used.
     """
-    from intertitle.training.tracking.store.client import resolve_run
-
     check_page("--out", out)
     if len({*runs}) < max(2, len(runs)):
         raise UserError(f"compare: {' '.join(runs)}: two different runs or more are needed")
     uri = tracking_store(tracking_uri)
-    refs = [resolve_run(run, uri) for run in runs]
+    refs = [find_run(run, uri) for run in runs]
     if len({ref.run_id for ref in refs}) < max(2, len(refs)):
         raise UserError(f"compare: {' '.join(runs)}: two different runs or more are needed")
     with console.step("comparing"):

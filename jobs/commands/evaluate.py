@@ -23,7 +23,7 @@ from intertitle.jobs.options import (
     with_search,
 )
 from intertitle.jobs.progress import show_phase
-from intertitle.jobs.tracking import tracking_store
+from intertitle.jobs.tracking import find_run, tracking_store
 from intertitle.pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -74,7 +74,6 @@ def evaluate(
     """Generate predictions for a split, score them, and log the scores to the run."""
     from intertitle.training.evaluation.metrics.metric_tokenizer import AUTO, TOKENIZERS
     from intertitle.training.evaluation.slices import check_slices
-    from intertitle.training.tracking.store.client import resolve_run
 
     if tokenizer is not None and tokenizer not in (AUTO, *TOKENIZERS):
         allowed = ", ".join((AUTO, *TOKENIZERS))
@@ -90,8 +89,8 @@ def evaluate(
             raise UserError(f"--predictions {predictions}: no such file")
     check_slices(by or ())
     uri = tracking_store(tracking_uri)
-    ref = resolve_run(run, uri)
-    members = [resolve_run(name, uri) for name in ensemble or ()]
+    ref = find_run(run, uri)
+    members = [find_run(name, uri) for name in ensemble or ()]
     with console.step("loading PyTorch"):
         from intertitle.training.inference.prediction_io import read_predictions
         from intertitle.training.runs.evaluate_run import evaluate_run

@@ -9,7 +9,7 @@ import typer
 
 from intertitle.jobs import console
 from intertitle.jobs.options import Json, Run, TrackingUri
-from intertitle.jobs.tracking import tracking_store
+from intertitle.jobs.tracking import find_run, tracking_store
 
 if TYPE_CHECKING:
     from intertitle.training.tracking.registry.registry import RegistryState
@@ -34,14 +34,13 @@ def promote(
     json: Json = False,
 ) -> None:
     """Make a run's model the champion, which models:/NAME@champion refers to."""
-    from intertitle.training.tracking.registry import registry
-    from intertitle.training.tracking.store.client import resolve_run
+    ref = find_run(run, tracking_store(tracking_uri))
+    with console.step("changing the registry"):
+        from intertitle.training.tracking.registry import registry
 
-    ref = resolve_run(run, tracking_store(tracking_uri))
-    if challenger:
-        _tell(registry.challenge(ref, model, why), "challenger", json)
-    else:
-        _tell(registry.promote(ref, model, why), "champion", json)
+        change = registry.challenge if challenger else registry.promote
+        state = change(ref, model, why)
+    _tell(state, "challenger" if challenger else "champion", json)
 
 
 def rollback(
@@ -51,13 +50,11 @@ def rollback(
     json: Json = False,
 ) -> None:
     """Restore the previous champion; each further call goes back by one more."""
-    from intertitle.training.tracking.registry import registry
+    with console.step("changing the registry"):
+        from intertitle.training.tracking.registry import registry
 
-    _tell(
-        registry.rollback(model, tracking_store(tracking_uri), why),
-        "champion",
-        json,
-    )
+        state = registry.rollback(model, tracking_store(tracking_uri), why)
+    _tell(state, "champion", json)
 
 
 def _tell(standing: RegistryState, alias: str, json: bool) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from intertitle.jobs import console
 from intertitle.jobs.options import Json, Run, TrackingUri, check_page
-from intertitle.jobs.tracking import tracking_store
+from intertitle.jobs.tracking import find_run, tracking_store
 from intertitle.pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,10 +29,8 @@ def report(
 
     The newest evaluation of the run on the split is used.
     """
-    from intertitle.training.tracking.store.client import resolve_run
-
     check_page("--out", out)
-    ref = resolve_run(run, tracking_store(tracking_uri))
+    ref = find_run(run, tracking_store(tracking_uri))
     with console.step("reading the evaluation"):
         from intertitle.training.reports.evaluations import read_newest
         from intertitle.training.reports.run_report.page import render

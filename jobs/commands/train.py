@@ -17,7 +17,7 @@ from intertitle.jobs.cluster.session import cluster
 from intertitle.jobs.cluster.submission import earlier_run, recording_run
 from intertitle.jobs.options import Address, Json, TrackingUri
 from intertitle.jobs.progress import TrainingProgress, training_progress
-from intertitle.jobs.tracking import store_option, tracking_store
+from intertitle.jobs.tracking import find_run, store_option, tracking_store
 from intertitle.pipeline.errors import Stopped, UserError
 from intertitle.pipeline.storage.paths import as_path
 
@@ -162,11 +162,9 @@ def _from_options(
 
 def _check_runs(specs: Sequence[str | None], tracking_uri: str) -> None:
     """Check that the runs that the options name exist."""
-    from intertitle.training.tracking.store.client import resolve_run
-
     for spec in specs:
         if spec is not None:
-            resolve_run(spec, tracking_uri)
+            find_run(spec, tracking_uri)
 
 
 def _from_run(run: str, settings: list[str], tracking_uri: str) -> _TrainingRequest:
@@ -174,10 +172,11 @@ def _from_run(run: str, settings: list[str], tracking_uri: str) -> _TrainingRequ
     from intertitle.training.config.recipe import change_recipe
     from intertitle.training.data.pinning import check_unchanged
     from intertitle.training.runs.job_artifact import read_job
-    from intertitle.training.tracking.store.client import resolve_run
 
-    original = read_job(resolve_run(run, tracking_uri))
-    check_unchanged(original.data)
+    ref = find_run(run, tracking_uri)
+    with console.step("reading the data of the run"):
+        original = read_job(ref)
+        check_unchanged(original.data)
     return _TrainingRequest(
         change_recipe(original.recipe, settings, "--set"),
         as_path(original.data.corpus),

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from intertitle.jobs import console
 from intertitle.jobs.commands import COMMANDS
 from intertitle.pipeline.corpus import Corpus
 from intertitle.pipeline.errors import JobError
 from intertitle.training.runs import train as train_module
+from tests.jobs.waits import Output
 from tests.training.metric_names import ALL_METRICS
 
 TINY = [
@@ -133,18 +136,25 @@ def test_a_job_that_could_not_be_finished_ends_without_a_traceback(
     assert ended.err.splitlines() == lines
 
 
-def test_a_run_is_trained_then_measured_then_used_by_its_name(
+def test_a_run_is_trained_then_measured_then_used_by_its_name_and_no_wait_is_silent(
     intertitle: Callable[..., Any],
     clips: Path,
     clip_features: Path,
     tmp_path: Path,
-    trains_in_process: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tracking = f"--tracking-uri=sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setattr(console, "SHORT_S", 0.5)
+    monkeypatch.delenv("CI", raising=False)
 
-    def run(*arguments: object) -> dict[str, Any]:
+    def run(*arguments: object, is_terminal: bool = False) -> dict[str, Any]:
+        output = Output(is_terminal)
+        for name in ("ERRORS", "OUTPUT"):
+            shown = Console(file=output, force_terminal=is_terminal, width=80)
+            monkeypatch.setattr(console, name, shown)
         ended = intertitle(*arguments, tracking, "--json")
-        assert ended.code == 0, ended.err
+        assert ended.code == 0, output.getvalue()
+        assert output.unnamed_waits() == []
         answer: dict[str, Any] = json.loads(ended.out.splitlines()[-1])
         return answer
 
@@ -169,10 +179,13 @@ def test_a_run_is_trained_then_measured_then_used_by_its_name(
     assert (seen["input"], type(seen["text"])) == (str(film), str)
     assert seen["score"] < 0
 
-    again = run("train", "--like", "tiny", *kept[:2], "--name", "again")
+    again = run("train", "--like", "tiny", *kept[:2], "--name", "again", is_terminal=True)
     assert again["run_id"] != trained["run_id"]
     assert again["metrics"] == trained["metrics"]
 
-    together = run("evaluate", "tiny", "--ensemble", "again")
+    together = run("evaluate", "tiny", "--ensemble", "again", is_terminal=True)
     assert together["metrics"] == pytest.approx(trained["metrics"])
+    for is_terminal in (False, True):
+        compared = run("compare", "tiny", "again", is_terminal=is_terminal)
+        assert compared["runs"] == ["tiny", "again"]
     assert intertitle("evaluate", "tiny", "--ensemble", "tiny", tracking).code == 2

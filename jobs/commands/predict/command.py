@@ -33,7 +33,7 @@ from intertitle.jobs.options import (
     with_search,
 )
 from intertitle.jobs.progress import EXIT_TOO_MANY_FAILED
-from intertitle.jobs.tracking import tracking_store
+from intertitle.jobs.tracking import find_run, tracking_store
 from intertitle.pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -135,7 +135,6 @@ def predict(
         read_predictions,
         write_predictions,
     )
-    from intertitle.training.tracking.store.client import resolve_run
 
     of_corpus = any(option is not None for option in (split, corpus, features))
     check_inputs(files, text, question, split, rescore, corpus, features or ())
@@ -145,7 +144,7 @@ def predict(
         check_out(out, nbest if rescore is None else 2)
     candidates = read_predictions(rescore, scored=weight > 0) if rescore else []
     uri = tracking_store(tracking_uri)
-    runs = tuple(resolve_run(name, uri) for name in (run, *(ensemble or ())))
+    runs = tuple(find_run(name, uri) for name in (run, *(ensemble or ())))
     with console.step("loading the model"):
         from intertitle.training.data.item_views import Reading
         from intertitle.training.inference.corpus_job import CorpusJob
