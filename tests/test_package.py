@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import intertitle
+from intertitle.training.tracking.environment import PACKAGES
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "ray", "mlflow", "typer")
@@ -38,6 +39,12 @@ def packages() -> list[str]:
 def test_every_folder_is_installed() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     assert sorted(project["tool"]["setuptools"]["packages"]) == packages()
+
+
+def test_data_of_the_packages_is_what_the_project_declares() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    declared = project["tool"]["setuptools"]["package-data"]
+    assert {name: list(data) for name, data in PACKAGES.items() if data} == declared
 
 
 @pytest.mark.parametrize("module", ["intertitle", "intertitle.workflows"])

@@ -18,12 +18,10 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import intertitle
-import intertitle.jobs
-import intertitle.pipeline
 import intertitle.training
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.storage import allowed_hosts, web
+from intertitle.training.tracking.environment import project_files
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -39,14 +37,6 @@ SETTINGS = (
 )
 # Time in seconds after which Ray kills a stopped job; a training saves a checkpoint first.
 STOP_WAIT_S = 30
-# The packages may be in different folders; they are sent under the names they are imported by.
-_PACKAGES = (intertitle, intertitle.pipeline, intertitle.training, intertitle.jobs)
-# Data files of each package, as pyproject.toml declares them.
-PACKAGE_DATA = {
-    "intertitle": ("py.typed",),
-    "intertitle.training": ("recipes/*.toml", "reports/**/*.jinja", "reports/*.css"),
-    "intertitle.jobs": ("reproduce/tables/*.toml", "retraining/*.yaml", "serving/page/*.css"),
-}
 _SLOT = re.compile(r"[\w.:+-]{1,64}", re.ASCII)
 _URL_PASSWORD = re.compile(r"//[^/@\s]*:[^/@\s]+@")
 _SECRET = re.compile(r"PASSWORD|SECRET|TOKEN(?!_PATH)|CREDENTIAL|API_KEY")
@@ -134,15 +124,12 @@ def send(client: JobSubmissionClient, submission: Submission, attempt_id: str) -
     """
     with tempfile.TemporaryDirectory(prefix="intertitle-") as folder:
         packed = Path(folder)
-        for package in _PACKAGES:
-            home = Path(next(iter(package.__path__)))
-            for file in _files_of(home, package.__name__):
-                target = packed.joinpath(*package.__name__.split("."), file.relative_to(home))
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, target)
-        for place, file in submission.files.items():
-            (packed / place).parent.mkdir(parents=True)
+        for place, file in project_files().items():
+            (packed / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, packed / place)
+        for name, file in submission.files.items():
+            (packed / name).parent.mkdir(parents=True)
+            shutil.copyfile(file, packed / name)
         client.submit_job(
             entrypoint=submission.entrypoint,
             submission_id=attempt_id,
@@ -178,13 +165,6 @@ def earlier_run(checkpoints: Path) -> str | None:
         return None
     run_id = note.read_text()
     return run_id if any((checkpoints / run_id).glob("checkpoint_*")) else None
-
-
-def _files_of(folder: Path, package: str) -> list[Path]:
-    """Return the modules of a package and its declared data files; other files are not sent."""
-    patterns = ("**/*.py", *PACKAGE_DATA.get(package, ()))
-    paths = {path for pattern in patterns for path in folder.glob(pattern)}
-    return sorted(path for path in paths if path.is_file() and not path.is_symlink())
 
 
 def _title(command: Sequence[str]) -> str:

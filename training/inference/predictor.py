@@ -22,6 +22,7 @@ from intertitle.training.inference.model_bundle import TrainedModel
 from intertitle.training.inference.prediction_io import Failure, Prediction
 from intertitle.training.inference.rescore import rescore_nbest
 from intertitle.training.models.base import Generator
+from intertitle.training.models.captioners.novelty import far_features
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +81,8 @@ def iter_predictions(
         reading: options for decoding the files.
         nbest: maximum number of predictions per input.
         on_progress: callback for progress, called with the number of finished inputs and the total.
-        on_warning: callback for warnings about truncated texts.
+        on_warning: callback for warnings about truncated texts, and about files that are unlike
+            those that the model has learned from.
 
     Yields:
         Predictions, the best of each input first, or a failure.
@@ -114,6 +116,9 @@ def iter_predictions(
             if n in failed:
                 yield Failure(batch_inputs.ids[n], failed[n].error, one_line(str(failed[n])))
             else:
+                features = inputs.load_features(n)
+                for warning in () if features is None else far_features(trained.model, features):
+                    on_warning(f"{batch_inputs.ids[n]}: {warning}")
                 yield from _predictions(batch_inputs.ids[n], predicted[n])
         on_progress(chunk.stop, len(files))
 

@@ -1,9 +1,19 @@
-"""Environment of a job: installed packages, Python, platform and git commit."""
+"""Environment of a job: packages, Python, platform, git commit, and the project's own files."""
 
 import importlib.metadata
 import platform
 import subprocess
-from pathlib import Path
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
+
+# Data files of the project's packages, which may be in different folders, as pyproject.toml
+# declares them.
+PACKAGES: dict[str, tuple[str, ...]] = {
+    "intertitle": ("py.typed",),
+    "intertitle.pipeline": (),
+    "intertitle.training": ("recipes/*.toml", "reports/**/*.jinja", "reports/*.css"),
+    "intertitle.jobs": ("reproduce/tables/*.toml", "retraining/*.yaml", "serving/page/*.css"),
+}
 
 
 def packages() -> list[str]:
@@ -35,3 +45,21 @@ def git_commit(file: Path) -> str | None:
         return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def project_files() -> dict[PurePosixPath, Path]:
+    """Return the modules and the declared data files of the project by the place they install to.
+
+    Other files in its folders are left out.
+    """
+    files = {}
+    for package, patterns in PACKAGES.items():
+        spec = find_spec(package)
+        assert spec is not None and spec.submodule_search_locations
+        folder = Path(spec.submodule_search_locations[0])
+        for pattern in ("**/*.py", *patterns):
+            for file in folder.glob(pattern):
+                if file.is_file() and not file.is_symlink():
+                    place = PurePosixPath(*package.split("."), *file.relative_to(folder).parts)
+                    files[place] = file
+    return dict(sorted(files.items()))

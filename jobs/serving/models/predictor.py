@@ -13,7 +13,7 @@ from intertitle.jobs.options import search_changes
 from intertitle.jobs.serving.config import LimitConfig
 from intertitle.jobs.serving.errors import ApiError, from_user_error
 from intertitle.jobs.serving.models.files import FileReader, as_jpeg
-from intertitle.jobs.serving.models.novelty import far_features, unknown_words
+from intertitle.jobs.serving.models.novelty import unknown_words
 from intertitle.jobs.serving.models.replay import as_attention, replay
 from intertitle.jobs.serving.schemas import (
     Candidate,
@@ -37,6 +37,7 @@ from intertitle.training.inference.attention_maps import (
 from intertitle.training.inference.inputs import read_queries
 from intertitle.training.inference.model_bundle import TrainedModel
 from intertitle.training.models.base import Generator
+from intertitle.training.models.captioners.novelty import far_features
 from intertitle.training.search.generate import generate, iter_tokens, sample_stream
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ from intertitle.training.inference.prediction_io import read_predictions
 from intertitle.training.inference.predictor import predict
 from intertitle.training.inference.pyfunc import write_mlflow_model
 from intertitle.training.models.build import task_of
+from intertitle.training.models.captioners import novelty
 from intertitle.training.tracking.run import TrackedRun
 from tests.training.conftest import (
     coloured_things,
@@ -629,6 +632,35 @@ def test_files_and_folders_may_be_named_in_any_way(
     told = json.loads(ended.out.splitlines()[-1])
     assert (ended.code, len(told["results"])) == (0, 2)
     assert told["results"][0]["input"] == "../more/blue.png"
+
+
+def test_a_file_is_predicted_however_its_folder_is_named(
+    look: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("with space", "new\nline", "cafe\u0301"):
+        Path(name).mkdir()
+        shutil.copy("red.png", name)
+    Path("link").symlink_to("with space")
+    # Memory is a file system of its own, as another drive is.
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as mounted:
+        shutil.copy("red.png", mounted)
+        folders = ["with space", "new\nline", "cafe\u0301", ".", "~", "link", mounted]
+        files = [f"{folder}/red.png" for folder in folders]
+        ended = look("captioner", *files, "--json")
+    results = json.loads(ended.out.splitlines()[-1])["results"]
+    assert [one["input"] for one in results] == [str(Path(file)) for file in files]
+    assert len({one["text"] for one in results}) == 1
+
+
+def test_a_file_unlike_those_of_the_training_is_noted(
+    look: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The mean square of the features of a plain picture lies above it.
+    monkeypatch.setattr(novelty, "_FAR", 0.01)
+    ended = look("captioner", "red.png")
+    assert ended.code == 0
+    assert "WARNING: red.png: this file is unlike those that the model has learned" in ended.err
 
 
 def test_the_limit_of_pixels_can_be_set(look: Run) -> None:

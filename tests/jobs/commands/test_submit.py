@@ -8,7 +8,6 @@ import shlex
 import socket
 import threading
 import time
-import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -21,8 +20,9 @@ import psutil
 import pytest
 
 from intertitle.jobs.cluster.session import RAY_SYSTEM_CONFIG
-from intertitle.jobs.cluster.submission import PACKAGE_DATA, describe, send
+from intertitle.jobs.cluster.submission import describe, send
 from intertitle.pipeline.errors import UserError
+from intertitle.training.tracking import environment
 from tests.jobs.program import Person, ray_head, somebody
 
 PASSWORD = "not-a-secret-but-taken-for-one"
@@ -336,10 +336,9 @@ def test_what_merely_lies_in_the_folders_is_not_sent(
     for name in (".env", "recipes/.env", "keys.toml", "data/key.pem", "loop.py.orig", "data/a.npy"):
         (package / name).write_text("secret")
     (package / "link.py").symlink_to(tmp_path)
-    monkeypatch.setattr(
-        "intertitle.jobs.cluster.submission._PACKAGES",
-        [SimpleNamespace(__path__=[str(package)], __name__="intertitle.training")],
-    )
+    monkeypatch.setattr(environment, "PACKAGES", {"intertitle.training": ("recipes/*.toml",)})
+    spec = SimpleNamespace(submodule_search_locations=[str(package)])
+    monkeypatch.setattr(environment, "find_spec", lambda _: spec)
     sent: list[str] = []
 
     class Client:
@@ -352,9 +351,3 @@ def test_what_merely_lies_in_the_folders_is_not_sent(
         f"intertitle/training/{name}"
         for name in ("__init__.py", "data/__init__.py", "loop.py", "recipes/a.toml")
     ]
-
-
-def test_data_of_the_packages_is_what_the_project_declares() -> None:
-    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text("utf-8"))
-    declared = project["tool"]["setuptools"]["package-data"]
-    assert {name: list(patterns) for name, patterns in PACKAGE_DATA.items()} == declared

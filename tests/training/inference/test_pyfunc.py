@@ -8,11 +8,14 @@ import os
 import pickletools
 import subprocess
 import sys
+import sysconfig
+import venv
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, NoReturn
+from zipfile import ZipFile
 
 import pandas as pd
 import pytest
@@ -28,10 +31,9 @@ from intertitle.training.data.data_ref import DataRef, FeatureRef
 from intertitle.training.data.texts import texts_of
 from intertitle.training.data.tokenizer import Tokenizer
 from intertitle.training.data.vocab import Vocabs, build_vocabs
-from intertitle.training.inference import pyfunc
 from intertitle.training.inference.model_bundle import TrainedModel, load_trained
 from intertitle.training.inference.predictor import predict
-from intertitle.training.inference.pyfunc import signature_of, write_mlflow_model
+from intertitle.training.inference.pyfunc import signature_of, wheel, write_mlflow_model
 from intertitle.training.models.build import build_model, sizes_of, task_of
 from intertitle.training.tracking.run import TrackedRun
 from intertitle.training.tracking.store.client import RunRef, download, resolve_run
@@ -129,6 +131,11 @@ def test_nothing_of_it_is_pickled(logged: RunRef) -> None:
     names = {file.name for file in files}
     assert {"MLmodel", "model.safetensors", "requirements.txt"} <= names
     for file in files:
+        if file.suffix == ".whl":
+            names = ZipFile(file).namelist()
+            kinds = {PurePosixPath(name).suffix for name in names if ".dist-info/" not in name}
+            assert kinds == {".py", ".typed", ".toml", ".jinja", ".css", ".yaml"}
+            continue
         assert file.suffix not in {".pkl", ".pickle", ".pt", ".pth", ".bin"}
         with pytest.raises(ValueError, match=r".+"):
             list(pickletools.genops(file.read_bytes()))
@@ -151,22 +158,56 @@ def test_a_model_is_asked_with_what_its_task_is_about(
     assert signature.outputs.input_names() == ["text", "score"]
 
 
+def test_others_can_install_what_a_model_needs(logged: RunRef) -> None:
+    needed = (download(logged, "model") / "requirements.txt").read_text().splitlines()
+    # The package index has no builds with a local version, such as "+cpu".
+    assert f"torch=={version('torch').partition('+')[0]}" in needed
+    assert f"wheels/intertitle-{version('intertitle')}-py3-none-any.whl" in needed
+    assert not any(line.startswith("intertitle") for line in needed)
+
+
+def test_a_rebuilt_environment_loads_a_model(
+    classifier: TrainedModel, logged: RunRef, tmp_path: Path
+) -> None:
+    """The project comes from the model's wheel alone, its dependencies from this environment."""
+    venv.create(tmp_path / "rebuilt")
+    python = tmp_path / "rebuilt" / "bin" / "python"
+    (site,) = (tmp_path / "rebuilt" / "lib").glob("*/site-packages")
+    # In a folder that a .pth file names, no .pth files are read, such as that of this project.
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    model = download(logged, "model")
+    (file,) = [
+        line for line in (model / "requirements.txt").read_text().splitlines() if "wheels/" in line
+    ]
+    install = ["-m", "pip", "--python", python, "install", "--no-deps", "--no-index", file]
+    subprocess.run([sys.executable, *install], cwd=model, check=True, capture_output=True)
+    done = subprocess.run(
+        [
+            *(python, "-c", f"import intertitle; print(intertitle.__path__[0])\n{LOAD}"),
+            *(logged.tracking_uri, json.dumps(SENTENCES), f"runs:/{logged.run_id}/model"),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    place, *_, told = done.stdout.splitlines()
+    assert place == str(site / "intertitle")
+    expected = [predict(classifier, texts=[text])[0].text for text in SENTENCES]
+    assert json.loads(told.removeprefix("answers "))["text"] == expected
+
+
 def test_a_project_that_is_not_installed_writes_its_models(
-    classifier: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A training by `python -m intertitle.jobs` must not end without its model."""
 
-    def version_of(package: str) -> str:
-        if package == "intertitle":
-            raise PackageNotFoundError(package)
-        return version(package)
+    def missing(package: str) -> NoReturn:
+        raise PackageNotFoundError(package)
 
-    monkeypatch.setattr(pyfunc, "version", version_of)
-    write_mlflow_model(classifier, tmp_path / "model")
-    needed = (tmp_path / "model" / "requirements.txt").read_text().splitlines()
-    assert "intertitle" in needed
-    # The package index has no builds with a local version, such as "+cpu".
-    assert f"torch=={version('torch').partition('+')[0]}" in needed
+    monkeypatch.setattr(wheel, "distribution", missing)
+    assert wheel.write_wheel(tmp_path).name == "intertitle-0-py3-none-any.whl"
 
 
 @pytest.fixture(scope="module")

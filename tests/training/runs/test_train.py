@@ -101,6 +101,7 @@ def test_each_phase_without_steps_is_named(trained: Trained) -> None:
         "generating predictions for val",
         "scoring 12 predictions",
         "logging the evaluation",
+        "writing the report",
     ]
     assert [phase.fraction for phase in phases if phase.fraction is not None][-1] == 1
     epochs = [report for report in trained.reports if isinstance(report, EpochReport)]

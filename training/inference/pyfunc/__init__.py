@@ -1,5 +1,6 @@
 """Export of a trained model as an MLflow model, which `mlflow.pyfunc.load_model` loads.
 
+The model brings the project as a wheel, so that MLflow can build an environment for it anywhere.
 The flavour is MLflow's `python_function` with this module as its loader: nothing is pickled.
 MLflow is imported inside the functions: the import takes seconds and `intertitle --help` does not
 need it.
@@ -11,7 +12,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +21,15 @@ from intertitle.training.data.item_views import write_item
 from intertitle.training.inference.model_bundle import TrainedModel
 from intertitle.training.inference.prediction_io import Prediction
 from intertitle.training.inference.predictor import predict
+from intertitle.training.inference.pyfunc.wheel import write_wheel
 
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow.models import ModelSignature
 
-# Packages that loading a model and predicting need. MLflow would take minutes to infer them.
+# Packages whose versions may change a prediction; the wheel requires all, in ranges. MLflow
+# would take minutes to infer them.
 _REQUIREMENTS = (
-    "intertitle",
     "torch",
     "safetensors",
     "tokenizers",
@@ -35,7 +37,8 @@ _REQUIREMENTS = (
     "decord2",
     "pillow",
 )
-
+# Folder of the wheel; MLflow installs the requirements of a model in its folder.
+_WHEELS = "wheels"
 
 # Parameter of the beam size, named as the option of the command line.
 _BEAM = "beam"
@@ -52,6 +55,8 @@ def write_mlflow_model(trained: TrainedModel, folder: Path) -> None:
     import mlflow.pyfunc
 
     trained.write(folder)
+    (folder / _WHEELS).mkdir()
+    wheel = write_wheel(folder / _WHEELS)
     with tempfile.TemporaryDirectory() as scratch:
         mlflow_folder = Path(scratch) / "model"
         with warnings.catch_warnings():
@@ -63,18 +68,17 @@ def write_mlflow_model(trained: TrainedModel, folder: Path) -> None:
                 signature=signature_of(trained),
                 pip_requirements=[_requirement(name) for name in _REQUIREMENTS],
             )
+        with (mlflow_folder / "requirements.txt").open("a", encoding="utf-8") as requirements:
+            requirements.write(f"\n{_WHEELS}/{wheel.name}\n")
         shutil.copytree(mlflow_folder, folder, dirs_exist_ok=True)
 
 
 def _requirement(package: str) -> str:
-    """Pin a package to its installed version; one that is not installed is not pinned.
+    """Pin a package to its installed version.
 
     A build for this machine, as of "2.13.0+cpu", is not on the package index; its version is.
     """
-    try:
-        return f"{package}=={version(package).partition('+')[0]}"
-    except PackageNotFoundError:
-        return package
+    return f"{package}=={version(package).partition('+')[0]}"
 
 
 def signature_of(trained: TrainedModel) -> ModelSignature:
