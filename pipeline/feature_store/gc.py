@@ -76,7 +76,7 @@ class StoredSnapshot:
 
     Attributes:
         id: id of the snapshot.
-        written: modification time of the file.
+        written: time at which it was written; of a file that can't be read, its modification time.
         num_items: number of items, or None if the file can't be read.
         is_readable: whether the file can be read and all its shards exist in full length.
     """
@@ -108,6 +108,9 @@ def list_snapshots(store: UPath) -> list[StoredSnapshot]:
                 SHARD_FORMAT.check_metadata(file.path, metadata, SHARD_VERSION_FIELD)
                 num_items = parquet.metadata.num_rows
                 named = json.loads(metadata[b"shards"])
+            # A copy of the store has other times of its files.
+            if time := metadata.get(b"written"):
+                written = datetime.fromisoformat(time.decode())
             is_complete = all(sizes.get(shard["name"]) == shard["num_bytes"] for shard in named)
         except (UserError, pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError):
             num_items, is_complete = None, False

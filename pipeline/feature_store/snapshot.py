@@ -20,6 +20,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -194,6 +195,7 @@ def write_snapshot(path: UPath, snapshot: Snapshot) -> None:
         "fingerprint": snapshot.fingerprint.to_json(),
         "shards": json.dumps(shards),
         "versions": json.dumps(snapshot.versions),
+        "written": datetime.now(UTC).isoformat(),
     }
     table = snapshot.table.replace_schema_metadata(metadata)
     atomic_write(path, lambda file: pq.write_table(table, file))

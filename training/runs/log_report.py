@@ -50,8 +50,9 @@ def log_report(
         figure.savefig(file)
         curves = file.getvalue()
     evaluated = EvaluatedRun(run.ref, {name: str(v) for name, v in params.items()}, record)
-    described = {sample.item_key for sample in described_samples(evaluation)} - {None}
-    keys = {key for key in {*described, *shown_items(evaluated)} if key is not None}
+    samples = described_samples(evaluation)
+    described = {sample.item_key for sample in samples if sample.item_key is not None}
+    keys = described | shown_items(evaluated)
     pictures = thumbnails_of(data.corpus, keys) if keys else {}
     run.text(REPORT_FILE, render(evaluated, pictures, curves))
     urls = {}

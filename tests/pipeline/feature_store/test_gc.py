@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -62,6 +63,15 @@ def read_all(store: UPath, keys: str) -> None:
     reader = FeatureStore(store)
     for key in keys:
         assert reader.features(key).shape == (2, 3)
+
+
+def test_a_copy_of_a_store_was_published_when_the_store_was(tmp_path: Path) -> None:
+    store, copy = as_path(tmp_path / "store"), tmp_path / "copy"
+    publish(store, make_snapshot(store, "ab", tmp_path))
+    shutil.copytree(str(store), copy)
+    for file in copy.rglob("*"):
+        os.utime(file, (0, 0))
+    assert list_snapshots(as_path(copy)) == list_snapshots(store)
 
 
 @pytest.fixture(params=["folder", "object store"])

@@ -35,7 +35,7 @@ def find_run(file: Path, spec: str) -> tuple[str, str] | None:
         file: SQLite file.
         spec: run as for `client.resolve_run`.
     """
-    run_id = spec
+    run_id: str | None = spec
     if spec.startswith("models:/"):
         model, separator, reference = split_model(spec)
         query = _RUN_OF_ALIAS if separator == "@" else _RUN_OF_VERSION
