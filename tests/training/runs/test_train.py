@@ -118,7 +118,7 @@ def test_the_description_of_a_run_has_its_scores(trained: Trained) -> None:
 def test_a_run_has_a_page_of_its_result(trained: Trained) -> None:
     run_id = trained.result.run.run_id
     page = Path(client(trained).download_artifacts(run_id, "report.html")).read_text("utf-8")
-    for heading in ("Scores", "Errors by word", "Learning curves", "Worst examples by meteor"):
+    for heading in ("Scores", "Errors by word", "Learning curves"):
         assert f"<h2>{heading}</h2>" in page
     assert page.count("data:image/png;base64,") == 1
 
