@@ -17,6 +17,7 @@ import torch
 
 from intertitle.jobs.retraining.config import RETRAINING_FORMAT, load_config
 from intertitle.jobs.serving.records.feedback import FEEDBACK_FORMAT, FeedbackCorpus
+from intertitle.jobs.serving.schemas import Feedback
 from intertitle.pipeline.backbones import backbone_spec
 from intertitle.pipeline.corpus import CORPUS_FORMAT, Corpus, Example, Item, write_corpus
 from intertitle.pipeline.corpus import name_target_language as name_language
@@ -73,6 +74,7 @@ from intertitle.training.trainer.checkpoint import (
     Progress,
 )
 from intertitle.training.trainer.workers.ray_trainer import TrainingJob
+from tests.jobs.serving.tiny_models import described
 from tests.training.conftest import small_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -182,7 +184,8 @@ def a_journal(folder: Path) -> None:
 
 
 def a_judgement(folder: Path) -> None:
-    FeedbackCorpus(folder).add("m", "0", "a dog", True, text="ein Hund")
+    feedback = Feedback(run_id="0", answer="a dog", good=True, text="ein Hund")
+    FeedbackCorpus(folder).add(described("m", has_source=True), feedback, None)
 
 
 CASES = {

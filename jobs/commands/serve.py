@@ -79,7 +79,10 @@ def serve(
     ] = None,
     feedback: Annotated[
         Path | None,
-        typer.Option(help="Corpus that judgements of answers are added to; default: none is kept."),
+        typer.Option(
+            help="Folder with a corpus for each model, which judgements of its answers are added "
+            "to; default: none is kept."
+        ),
     ] = None,
     page: Annotated[
         bool, typer.Option("--page", help="Serve a page for browsers at /; needs the extra `page`.")

@@ -83,7 +83,7 @@ class ServerConfig(_Settings):
         allowed_hosts: hosts that URLs in requests may name, SCHEME://HOST.
         token_sha256: SHA-256 hash of the token that callers have to send; None if there is none.
         host_names: names by which callers may reach the server; empty for any.
-        feedback: folder of the corpus of feedback; None keeps none.
+        feedback: folder of the corpora of feedback, one for each model; None keeps none.
         page: whether there is a page for browsers at `/`.
         examples: folder of the pictures and videos that the page offers; None if there is none.
         limits: limits on what callers may send and use.

@@ -204,7 +204,7 @@ class Feedback(Input):
 
 
 class FeedbackCount(BaseModel):
-    """Number of examples of the corpus of feedback."""
+    """Number of examples of the model's corpus of feedback."""
 
     examples: int
 

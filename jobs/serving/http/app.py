@@ -163,21 +163,12 @@ def create_app(
 
     @app.post("/v1/models/{name}/feedback", tags=["models"], responses=_ERRORS)
     async def judge(name: str, body: Feedback) -> FeedbackCount:
-        """Keep a judgement of an answer as an example of the corpus of feedback."""
-        if records.feedback is None:
+        """Keep a judgement of an answer as an example of the model's corpus of feedback."""
+        details = await describe(name)
+        if name not in records.feedback:
             raise ApiError(404, "feedback", "", "a server that was started with --feedback")
-        find(name)
         file = await read_file(body, "", fetcher.fetch)
-        num = await asyncio.to_thread(
-            records.feedback.add,
-            name,
-            body.run_id,
-            body.answer,
-            body.good,
-            body.correction,
-            body.text,
-            file,
-        )
+        num = await asyncio.to_thread(records.feedback[name].add, details, body, file)
         return FeedbackCount(examples=num)
 
     @app.post(

@@ -25,8 +25,8 @@ class Judgement:
 
     def __init__(self, desk: Desk) -> None:
         self.answered: gr.State = gr.State(None, time_to_live=STATE_S)
-        corpus = desk.records.feedback
-        if corpus is None:
+        corpora = desk.records.feedback
+        if not corpora:
             return
 
         async def judge(is_good: bool, answered: Answered | None, correction: str) -> str:
@@ -41,16 +41,8 @@ class Judgement:
                     text=answered.text,
                 )
                 file = await asyncio.to_thread(desk.read, answered.file) if answered.file else None
-                num = await asyncio.to_thread(
-                    corpus.add,
-                    answered.name,
-                    feedback.run_id,
-                    feedback.answer,
-                    feedback.good,
-                    feedback.correction,
-                    feedback.text,
-                    file,
-                )
+                details = await desk.details(answered.name)
+                num = await asyncio.to_thread(corpora[answered.name].add, details, feedback, file)
             except ValidationError as error:
                 return render.error(message(from_validation(dict(error.errors()[0]))))
             except ApiError as error:

@@ -18,12 +18,12 @@ class Records:
 
     Attributes:
         votes: votes between models.
-        feedback: corpus of feedback; None if none is kept.
+        feedback: corpora of feedback on each model, by name; empty if none is kept.
         shadows: answers of models and of their shadows, by name.
     """
 
     votes: VoteBook
-    feedback: FeedbackCorpus | None
+    feedback: Mapping[str, FeedbackCorpus]
     shadows: Mapping[str, ShadowRecorder]
 
     def close(self) -> None:
@@ -34,10 +34,15 @@ class Records:
 
 
 def open_records(config: ServerConfig) -> Records:
-    """Open the records that the settings ask for."""
+    """Open the records that the settings ask for.
+
+    Raises:
+        UserError: a file of feedback cannot be read.
+    """
+    kept = [model.name for model in config.models] if config.feedback else []
     return Records(
         VoteBook(config.tracking_uri),
-        None if config.feedback is None else FeedbackCorpus(Path(config.feedback)),
+        {name: FeedbackCorpus(Path(str(config.feedback)) / name) for name in kept},
         {
             model.name: ShadowRecorder(config.tracking_uri, model.name)
             for model in config.models

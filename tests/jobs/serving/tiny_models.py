@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from fastapi.testclient import TestClient
@@ -16,6 +17,7 @@ from intertitle.jobs.serving.http.app import create_app
 from intertitle.jobs.serving.models.replica import Replica
 from intertitle.jobs.serving.models.routing import Route
 from intertitle.jobs.serving.records.records import open_records
+from intertitle.jobs.serving.schemas import ModelDetails
 from intertitle.pipeline.backbones import backbone_spec
 from intertitle.pipeline.decoding.sampling import Uniform
 from intertitle.pipeline.feature_store.fingerprint import make_fingerprint
@@ -97,6 +99,34 @@ def route_of(config: ServerConfig, model: ModelConfig) -> Route:
     main, canary, shadow = backends
     assert main is not None
     return Route(model, main, canary, shadow)
+
+
+def described(name: str, **fields: Any) -> ModelDetails:
+    """A description of a model that does not exist."""
+    details = dict(
+        name=name,
+        spec=name,
+        version=None,
+        run_id=f"id-{name}",
+        run=name,
+        task="a task",
+        vocabulary=10,
+        source_vocabulary=0,
+        visual_input="nothing",
+        has_source=False,
+        output="label",
+        parameters=1000,
+        step=100,
+        recipe="recipe",
+        search={},
+        scores=[],
+        best=[],
+        worst=[],
+        signature={},
+        corpus="corpus",
+        attention=False,
+    )
+    return ModelDetails.model_validate(details | fields)
 
 
 def png(colour: str = "red", size: tuple[int, int] = (40, 30)) -> bytes:

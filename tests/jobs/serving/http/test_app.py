@@ -303,13 +303,8 @@ def test_a_job_is_looked_up_until_it_has_finished(api: TestClient) -> None:
 def test_feedback_is_kept_where_the_server_was_told_to(
     api: TestClient, config: ServerConfig, tmp_path: Path
 ) -> None:
-    body = {
-        "data": base64.b64encode(png()).decode(),
-        "answer": "a ball",
-        "good": True,
-        "run_id": "0",
-    }
-    assert api.post("/v1/models/captioner/feedback", json=body).json()["field"] == "feedback"
+    body = {"text": GERMAN[0], "answer": "good", "good": True, "run_id": "0"}
+    assert api.post("/v1/models/classifier/feedback", json=body).json()["field"] == "feedback"
     models = tuple(model for model in config.models if model.name == "classifier")
     changes = {"feedback": str(tmp_path), "models": models}
     with client(config.model_copy(update=changes)) as keeping:
@@ -317,5 +312,5 @@ def test_feedback_is_kept_where_the_server_was_told_to(
         assert keeping.post(url, json=body).json() == {"examples": 1}
         refused = keeping.post(url, json={"answer": "x", "good": "maybe", "run_id": "0"})
         assert (refused.status_code, refused.json()["field"]) == (422, "good")
-    (example,) = Corpus(tmp_path).examples("train")
-    assert example.targets == ("a ball",)
+    (example,) = Corpus(tmp_path / "classifier").examples()
+    assert (example.source, example.targets) == (GERMAN[0], ("good",))
