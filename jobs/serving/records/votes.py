@@ -8,12 +8,15 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from intertitle.jobs.serving.records.shadow import EXPERIMENT
 from intertitle.jobs.serving.schemas import AnsweredBy
 from intertitle.pipeline.errors import UserError, one_line
-from intertitle.training.tracking.run import TrackedRun
+from intertitle.training.tracking.run import TrackedRun, reopen
+from intertitle.training.tracking.store.client import RunRef, open_client, search_named
+from intertitle.training.tracking.store.mlflow_errors import mlflow_errors, short_timeouts
+from intertitle.training.tracking.store.sqlite import absolute, is_missing
 
 _log = logging.getLogger(__name__)
 # Quantile of the normal distribution of a 95 % interval.
@@ -60,16 +63,17 @@ def preference(name: str, choices: Sequence[Choice]) -> Preference:
 
 
 class _Ballot:
-    """Votes between two runs."""
+    """Votes between two runs, the table `votes` of a run of their own."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, object]] = []
-        self.choices: list[Choice] = []
         self.run: TrackedRun | None = None
 
 
 class VoteBook:
-    """Votes of this server, kept as the table `votes` of an MLflow run for each pair of runs.
+    """Votes, kept as the table `votes` of an MLflow run for each pair of runs.
+
+    They go on where an earlier server has stopped.
 
     Args:
         tracking_uri: tracking URI of the store.
@@ -89,6 +93,8 @@ class VoteBook:
     ) -> Preference:
         """Count a vote, log it, and return the preference so far; blocks.
 
+        While the store does not answer, the votes that it has are not counted.
+
         Args:
             models: models that answered, in any order.
             texts: their answers.
@@ -107,14 +113,14 @@ class VoteBook:
         with self._lock:
             ballot = self._ballots.setdefault((models[0].run_id, models[1].run_id), _Ballot())
             ballot.rows.append(row)
-            ballot.choices.append(choice)
-            result = preference(models[0].name, ballot.choices)
             try:
-                self._log(ballot, models, result)
+                if ballot.run is None:
+                    self._open(ballot, models)
+                self._log(ballot, models)
             except UserError as error:
                 # The next vote logs all of them.
                 _log.warning("votes: %s", one_line(str(error)))
-            return result
+            return _preference(ballot, models)
 
     def close(self) -> None:
         """Finish the runs."""
@@ -122,18 +128,34 @@ class VoteBook:
             if ballot.run is not None:
                 ballot.run.finish()
 
-    def _log(
-        self, ballot: _Ballot, models: tuple[AnsweredBy, AnsweredBy], result: Preference
-    ) -> None:
-        if ballot.run is None:
-            tags = {
-                f"{place}_{key}": str(value)
-                for place, model in zip(("first", "second"), models, strict=True)
-                for key, value in (("model", model.name), ("run_id", model.run_id))
-            }
-            name = f"votes-{models[0].run}-{models[1].run}"
-            ballot.run = TrackedRun.start(self._uri, EXPERIMENT, name, tags=tags)
+    def _open(self, ballot: _Ballot, models: tuple[AnsweredBy, AnsweredBy]) -> None:
+        """Open the newest run of two models, whose votes come first, or start one."""
+        uri, name = absolute(self._uri), f"votes-{models[0].run}-{models[1].run}"
+        tags = {
+            f"{place}_{key}": str(value)
+            for place, model in zip(("first", "second"), models, strict=True)
+            for key, value in (("model", model.name), ("run_id", model.run_id))
+        }
+        condition = "".join(f" AND tags.{k} = '{v}'" for k, v in tags.items() if k.endswith("_id"))
+        stored = None
+        if not is_missing(uri):
+            with mlflow_errors(uri), short_timeouts():
+                stored = search_named(open_client(uri), name, condition)
+        if stored is None:
+            ballot.run = TrackedRun.start(uri, EXPERIMENT, name, tags=tags)
+            return
+        run = reopen(RunRef(stored.info.run_id, name, uri), running=True)
+        ballot.rows[:0] = run.logged_rows("votes")
+        ballot.run = run
+
+    def _log(self, ballot: _Ballot, models: tuple[AnsweredBy, AnsweredBy]) -> None:
+        assert ballot.run is not None
+        result = _preference(ballot, models)
         ballot.run.table("votes", ballot.rows)
         shares = {"": result.share, "_low": result.low, "_high": result.high}
         values = {f"preference_first{key}": 100 * share for key, share in shares.items()}
         ballot.run.metrics(values, result.votes)
+
+
+def _preference(ballot: _Ballot, models: tuple[AnsweredBy, AnsweredBy]) -> Preference:
+    return preference(models[0].name, [cast(Choice, row["vote"]) for row in ballot.rows])

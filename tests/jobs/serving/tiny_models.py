@@ -103,29 +103,34 @@ def route_of(config: ServerConfig, model: ModelConfig) -> Route:
 
 def described(name: str, **fields: Any) -> ModelDetails:
     """A description of a model that does not exist."""
-    details = dict(
-        name=name,
-        spec=name,
-        version=None,
-        run_id=f"id-{name}",
-        run=name,
-        task="a task",
-        vocabulary=10,
-        source_vocabulary=0,
-        visual_input="nothing",
-        has_source=False,
-        output="label",
-        parameters=1000,
-        step=100,
-        recipe="recipe",
-        search={},
-        scores=[],
-        best=[],
-        worst=[],
-        signature={},
-        corpus="corpus",
-        attention=False,
-    )
+    details: dict[str, Any] = {
+        "name": name,
+        "spec": name,
+        "version": None,
+        "run_id": f"id-{name}",
+        "run": name,
+        "task": "a task",
+        "vocabulary": 10,
+        "source_vocabulary": 0,
+        "visual_input": "nothing",
+        "has_source": False,
+        "output": "label",
+        "parameters": 1000,
+        "step": 100,
+        "recipe": "recipe",
+        "search": {},
+        "scores": [],
+        "best": [],
+        "worst": [],
+        "signature": {},
+        "corpus": "corpus",
+        "attention": False,
+        "uses": None,
+        "data": {},
+        "features": [],
+        "limits": "",
+        "license": "",
+    }
     return ModelDetails.model_validate(details | fields)
 
 

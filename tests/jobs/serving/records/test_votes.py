@@ -30,7 +30,9 @@ def test_votes_of_a_pair_in_any_order_are_one_table(tmp_path: Path) -> None:
     )
     votes = VoteBook(uri)
     votes.add((left, right), ("one", "two"), "x", "first")
-    # The better answer is on the right this time, and of the same model.
+    votes.close()
+    # Another server goes on. The better answer is on the right, and of the same model.
+    votes = VoteBook(uri)
     result = votes.add((right, left), ("four", "three"), "y", "second")
     votes.close()
     assert (result.name, result.votes, result.share) == ("a", 2, 1.0)
@@ -42,7 +44,13 @@ def test_votes_of_a_pair_in_any_order_are_one_table(tmp_path: Path) -> None:
         ("y", "three", "four", "first"),
     ]
     stored = client.get_run(run.run_id)
+    assert stored.info.status == "FINISHED"
     assert stored.data.tags["first_run_id"] == "id-a"
     metrics = stored.data.metrics
     assert metrics["preference_first"] == metrics["preference_first_high"] == 100
     assert 30 < metrics["preference_first_low"] < 40
+    # A model of the same name that has been trained anew has votes of its own.
+    newer = left.model_copy(update={"run_id": "id-c"})
+    votes = VoteBook(uri)
+    assert votes.add((newer, right), ("one", "two"), "x", "first").votes == 1
+    votes.close()
