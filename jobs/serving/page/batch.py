@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import io
 import json
-import lzma
 import tempfile
 import zipfile
 import zlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,20 @@ import gradio as gr
 from intertitle.jobs.serving.errors import ApiError
 from intertitle.jobs.serving.models.predictor import Query
 from intertitle.jobs.serving.page import card, render
-from intertitle.jobs.serving.page.desk import CALLS, Desk, check_input, message
+from intertitle.jobs.serving.page.desk import Desk, check_input, message
 from intertitle.jobs.serving.page.inputs import keep_files
 from intertitle.jobs.serving.schemas import MAX_INPUTS, ModelDetails, Options, Result
 
 _LOOK_S = 0.5
-# What is raised for a zip that is damaged, encrypted or compressed by an unknown method.
+# Group of the handlers that wait for jobs, and how many of them wait at a time: the calls of the
+# other tabs go on.
+_JOBS, _MAX_JOBS = "jobs", 4
+# Maximum size of the directory of a zip.
+_MAX_DIRECTORY = 2**20
+# What is raised for a zip that is damaged or encrypted.
 _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
-    lzma.LZMAError,
     EOFError,
     OSError,
     RuntimeError,
@@ -74,13 +78,20 @@ def batch_tab(desk: Desk, model: gr.Dropdown) -> None:
             yield render.error(message(error)), "", None
             return
         with tempfile.TemporaryDirectory(prefix="intertitle-batch-") as directory:
-            names = await asyncio.to_thread(_write, Path(directory), job.results)
+            names = await asyncio.to_thread(write_answers, Path(directory), job.results)
             # Gradio has copied the files when it comes back.
             yield render.status(f"{job.done} answered."), card.batch(job.results), names
 
     inputs = [model, files, folder, texts]
     outputs = [progress, output, written]
-    button.click(run, inputs, outputs, api_visibility="private", concurrency_id=CALLS)
+    button.click(
+        run,
+        inputs,
+        outputs,
+        api_visibility="private",
+        concurrency_id=_JOBS,
+        concurrency_limit=_MAX_JOBS,
+    )
 
 
 def build_queries(
@@ -116,10 +127,12 @@ def read_files(desk: Desk, paths: Sequence[str]) -> list[tuple[str, bytes]]:
         ApiError: a file is not an upload, a zip is damaged, or the limits are exceeded.
     """
     entries: list[tuple[str, bytes]] = []
+    total = 0
 
     def add(name: str, data: bytes) -> None:
+        nonlocal total
         entries.append((name, data))
-        total = sum(len(content) for _, content in entries)
+        total += len(data)
         if total > desk.body_bytes or len(entries) > MAX_INPUTS:
             allowed = f"at most {desk.body_bytes:,} bytes and {MAX_INPUTS} files in all"
             raise ApiError(413, "files", name, allowed)
@@ -130,25 +143,59 @@ def read_files(desk: Desk, paths: Sequence[str]) -> list[tuple[str, bytes]]:
             add(path.name, desk.read(name))
             continue
         try:
-            with zipfile.ZipFile(path) as archive:
-                for entry in archive.infolist():
-                    if not entry.is_dir():
-                        with archive.open(entry) as file:
-                            # What the archive claims about its sizes is not trusted.
-                            add(entry.filename, file.read(desk.body_bytes + 1))
+            for entry, data in _unzip(path, desk.body_bytes + 1):
+                add(entry, data)
         except _DAMAGED as error:
             allowed = f"a zip that can be unpacked: {error}"
             raise ApiError(422, "files", path.name, allowed) from error
     return entries
 
 
-def _write(folder: Path, results: Sequence[Result]) -> list[str]:
-    """Write the answers as CSV and JSON lines; return the files."""
+class _ZipFile(io.FileIO):
+    """File of a zip, of which a limited number of bytes is read at once.
+
+    Attributes:
+        max_read: maximum number of bytes; None if it does not matter.
+    """
+
+    max_read: int | None = _MAX_DIRECTORY
+
+    def read(self, size: int | None = -1, /) -> bytes | None:
+        if self.max_read is not None and size is not None and size > self.max_read:
+            allowed = f"a zip whose directory has at most {self.max_read:,} bytes"
+            raise ApiError(413, "files", Path(str(self.name)).name, allowed)
+        return super().read(size)
+
+
+def _unzip(path: Path, max_bytes: int) -> Iterator[tuple[str, bytes]]:
+    """Yield the name of each file in a zip, and its content up to a size.
+
+    What the zip claims about its sizes is not trusted.
+
+    Raises:
+        ApiError: the directory, which is read and parsed at once, is too large, or a file is
+            compressed by a method other than deflate, which alone is inflated in pieces.
+    """
+    with _ZipFile(path) as file, zipfile.ZipFile(file) as archive:
+        file.max_read = None
+        for entry in archive.infolist():
+            if entry.is_dir():
+                continue
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                allowed = "a zip of files that are stored or deflated"
+                raise ApiError(422, "files", entry.filename, allowed)
+            with archive.open(entry) as opened:
+                yield entry.filename, opened.read(max_bytes)
+
+
+def write_answers(folder: Path, results: Sequence[Result]) -> list[str]:
+    """Write the answers as CSV, for spreadsheets, and as JSON lines; return the files."""
     rows = [
         {
             "input": result.input,
             "text": result.text,
             "score": result.score,
+            "warnings": "; ".join(result.warnings),
             "error": result.error.allowed if result.error else "",
         }
         for result in results
@@ -156,7 +203,13 @@ def _write(folder: Path, results: Sequence[Result]) -> list[str]:
     with (folder / "answers.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     (folder / "answers.jsonl").write_text(lines, "utf-8")
     return [str(folder / "answers.csv"), str(folder / "answers.jsonl")]
+
+
+def _cell(value: str | float) -> str | float:
+    """Return a value that a spreadsheet does not take for a formula: such a text gets a quote."""
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if is_formula else value
