@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from intertitle.jobs.serving.errors import ApiError
 from intertitle.jobs.serving.http.guard import error_response
-from intertitle.jobs.serving.http.uploads import Uploads
+from intertitle.jobs.serving.http.uploads import SWEEP_S, Uploads
 
 _API = "/gradio_api"
+_UPLOAD = f"{_API}/upload"
 _PATHS = frozenset(
     (
         "/",
@@ -16,6 +19,7 @@ _PATHS = frozenset(
         "/favicon.ico",
         "/manifest.json",
         "/theme.css",
+        _UPLOAD,
         *(
             f"{_API}/{name}"
             for name in (
@@ -28,7 +32,6 @@ _PATHS = frozenset(
                 # Clicks on examples; functions that wait in the queue refuse it.
                 "run/predict",
                 "startup-events",
-                "upload",
                 "upload_progress",
             )
         ),
@@ -50,10 +53,15 @@ class PageGate:
         self._app, self._uploads = app, uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer that there is no such path."""
+        """Pass a request on, or answer that there is no such path or no space for an upload."""
         if scope["type"] == "http":
             if not self._is_open(scope["path"]):
                 error = ApiError(404, "path", scope["path"], "Not Found")
+                await error_response(error)(scope, receive, send)
+                return
+            if scope["path"] == _UPLOAD and await asyncio.to_thread(self._uploads.is_full):
+                allowed = "fewer uploads: they are deleted after an hour"
+                error = ApiError(503, "file", "", allowed, retry_after_s=round(SWEEP_S))
                 await error_response(error)(scope, receive, send)
                 return
             # Gradio lets pages of the origin read its answers; this server has one page alone.

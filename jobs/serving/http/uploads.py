@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import shutil
 import tempfile
@@ -13,19 +14,26 @@ from pathlib import Path
 
 # Seconds between two sweeps, and the age at which a file is deleted.
 SWEEP_S, MAX_AGE_S = 600.0, 3600.0
+# Size of the folder from which on it takes no more uploads.
+MAX_BYTES = 4 * 2**30
+_PREFIX = "intertitle-page-"
 
 
 class Uploads:
     """A new folder, which other users cannot read and where Gradio keeps uploads.
 
-    It has to be made before Gradio is imported, which reads the environment then.
+    It has to be made before Gradio is imported, which reads the environment then. The folders of
+    servers that were killed are deleted.
 
     Attributes:
         folder: the folder.
     """
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="intertitle-page-")).resolve()
+        _delete_abandoned(Path(tempfile.gettempdir()))
+        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
+        # Held until this process ends.
+        self._lock = _try_lock(self.folder)
         os.environ["GRADIO_TEMP_DIR"] = str(self.folder)
         self._lasting: frozenset[Path] = frozenset()
 
@@ -36,6 +44,14 @@ class Uploads:
         except (OSError, ValueError, RuntimeError):
             return False
         return self.folder in resolved.parents
+
+    def is_full(self) -> bool:
+        """Return whether the folder takes no more uploads."""
+        num_bytes = 0
+        for file in self._files():
+            with suppress(OSError):
+                num_bytes += file.stat().st_size
+        return num_bytes >= MAX_BYTES
 
     def keep_current(self) -> None:
         """Let the files that are in the folder now stay: those that the page offers."""
@@ -72,3 +88,24 @@ class Uploads:
 
     def _files(self) -> list[Path]:
         return [path for path in self.folder.rglob("*") if not path.is_dir()]
+
+
+def _try_lock(folder: Path) -> int | None:
+    """Lock a folder; return its descriptor, or None if another process has locked it."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+    return None
+
+
+def _delete_abandoned(parent: Path) -> None:
+    """Delete the folders of uploads that no process has locked."""
+    for folder in parent.glob(f"{_PREFIX}*"):
+        if (descriptor := _try_lock(folder)) is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(descriptor)

@@ -85,3 +85,31 @@ def test_old_uploads_are_deleted_and_what_the_page_offers_stays(uploads: Uploads
         os.utime(path, (0, 0))
     uploads.sweep(60)
     assert example.exists() and new.exists() and not old.exists()
+
+
+def test_uploads_do_not_fill_the_disk(
+    gate: TestClient, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("intertitle.jobs.serving.http.uploads.MAX_BYTES", 10)
+    file = uploads.folder / "upload"
+    file.write_bytes(b"012345678")
+    assert gate.post("/gradio_api/upload").status_code == 200
+    file.write_bytes(b"0123456789")
+    refused = gate.post("/gradio_api/upload")
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "600")
+    assert gate.get("/config").status_code == 200
+
+
+def test_folders_of_killed_servers_are_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
+    abandoned, other = tmp_path / "intertitle-page-old", tmp_path / "other"
+    for folder in (abandoned, other):
+        folder.mkdir()
+        (folder / "upload").touch()
+    running = Uploads()
+    assert not abandoned.exists() and other.exists()
+    Uploads()
+    assert running.folder.exists()
