@@ -15,6 +15,7 @@ from intertitle.jobs.serving.page import render
 from intertitle.jobs.serving.page.batch import batch_tab
 from intertitle.jobs.serving.page.better import better_tab
 from intertitle.jobs.serving.page.desk import Desk, message
+from intertitle.jobs.serving.page.inputs import keep_files
 from intertitle.jobs.serving.page.tabs import (
     answer_tab,
     caption_tab,
@@ -96,10 +97,11 @@ def _sweep(app: FastAPI, uploads: Uploads) -> None:
 
 
 def _build(desk: Desk) -> gr.Blocks:
+    keep_files()
     blocks: gr.Blocks
     with gr.Blocks(title="Intertitle", analytics_enabled=False) as blocks:
         gr.Markdown("# Intertitle")
-        missing = gr.HTML(elem_id="it-missing")
+        missing = gr.HTML(visible=False, elem_id="it-missing")
         tabs, models = [], []
         with gr.Tabs() as group:
             for title, (_, build) in _TABS.items():
@@ -121,8 +123,9 @@ def _build(desk: Desk) -> gr.Blocks:
             ]
             titles = [title for title, names in zip(_TABS, fitting, strict=True) if names]
             names = list(described)
+            lines = "".join(render.error(message(error)) for error in errors)
             return [
-                "".join(render.error(message(error)) for error in errors),
+                gr.update(value=lines, visible=bool(errors)),
                 gr.update(selected=titles[0]) if titles else gr.update(),
                 *(gr.update(visible=bool(chosen)) for chosen in fitting),
                 gr.update(visible=len(names) > 1),
@@ -141,23 +144,4 @@ def _build(desk: Desk) -> gr.Blocks:
     # Nothing that waits in the queue can be called past it.
     blocks.queue(api_open=False, max_size=_QUEUE, default_concurrency_limit=desk.calls)
     blocks.state_session_capacity = _SESSIONS
-    _refuse_urls(blocks)
     return blocks
-
-
-def _refuse_urls(blocks: gr.Blocks) -> None:
-    """Let no component fetch a URL that a caller names in place of an uploaded file."""
-    block: Any
-    for block in blocks.blocks.values():
-        block.async_move_resource_to_block_cache = _checked(
-            block.async_move_resource_to_block_cache
-        )
-
-
-def _checked(move: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    async def checked(path: Any) -> Any:
-        if "://" in str(path):
-            raise gr.Error("file: a URL, allowed: a file that is uploaded")
-        return await move(path)
-
-    return checked

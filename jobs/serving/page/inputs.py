@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 from gradio.data_classes import ListFiles
 
 from intertitle.pipeline.decoding.endings import IMAGE_SUFFIXES, VIDEO_SUFFIXES
@@ -14,6 +15,9 @@ from intertitle.pipeline.decoding.endings import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 # Empties the second input if the first one has got a file.
 _EMPTY_OTHER = "(file, other) => file ? null : other"
 _MAX_EXAMPLES = 6
+# Pixels; below, the row of sources of a video is cut.
+_HEIGHT = 280
+_gradio_move = Block.async_move_resource_to_block_cache
 
 
 def picture_input(elem_id: str, examples: Sequence[Path] = ()) -> gr.Image:
@@ -22,19 +26,24 @@ def picture_input(elem_id: str, examples: Sequence[Path] = ()) -> gr.Image:
         label="Picture",
         sources=["upload", "clipboard", "webcam"],
         type="filepath",
-        height=260,
+        height=_HEIGHT,
         elem_id=elem_id,
         buttons=[],
     )
-    keep_files(picture)
     _offer(picture, examples, IMAGE_SUFFIXES)
     return picture
 
 
 def video_input(elem_id: str, examples: Sequence[Path] = ()) -> gr.Video:
-    """Return an input of a video; its value is a path."""
-    video = gr.Video(label="Video", sources=["upload"], height=260, elem_id=elem_id, buttons=[])
-    keep_files(video)
+    """Return an input of a video that is dropped or filmed; its value is a path."""
+    video = gr.Video(
+        label="Video",
+        sources=["upload", "webcam"],
+        include_audio=False,
+        height=_HEIGHT,
+        elem_id=elem_id,
+        buttons=[],
+    )
     _offer(video, examples, VIDEO_SUFFIXES)
     return video
 
@@ -57,16 +66,27 @@ def media_inputs(elem_id: str, examples: Sequence[Path]) -> tuple[gr.Image, gr.V
     return picture, video
 
 
-def keep_files(component: Any) -> None:
-    """Let a component give the paths that a caller names: this process decodes and copies nothing.
+def keep_files() -> None:
+    """Let components give the paths that callers name: this process decodes and copies nothing.
 
-    `Desk.uploaded` checks them.
+    `Desk.uploaded` checks them, and URLs are refused. The classes are changed, because Gradio makes
+    a new component when an example is chosen; subclasses would make it write stub files next to
+    this module.
     """
-    # A subclass would make Gradio write a stub file next to this module.
-    component.preprocess = _paths
+    component: Any
+    for component in (gr.Image, gr.Video, gr.File):
+        component.preprocess = _paths
+    block: Any = Block
+    block.async_move_resource_to_block_cache = _move
 
 
-def _paths(payload: Any) -> str | list[str] | None:
+async def _move(block: Any, path: Any) -> Any:
+    if "://" in str(path):
+        raise gr.Error("file: a URL, allowed: a file that is uploaded")
+    return await _gradio_move(block, path)
+
+
+def _paths(_: Any, payload: Any) -> str | list[str] | None:
     if isinstance(payload, ListFiles):
         return [file.path for file in payload]
     return str(payload.path) if payload and payload.path else None
