@@ -254,6 +254,12 @@ class ModelDetails(ModelSummary):
         signature: MLflow signature: columns of inputs and outputs.
         corpus: path or URL of the corpus that the model was trained on.
         attention: whether the model has attention.
+        uses: inputs that the model predicts from, if its recipe chooses them: "both", "question" or
+            "image"; otherwise None.
+        data: numbers of items, references and examples of the corpus, as the run records them.
+        features: backbone and sampling of each feature store of the training.
+        limits: tag `limits` of the run; "" if it has none.
+        license: tag `license` of the run; "" if it has none.
     """
 
     source_vocabulary: int
@@ -270,3 +276,8 @@ class ModelDetails(ModelSummary):
     signature: dict[str, Any]
     corpus: str
     attention: bool
+    uses: str | None
+    data: dict[str, int]
+    features: list[str]
+    limits: str
+    license: str

@@ -161,7 +161,11 @@ def create_app(
             _server_sent(first, events), media_type="text/event-stream", headers=headers
         )
 
-    @app.post("/v1/models/{name}/feedback", tags=["models"], responses=_ERRORS)
+    @app.post(
+        "/v1/models/{name}/feedback",
+        tags=["models"],
+        responses=_ERRORS | {507: {"model": ErrorBody}},
+    )
     async def judge(name: str, body: Feedback) -> FeedbackCount:
         """Keep a judgement of an answer as an example of the model's corpus of feedback."""
         details = await describe(name)

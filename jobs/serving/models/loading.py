@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -122,6 +123,7 @@ def _describe(name: str, version: ModelVersion, predictor: Predictor) -> ModelDe
     vocabularies = trained.vocabularies
     record = _newest_record(version.run)
     best, worst = _examples(record) if record else ([], [])
+    data, tags = _data_and_tags(version.run)
     return ModelDetails(
         name=name,
         spec=version.spec,
@@ -144,6 +146,14 @@ def _describe(name: str, version: ModelVersion, predictor: Predictor) -> ModelDe
         signature=dict(signature_of(trained).to_dict()),
         corpus=trained.data.corpus.rstrip("/").rpartition("/")[2],
         attention=predictor.attention,
+        uses=getattr(trained.recipe.model, "uses", None),
+        data=data,
+        features=[
+            f"{made['backbone']}, frames {made['sampling']}"
+            for made in map(json.loads, trained.data.fingerprints)
+        ],
+        limits=tags.get("limits", ""),
+        license=tags.get("license", ""),
     )
 
 
@@ -160,6 +170,18 @@ def _task_name(trained: TrainedModel) -> str:
         ("stream", False, False): "language modelling",
     }
     return names.get((task.output, visual, task.has_source), "generation")
+
+
+def _data_and_tags(run: RunRef) -> tuple[dict[str, int], dict[str, str]]:
+    """Return what a run records of its corpus, and its tags, if the store answers."""
+    try:
+        with mlflow_errors(run.tracking_uri), short_timeouts():
+            stored = open_client(run.tracking_uri).get_run(run.run_id)
+    except UserError:
+        return {}, {}
+    inputs = stored.inputs.dataset_inputs if stored.inputs else ()
+    profile = next((i.dataset.profile for i in inputs if i.dataset.name == "corpus"), None)
+    return json.loads(profile or "{}"), stored.data.tags
 
 
 def _newest_record(run: RunRef) -> EvaluationRecord | None:

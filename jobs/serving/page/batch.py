@@ -19,10 +19,11 @@ from intertitle.jobs.serving.errors import ApiError
 from intertitle.jobs.serving.models.predictor import Query
 from intertitle.jobs.serving.page import card, render
 from intertitle.jobs.serving.page.desk import Desk, check_input, message
-from intertitle.jobs.serving.page.inputs import keep_files
 from intertitle.jobs.serving.schemas import MAX_INPUTS, ModelDetails, Options, Result
 
 _LOOK_S = 0.5
+# Height of an input of files in pixels.
+_HEIGHT = 160
 # Group of the handlers that wait for jobs, and how many of them wait at a time: the calls of the
 # other tabs go on.
 _JOBS, _MAX_JOBS = "jobs", 4
@@ -44,11 +45,17 @@ def batch_tab(desk: Desk, model: gr.Dropdown) -> None:
     """Build the tab. The answers are a job, which goes on if the page is closed."""
     with gr.Row():
         files = gr.File(
-            label="Files, or a zip of files", file_count="multiple", elem_id="it-batch-files"
+            label="Files, or a zip of files",
+            file_count="multiple",
+            height=_HEIGHT,
+            elem_id="it-batch-files",
         )
-        folder = gr.File(label="Or a folder", file_count="directory", elem_id="it-batch-folder")
-    keep_files(files)
-    keep_files(folder)
+        folder = gr.File(
+            label="Or a folder",
+            file_count="directory",
+            height=_HEIGHT,
+            elem_id="it-batch-folder",
+        )
     texts = gr.Textbox(
         label="Texts, one in each line; or one question about all files",
         lines=3,
@@ -57,7 +64,7 @@ def batch_tab(desk: Desk, model: gr.Dropdown) -> None:
     button = gr.Button("Answer all", variant="primary", elem_id="it-batch")
     progress = gr.HTML(elem_id="it-batch-progress")
     output = gr.HTML(elem_id="it-batch-table")
-    written = gr.File(label="Results", elem_id="it-batch-results", interactive=False)
+    written = gr.File(label="Results", visible=False, elem_id="it-batch-results", interactive=False)
 
     async def run(
         name: str | None, paths: list[str] | None, more: list[str] | None, lines: str
@@ -69,18 +76,19 @@ def batch_tab(desk: Desk, model: gr.Dropdown) -> None:
             job = desk.jobs.start(desk.route(name), queries, max_frames=1)
             while job.state == "running":
                 line = f"{job.done} of {job.total}; job {job.id}, see /v1/jobs/{job.id}"
-                yield render.status(line), "", None
+                yield render.status(line), "", gr.update(visible=False)
                 await asyncio.sleep(_LOOK_S)
                 job = desk.jobs.status(job.id)
             if job.error is not None:
                 raise ApiError(503, **job.error.model_dump())
         except ApiError as error:
-            yield render.error(message(error)), "", None
+            yield render.error(message(error)), "", gr.update(visible=False)
             return
         with tempfile.TemporaryDirectory(prefix="intertitle-batch-") as directory:
             names = await asyncio.to_thread(write_answers, Path(directory), job.results)
             # Gradio has copied the files when it comes back.
-            yield render.status(f"{job.done} answered."), card.batch(job.results), names
+            table, results = card.batch(job.results), gr.update(value=names, visible=True)
+            yield render.status(f"{job.done} answered."), table, results
 
     inputs = [model, files, folder, texts]
     outputs = [progress, output, written]

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from intertitle.jobs.serving.page import render
 from intertitle.jobs.serving.schemas import EvaluatedExample, ModelDetails, Result
 
-_LIMITS = (
-    "The model knows the words and the kind of inputs of its corpus alone: an answer to an input "
-    "unlike those is a guess. The licence of the model is that of its corpus, which has no record "
-    "of one."
-)
+# What is said about a model whose run says nothing.
+_LIMITS = "not stated; an answer to an input unlike those of its corpus is a guess"
 
 
 def card(details: ModelDetails) -> str:
@@ -22,11 +20,14 @@ def card(details: ModelDetails) -> str:
         ("Version", details.version or "not registered"),
         ("Recipe", details.recipe),
         ("Trained on", f"corpus {details.corpus}, {details.step:,} steps"),
+        ("Data", _data(details)),
         ("Parameters", f"{details.parameters:,}"),
         ("Vocabulary", f"{details.vocabulary:,} tokens"),
+        ("Limits", details.limits or _LIMITS),
+        ("Licence", details.license or "not stated"),
     )
     listed = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in facts)
-    parts = [f'<dl class="it-card">{listed}</dl>', f"<p>{_LIMITS}</p>", _scores(details)]
+    parts = [f'<dl class="it-card">{listed}</dl>', _scores(details)]
     for title, examples in (("Best examples", details.best), ("Worst examples", details.worst)):
         if examples:
             parts.append(_examples(title, examples))
@@ -41,11 +42,18 @@ def batch(results: Sequence[Result]) -> str:
             escape(result.input),
             f'<span class="it-error">{escape(result.error.allowed)}</span>'
             if result.error
-            else escape(result.text),
+            else escape(result.text) + render.notes(result),
         )
         for result in results
     ]
     return _table("Answers", ("preview", "input", "answer"), rows)
+
+
+def _data(details: ModelDetails) -> str:
+    """Describe the corpus and the features of a training."""
+    numbers = [f"{num:,} {name.replace('_', ' ')}" for name, num in details.data.items() if num]
+    features = [f"features of {item}" for item in details.features]
+    return "; ".join([", ".join(numbers) or "numbers not recorded", *features])
 
 
 def _scores(details: ModelDetails) -> str:

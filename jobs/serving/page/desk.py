@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 CALLS = "calls"
 # Seconds for which the page keeps an answer that may be judged.
 STATE_S = 3600
+# Models by what they use, as the page names it.
+_USES = {
+    "both": "Question and picture",
+    "question": "Question alone",
+    "image": "Picture alone",
+}
 # Time that a model has to describe itself when the page is opened.
 _DESCRIBE_S = 5.0
 
@@ -105,6 +111,25 @@ class Desk:
         """Describe the canary of a model; None if there is none."""
         canary = self.route(name).canary
         return await canary.details() if canary else None
+
+    async def variants(self, name: str | None) -> dict[str, str]:
+        """Find the models that differ from a model in the inputs that they use.
+
+        They have its recipe, corpus and vocabularies.
+
+        Returns:
+            The names of the models, the model itself among them, by what they use; empty if there
+            are no others.
+        """
+        models, _ = await self.models()
+        model = models.get(str(name))
+        if model is None or model.uses is None:
+            return {}
+        alike = [item for item in models.values() if _origin(item) == _origin(model)]
+        # Of models that use the same, the chosen one counts, or the first one.
+        used = {item.uses: item.name for item in [*reversed(alike), model]}
+        found = {label: used[uses] for uses, label in _USES.items() if uses in used}
+        return found if len(found) > 1 else {}
 
     async def answer(
         self, name: str, query: Query, file: str | None = None, *, challenger: bool = False
@@ -195,6 +220,10 @@ class Desk:
             if self.uploads.has(file) and path.is_file():
                 return path
         raise ApiError(422, "file", path.name, "a file that was just uploaded")
+
+
+def _origin(model: ModelDetails) -> tuple[object, ...]:
+    return model.recipe, model.corpus, model.vocabulary, model.source_vocabulary
 
 
 def check_input(text: str | None, name: str) -> None:

@@ -95,18 +95,25 @@ def answer_tab(desk: Desk, model: gr.Dropdown) -> None:
         with gr.Column():
             picture, video = media_inputs("it-ask", desk.examples)
             question = gr.Textbox(label="Question", elem_id="it-ask-question")
+            switch = gr.Radio(label="What the model uses", visible=False, elem_id="it-ask-uses")
             button = gr.Button("Ask", variant="primary", elem_id="it-ask")
         with gr.Column():
             output = gr.HTML(elem_id="it-ask-answers")
             calls = CallButtons(desk)
             judgement = Judgement(desk)
 
+    async def offer(name: str | None) -> Any:
+        variants = await desk.variants(name)
+        chosen = name if variants else None
+        return gr.update(choices=list(variants.items()), value=chosen, visible=bool(variants))
+
     async def run(
-        name: str | None, image: str | None, film: str | None, text: str
+        name: str | None, variant: str | None, image: str | None, film: str | None, text: str
     ) -> Sequence[Any]:
         file = film or image
         try:
-            details = await desk.details(name)
+            variants = await desk.variants(name)
+            details = await desk.details(variant if variant in variants.values() else name)
             query = await desk.query(file, text, nbest=_NBEST)
             answered = await desk.answer(details.name, query, file)
         except ApiError as error:
@@ -117,7 +124,8 @@ def answer_tab(desk: Desk, model: gr.Dropdown) -> None:
         answer = render.words(result.text) + bars + render.notes(result)
         return answer, *calls.of(details.name, query), answered.brief()
 
-    inputs = [model, picture, video, question]
+    model.change(offer, model, switch, api_visibility="private")
+    inputs = [model, switch, picture, video, question]
     outputs = [output, *calls.texts, judgement.answered]
     gr.on(
         [button.click, question.submit],

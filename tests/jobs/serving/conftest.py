@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from intertitle.jobs.serving.config import LimitConfig, ModelConfig, ServerConfig
-from tests.jobs.serving.tiny_models import NAMES, client, log_run, make_models
+from tests.jobs.serving.tiny_models import NAMES, client, log_evaluated_run, log_run, make_models
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,10 +23,11 @@ def batches_without_ray() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def store(onnx_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Tracking URI of a store with a run for each of `NAMES`."""
+    """Tracking URI of a store with a run for each of `NAMES`; the captioner has an evaluation."""
     folder = tmp_path_factory.mktemp("served")
     for name, trained in make_models().items():
-        log_run(folder, name, trained)
+        log = log_evaluated_run if name == "captioner" else log_run
+        log(folder, name, trained)
     return f"sqlite:///{folder}/mlflow.db"
 
 

@@ -26,9 +26,10 @@ from intertitle.training.data.tokenizer import Tokenizer
 from intertitle.training.data.vocab import Vocabs
 from intertitle.training.inference.model_bundle import TrainedModel
 from intertitle.training.inference.pyfunc import write_mlflow_model
-from intertitle.training.tracking.run import TrackedRun
+from intertitle.training.tracking.run import DataInput, TrackedRun, reopen
 from intertitle.training.tracking.store.client import RunRef
 from tests.training.conftest import coloured_things, small_recipe, untrained, words_of
+from tests.training.evaluations import captions, log_evaluation, spoiled
 
 GERMAN = ["ein roter Ball", "eine blaue Katze", "ein Hund rennt weit", "nichts"]
 ENGLISH = ["a red ball", "a blue cat", "a dog runs far", "nothing"]
@@ -72,12 +73,29 @@ def make_models() -> dict[str, TrainedModel]:
     }
 
 
-def log_run(folder: Path, name: str, trained: TrainedModel) -> RunRef:
-    """Log a model as a run of the store in a folder."""
+def log_run(folder: Path, name: str, trained: TrainedModel, **fields: Any) -> RunRef:
+    """Log a model as a run of the store in a folder; the fields are those of `TrackedRun.start`."""
     write_mlflow_model(trained, folder / name)
-    with TrackedRun.start(f"sqlite:///{folder}/mlflow.db", "serving", name) as run:
+    with TrackedRun.start(f"sqlite:///{folder}/mlflow.db", "serving", name, **fields) as run:
         run.model(folder / name, "model")
     return run.ref
+
+
+def log_evaluated_run(folder: Path, name: str, trained: TrainedModel) -> RunRef:
+    """Log a model whose run has an evaluation, and says what it was trained on."""
+    profile = {"items": 700, "references": 1400, "train_examples": 560}
+    ref = log_run(
+        folder,
+        name,
+        trained,
+        tags={"limits": "trained on noise", "license": "CC0-1.0"},
+        inputs=[DataInput("corpus", "corpus", "0", "training", profile=profile)],
+    )
+    with reopen(ref) as run:
+        log_evaluation(
+            run, spoiled(captions(12), 0.3), "test", "eval/test/beam_3/20260101T000000.000000"
+        )
+    return ref
 
 
 @contextmanager

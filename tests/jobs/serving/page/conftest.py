@@ -59,7 +59,17 @@ def url(
     corpus = Corpus(clips)
     video = corpus.locate(next(iter(corpus.items())))
     (examples / f"clip{video.suffix}").write_bytes(video.read_bytes())
-    settings = {"page": True, "feedback": str(feedback), "examples": str(examples)}
+    # The captioner is its own challenger, which no request is sent to instead.
+    models = tuple(
+        model.model_copy(update={"canary": model.spec}) if model.name == "captioner" else model
+        for model in config.models
+    )
+    settings = {
+        "models": models,
+        "page": True,
+        "feedback": str(feedback),
+        "examples": str(examples),
+    }
     with page_server(config.model_copy(update=settings)) as started:
         yield started
 

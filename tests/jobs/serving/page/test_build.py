@@ -116,7 +116,7 @@ def test_no_file_of_the_server_is_read(
     assert not list(uploads.rglob(secret.name))
 
 
-@pytest.mark.parametrize("kind", ["picture", "files"])
+@pytest.mark.parametrize("kind", ["picture", "files", "folder"])
 def test_an_upload_is_answered(program: Program, secret: Path, kind: str) -> None:
     path = program.upload(secret.read_bytes(), "mine.png")
     received = call_with(program, kind, path, meta=True)

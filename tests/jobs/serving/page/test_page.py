@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import csv
+import io
 import json
-import os
-import zipfile
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +16,49 @@ import pytest
 import requests
 from gradio import processing_utils
 from selenium import webdriver
-from selenium.common.exceptions import TimeoutException, WebDriverException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import WebDriverWait
 
 from intertitle.jobs.serving.config import ServerConfig, hash_token
+from intertitle.jobs.serving.models.predictor import Query
+from intertitle.jobs.serving.page.desk import Desk
 from intertitle.pipeline.corpus import Corpus
 from intertitle.training.tracking.artifacts import read_table
 from intertitle.training.tracking.store.client import open_client
+from tests.jobs.serving.page.browsing import (
+    SCRIPT,
+    TABS,
+    all_of,
+    answer_batch,
+    answer_caption,
+    ask,
+    call_as,
+    caption,
+    click,
+    compare,
+    find,
+    open_tab,
+    shoot,
+    show_card,
+    tab,
+    text_of,
+    translate,
+    until,
+    visible,
+    wait_for_models,
+    write,
+    write_text,
+)
 from tests.jobs.serving.page.conftest import page_server
 from tests.jobs.serving.tiny_models import GERMAN, noise_png
 
-SCRIPT = "<img src=x onerror=document.title='stolen'>"
-# Where screenshots go, if they are to be looked at.
-SCREENSHOTS = os.environ.get("INTERTITLE_SCREENSHOTS")
+# Records the answers that an element shows over time.
+RECORD = """const element = arguments[0]; window.texts = [];
+new MutationObserver(() => {
+  const text = element.querySelector('.it-text')?.innerText;
+  if (text && window.texts.at(-1) !== text) window.texts.push(text);
+}).observe(element, {childList: true, subtree: true, characterData: true});"""
 
 
 @pytest.fixture(scope="module")
@@ -47,87 +76,6 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def until(browser: webdriver.Chrome, holds: Callable[[], Any], seconds: float = 60) -> Any:
-    """The first value of a function that is true."""
-    # Elements are replaced, or are not there yet.
-    passing = (WebDriverException, StopIteration, IndexError)
-    try:
-        return WebDriverWait(browser, seconds, 0.1, passing).until(lambda _: holds())
-    except TimeoutException as error:
-        text = browser.find_element(By.TAG_NAME, "body").text[:2000]
-        raise AssertionError(text) from error
-
-
-def wait_for_models(browser: webdriver.Chrome) -> None:
-    """Wait until the page knows which models answer."""
-    field = "return document.querySelector('input[role=combobox]')?.value"
-    until(browser, lambda: browser.execute_script(field))
-
-
-def all_of(browser: webdriver.Chrome, css: str) -> list[WebElement]:
-    elements: list[WebElement] = browser.find_elements(By.CSS_SELECTOR, css)
-    return elements
-
-
-def visible(browser: webdriver.Chrome, css: str) -> WebElement:
-    """The first element that is shown: those of other tabs are hidden."""
-    return next(element for element in all_of(browser, css) if element.is_displayed())
-
-
-def find(browser: webdriver.Chrome, css: str) -> WebElement:
-    element: WebElement = until(browser, lambda: all_of(browser, css))[0]
-    return element
-
-
-def text_of(browser: webdriver.Chrome, css: str) -> str:
-    return str(find(browser, css).text)
-
-
-def tab(browser: webdriver.Chrome, label: str) -> WebElement | None:
-    return next((e for e in all_of(browser, "button[role=tab]") if e.text == label), None)
-
-
-def open_tab(browser: webdriver.Chrome, label: str) -> None:
-    button = until(browser, lambda: tab(browser, label))
-    browser.execute_script("arguments[0].click()", button)
-    until(browser, lambda: button.get_attribute("aria-selected") == "true")
-
-
-def click(browser: webdriver.Chrome, css: str) -> None:
-    browser.execute_script("arguments[0].click()", find(browser, css))
-
-
-def write(browser: webdriver.Chrome, css: str, text: str) -> None:
-    field = find(browser, f"{css} textarea, {css} input")
-    field.clear()
-    field.send_keys(text)
-
-
-def upload(browser: webdriver.Chrome, css: str, file: Path) -> None:
-    find(browser, f"{css} input[type=file]").send_keys(str(file))
-    until(browser, lambda: all_of(browser, f"{css} img"))
-
-
-def choose(browser: webdriver.Chrome, name: str) -> None:
-    """Choose a model in the visible tab."""
-    visible(browser, "input[role=combobox]").click()
-    until(
-        browser,
-        lambda: next(e for e in all_of(browser, "[role=option]") if e.text.strip().endswith(name)),
-    ).click()
-
-
-def call_as(browser: webdriver.Chrome, kind: str) -> str:
-    """The call that a button of the visible tab copies."""
-    visible(browser, f".it-copy-{kind}").click()
-    return str(until(browser, lambda: browser.execute_script("return window.copied")))
-
-
-def shoot(browser: webdriver.Chrome, name: str) -> None:
-    if SCREENSHOTS:
-        browser.save_screenshot(f"{SCREENSHOTS}/{name}.png")
-
-
 def test_it_loads_nothing_from_elsewhere(page: webdriver.Chrome, url: str) -> None:
     until(page, lambda: tab(page, "Which is better"))
     requested = [
@@ -141,12 +89,23 @@ def test_it_loads_nothing_from_elsewhere(page: webdriver.Chrome, url: str) -> No
 
 
 def test_a_caption_grows_and_its_words_show_where_the_model_looked(
-    page: webdriver.Chrome, picture: Path
+    page: webdriver.Chrome, picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    stream = Desk.stream
+
+    async def slow(desk: Desk, name: str, query: Query) -> AsyncIterator[dict[str, Any]]:
+        async for event in stream(desk, name, query):
+            yield event
+            await asyncio.sleep(0.5)
+
+    monkeypatch.setattr(Desk, "stream", slow)
     open_tab(page, "Caption")
-    upload(page, "#it-caption-picture", picture)
-    click(page, "#it-caption")
-    words = until(page, lambda: all_of(page, "#it-caption-text .it-word"))
+    page.execute_script(RECORD, find(page, "#it-caption-text"))
+    caption(page, picture)
+    # The result of beam search takes the place of the words that have come one by one.
+    texts = page.execute_script("return window.texts")
+    assert len(texts) >= 3 and texts[1].startswith(texts[0])
+    words = all_of(page, "#it-caption-text .it-word")
     maps = all_of(page, "#it-caption-text .it-map")
     assert len(words) == len(maps) >= 2
     assert {item.value_of_css_property("opacity") for item in maps} == {"0"}
@@ -156,20 +115,32 @@ def test_a_caption_grows_and_its_words_show_where_the_model_looked(
     page.execute_script("arguments[0].focus()", words[0])
     ActionChains(page).send_keys(Keys.TAB).perform()
     until(page, lambda: maps[1].value_of_css_property("opacity") == "1")
-    shoot(page, "caption")
     label = words[1].get_attribute("aria-label")
     assert label.startswith(f"{words[1].text}: ")
     assert label.endswith(("left", "centre", "right"))
     assert len(all_of(page, "#it-caption-nbest meter")) == 5
-    call = call_as(page, "curl")
-    assert call.startswith("curl http://127.0.0.1:") and "-F file=@file.png" in call
-    assert "nbest=5" in call
-    until(page, lambda: visible(page, ".it-copy-curl").text == "Copied as curl")
+    challenger = all_of(page, "#it-caption-challenger .it-word")
+    assert [word.text for word in challenger] == [word.text for word in words]
     assert page.title == "Intertitle"
 
 
-def test_feedback_becomes_a_corpus(page: webdriver.Chrome, feedback: Path) -> None:
-    open_tab(page, "Caption")
+def test_the_calls_that_are_copied_answer_as_the_page(
+    page: webdriver.Chrome, picture: Path, tmp_path: Path
+) -> None:
+    caption(page, picture)
+    (tmp_path / "file.png").write_bytes(picture.read_bytes())
+    shown = [item.text for item in all_of(page, "#it-caption-nbest .it-label")]
+    assert len(shown) == 5
+    curl, python = (call_as(page, kind) for kind in ("curl", "python"))
+    answered = subprocess.run(["bash", "-c", curl], cwd=tmp_path, capture_output=True, check=True)
+    assert [c["text"] for c in json.loads(answered.stdout)["results"][0]["nbest"]] == shown
+    code = [sys.executable, "-c", python]
+    answered = subprocess.run(code, cwd=tmp_path, capture_output=True, check=True)
+    assert all(repr(text) in answered.stdout.decode() for text in shown)
+
+
+def test_feedback_becomes_a_corpus(page: webdriver.Chrome, picture: Path, feedback: Path) -> None:
+    caption(page, picture)
     write(page, ".it-correction", "a red ball")
     click(page, ".it-wrong")
     until(page, lambda: "corpus of feedback: 1" in text_of(page, ".it-feedback"))
@@ -185,9 +156,7 @@ def test_an_example_that_is_a_video_takes_the_place_of_the_picture(page: webdriv
     open_tab(page, "Video")
     until(page, lambda: visible(page, "button.gallery-item")).click()
     until(page, lambda: all_of(page, "#it-caption-video video"))
-    before = all_of(page, "#it-caption-text .it-film")
-    click(page, "#it-caption")
-    until(page, lambda: set(all_of(page, "#it-caption-text .it-film")) - set(before))
+    answer_caption(page)
     assert len(all_of(page, "#it-caption-text .it-film img")) == 2
     shoot(page, "video")
     open_tab(page, "Picture")
@@ -197,74 +166,85 @@ def test_an_example_that_is_a_video_takes_the_place_of_the_picture(page: webdriv
 def test_a_question_about_a_picture_has_five_answers_as_bars(
     page: webdriver.Chrome, picture: Path
 ) -> None:
-    open_tab(page, "Ask")
-    upload(page, "#it-ask-picture", picture)
-    write(page, "#it-ask-question", "what colour is this")
-    click(page, "#it-ask")
-    until(page, lambda: len(all_of(page, "#it-ask-answers li")) == 5)
-    # The picture stays for the next question, which is sent by the Enter key.
-    write(page, "#it-ask-question", "what\n")
-    until(page, lambda: call_as(page, "python").find("'text': 'what'") > 0)
+    ask(page, picture)
     assert len(all_of(page, "#it-ask-answers li")) == 5
-    shoot(page, "ask")
+    assert "<img" in call_as(page, "python")
+
+    # The picture stays for the next question, which is sent by the Enter key.
+    def ask_again() -> bool:
+        # A question that comes before the page has noticed the answer is ignored.
+        write(page, "#it-ask-question", "what\n")
+        return "'text': 'what'" in call_as(page, "python")
+
+    until(page, ask_again)
+    assert len(all_of(page, "#it-ask-answers li")) == 5
+    # No other model differs in what it uses.
+    assert not [item for item in all_of(page, "#it-ask-uses") if item.is_displayed()]
+    assert page.title == "Intertitle"
 
 
-def test_a_translation_shows_its_alignment(page: webdriver.Chrome) -> None:
-    open_tab(page, "Translate")
-    write(page, "#it-translate-source", GERMAN[2])
-    click(page, "#it-translate")
-    words = until(page, lambda: all_of(page, "#it-translate-text .it-word"))
+def test_a_translation_shows_its_alignment(page: webdriver.Chrome, picture: Path) -> None:
+    translate(page, picture)
+    words = all_of(page, "#it-translate-text .it-word")
     source = all_of(page, "#it-translate-text .it-source span")
     assert [word.text for word in source] == GERMAN[2].lower().split()
     ActionChains(page).move_to_element(words[0]).perform()
     clear = "rgba(0, 0, 0, 0)"
     until(page, lambda: any(w.value_of_css_property("background-color") != clear for w in source))
-    shoot(page, "translate")
 
 
-def test_a_language_model_writes_and_surprise_is_coloured(page: webdriver.Chrome) -> None:
-    open_tab(page, "Write")
-    write(page, "#it-write-prefix", "a")
-    click(page, "#it-write")
-    until(page, lambda: len(all_of(page, "#it-write-text span[title]")) == 120)
+def test_a_language_model_writes_and_surprise_is_coloured(
+    page: webdriver.Chrome, picture: Path
+) -> None:
+    write_text(page, picture)
     (first, *_) = all_of(page, "#it-write-text span[title]")
     assert first.text == "a" and first.get_attribute("title").endswith(" bits")
-    shoot(page, "write")
 
 
-def test_many_files_become_a_table(page: webdriver.Chrome, picture: Path, tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "pictures.zip", "w") as archive:
-        archive.write(picture, "a/first.png")
-        archive.writestr(f"{SCRIPT}.png", "nothing")
-    open_tab(page, "Batch")
-    # The models that read files come after the translator.
-    choose(page, "captioner")
-    find(page, "#it-batch-files input[type=file]").send_keys(str(tmp_path / "pictures.zip"))
-    until(page, lambda: "pictures" in text_of(page, "#it-batch-files"))
-    click(page, "#it-batch")
-    until(page, lambda: "2 answered" in text_of(page, "#it-batch-progress"))
+def test_many_files_become_a_table(page: webdriver.Chrome, picture: Path) -> None:
+    answer_batch(page, picture)
     first, second = all_of(page, "#it-batch-table tbody tr")
     assert "a/first.png" in first.text and first.find_elements(By.TAG_NAME, "img")
     assert SCRIPT in second.text and "an image or a video" in second.text
-    until(page, lambda: "answers" in text_of(page, "#it-batch-results"))
+    links = until(page, lambda: all_of(page, "#it-batch-results a[href*=answers]"))
+    names = {link.get_attribute("href") for link in links}
+    written = {Path(name).suffix: requests.get(name, timeout=60).text for name in names}
+    rows = [json.loads(line) for line in written[".jsonl"].splitlines()]
+    assert [row["input"] for row in rows] == ["a/first.png", f"{SCRIPT}.png"]
+    assert rows[0]["text"] and rows[1]["error"]
+    table = csv.DictReader(io.StringIO(written[".csv"]))
+    assert [row["text"] for row in table] == [row["text"] for row in rows]
     assert page.title == "Intertitle"
-    shoot(page, "batch")
 
 
-def test_a_card_describes_the_model(page: webdriver.Chrome) -> None:
+def test_a_card_describes_the_model(page: webdriver.Chrome, picture: Path) -> None:
     open_tab(page, "Model card")
     until(page, lambda: "translation" in text_of(page, "#it-card"))
-    assert "It has not been evaluated." in text_of(page, "#it-card")
-    shoot(page, "card")
+    for line in ("It has not been evaluated.", "Licence\nnot stated", "Limits\nnot stated"):
+        assert line in text_of(page, "#it-card")
+    show_card(page, picture)
+    card = text_of(page, "#it-card")
+    for line in (
+        "Data\n700 items, 1,400 references, 560 train examples; features of efficientnet_lite0",
+        "Limits\ntrained on noise",
+        "Licence\nCC0-1.0",
+        "Scores on the split test",
+    ):
+        assert line in card
+    scores, best, worst = all_of(page, "#it-card table")
+    _, value, interval = scores.find_elements(By.CSS_SELECTOR, "tbody tr:first-child td")
+    low, _, high = interval.text.partition(" to ")
+    assert float(low) <= float(value.text) <= float(high)
+    assert best.text.startswith("Best examples, by ")
+    assert worst.text.startswith("Worst examples, by ")
+    assert len(worst.find_elements(By.CSS_SELECTOR, "tbody tr")) == 3
 
 
-def test_votes_between_two_models_are_counted(page: webdriver.Chrome, store: str) -> None:
-    open_tab(page, "Which is better")
-    write(page, "#it-vote-source", GERMAN[0])
-    click(page, "#it-vote-run")
-    until(page, lambda: text_of(page, "#it-vote-left") and text_of(page, "#it-vote-right"))
+def test_votes_between_two_models_are_counted(
+    page: webdriver.Chrome, picture: Path, store: str
+) -> None:
+    compare(page, picture)
     assert "translator" not in text_of(page, "#it-vote-left")
-    shoot(page, "blind")
     next(e for e in all_of(page, "button") if e.text == "Equal").click()
     until(page, lambda: "1 vote: 50 % for" in text_of(page, "#it-vote-status"))
     # A second vote for the same answers does not count.
@@ -277,22 +257,35 @@ def test_votes_between_two_models_are_counted(page: webdriver.Chrome, store: str
     assert (row["vote"], row["input"]) == ("tie", GERMAN[0])
 
 
-@pytest.mark.parametrize("width", [390, 1440])
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_it_fits_a_phone_and_a_screen(
-    page: webdriver.Chrome, url: str, picture: Path, width: int, theme: str
-) -> None:
-    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    page.get(f"{url}/?__theme={theme}")
-    wait_for_models(page)
-    upload(page, "#it-caption-picture", picture)
-    click(page, "#it-caption")
-    until(page, lambda: all_of(page, "#it-caption-text .it-word"))
-    assert page.execute_script("return document.documentElement.scrollWidth") <= width
-    is_dark = page.execute_script("return document.body.classList.contains('dark')")
-    assert is_dark is (theme == "dark")
-    shoot(page, f"page-{width}-{theme}")
+@pytest.mark.parametrize("title", TABS)
+def test_a_tab_fits_a_phone_and_a_screen(page: webdriver.Chrome, picture: Path, title: str) -> None:
+    use, answer = TABS[title]
+    open_tab(page, title)
+    if not all_of(page, answer):
+        use(page, picture)
+    try:
+        for width in (390, 1440):
+            metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+            page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+            for theme in ("light", "dark"):
+                dark = f"document.body.classList.toggle('dark', {json.dumps(theme == 'dark')})"
+                page.execute_script(dark)
+                page.execute_script("window.scrollTo(0, 0)")
+                assert page.execute_script("return document.documentElement.scrollWidth") <= width
+                shoot(page, f"{title}-{width}-{theme}")
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        page.execute_script("document.body.classList.remove('dark')")
+
+
+def test_the_colours_are_those_of_the_system(browser: webdriver.Chrome, url: str) -> None:
+    for theme in ("dark", "light"):
+        features = [{"name": "prefers-color-scheme", "value": theme}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        browser.get(url)
+        wait_for_models(browser)
+        is_dark = browser.execute_script("return document.body.classList.contains('dark')")
+        assert is_dark is (theme == "dark")
 
 
 def test_no_url_is_fetched_in_place_of_an_upload(
@@ -306,6 +299,11 @@ def test_no_url_is_fetched_in_place_of_an_upload(
 
     monkeypatch.setattr(processing_utils, "async_ssrf_protected_download", record)
     settings = requests.get(f"{url}/config").json()
+    for call in settings["dependencies"]:
+        if call["backend_fn"] and call["queue"] is False:
+            # An example is chosen, for which Gradio makes a new component.
+            body = {"fn_index": call["id"], "data": [0], "session_hash": "x"}
+            assert requests.post(f"{url}/gradio_api/run/predict", json=body).status_code == 200
     for number in range(len(settings["dependencies"])):
         inputs = settings["dependencies"][number]["inputs"]
         file = {"path": "http://example.org/a.png", "meta": {"_type": "gradio.FileData"}}
