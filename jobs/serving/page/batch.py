@@ -168,11 +168,11 @@ class _ZipFile(io.FileIO):
 
     max_read: int | None = _MAX_DIRECTORY
 
-    def read(self, size: int | None = -1, /) -> bytes | None:
+    def read(self, size: int | None = -1, /) -> bytes:
         if self.max_read is not None and size is not None and size > self.max_read:
             allowed = f"a zip whose directory has at most {self.max_read:,} bytes"
             raise ApiError(413, "files", Path(str(self.name)).name, allowed)
-        return super().read(size)
+        return super().read(size) or b""
 
 
 def _unzip(path: Path, max_bytes: int) -> Iterator[tuple[str, bytes]]:
@@ -217,7 +217,7 @@ def write_answers(folder: Path, results: Sequence[Result]) -> list[str]:
     return [str(folder / "answers.csv"), str(folder / "answers.jsonl")]
 
 
-def _cell(value: str | float) -> str | float:
+def _cell(value: object) -> object:
     """Return a value that a spreadsheet does not take for a formula: such a text gets a quote."""
     is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
     return f"'{value}" if is_formula else value

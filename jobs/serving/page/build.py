@@ -72,7 +72,7 @@ def mount_page(app: FastAPI, desk: Desk) -> FastAPI:
         run_history=False,
         max_file_size=desk.body_bytes,
         ssr_mode=False,
-        theme=gr.themes.Default(font=_FONTS, font_mono=_MONOSPACE),
+        theme=_theme(),
         css=_STYLE.read_text("utf-8"),
     )
     # Without it, Gradio does not check that the files that callers name are uploads.
@@ -82,6 +82,17 @@ def mount_page(app: FastAPI, desk: Desk) -> FastAPI:
     _sweep(app, desk.uploads)
     mounted: FastAPI = mount.app
     return mounted
+
+
+def _theme() -> Any:
+    """Return Gradio's theme with the fonts of the system, and buttons whose text can be read."""
+    fill, hover = "*primary_700", "*primary_800"
+    return gr.themes.Default(font=_FONTS, font_mono=_MONOSPACE).set(
+        button_primary_background_fill=fill,
+        button_primary_background_fill_dark=fill,
+        button_primary_background_fill_hover=hover,
+        button_primary_background_fill_hover_dark=hover,
+    )
 
 
 def _sweep(app: FastAPI, uploads: Uploads) -> None:

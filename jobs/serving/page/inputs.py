@@ -15,8 +15,6 @@ from intertitle.pipeline.decoding.endings import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 # Empties the second input if the first one has got a file.
 _EMPTY_OTHER = "(file, other) => file ? null : other"
 _MAX_EXAMPLES = 6
-# Pixels; below, the row of sources of a video is cut.
-_HEIGHT = 280
 _gradio_move = Block.async_move_resource_to_block_cache
 
 
@@ -26,7 +24,7 @@ def picture_input(elem_id: str, examples: Sequence[Path] = ()) -> gr.Image:
         label="Picture",
         sources=["upload", "clipboard", "webcam"],
         type="filepath",
-        height=_HEIGHT,
+        height=260,
         elem_id=elem_id,
         buttons=[],
     )
@@ -40,7 +38,7 @@ def video_input(elem_id: str, examples: Sequence[Path] = ()) -> gr.Video:
         label="Video",
         sources=["upload", "webcam"],
         include_audio=False,
-        height=_HEIGHT,
+        height=260,
         elem_id=elem_id,
         buttons=[],
     )

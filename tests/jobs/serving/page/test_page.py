@@ -158,7 +158,7 @@ def test_an_example_that_is_a_video_takes_the_place_of_the_picture(page: webdriv
     until(page, lambda: all_of(page, "#it-caption-video video"))
     answer_caption(page)
     assert len(all_of(page, "#it-caption-text .it-film img")) == 2
-    shoot(page, "video")
+    shoot(page, "Video")
     open_tab(page, "Picture")
     assert not all_of(page, "#it-caption-picture img")
 
