@@ -51,6 +51,11 @@ def full(allowed: str) -> ApiError:
     return ApiError(503, "server", "full", allowed, retry_after_s=1)
 
 
+def defect(error: Exception) -> ApiError:
+    """Return the error for a failure that the server has not expected."""
+    return ApiError(500, "server", type(error).__name__, "a report of this defect")
+
+
 def from_user_error(error: UserError, recipe: str) -> ApiError:
     """Convert the one line of an error of the caller.
 

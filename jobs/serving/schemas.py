@@ -6,12 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from intertitle.training.config.sections import MIN_TEMPERATURE
+
 MAX_INPUTS = 64
 MAX_TEXT = 20_000
 
 _Width = Annotated[int, Field(ge=1, le=64)]
 _Length = Annotated[int, Field(ge=0, le=512)]
-_Positive = Annotated[float, Field(gt=0, le=100)]
+_Temperature = Annotated[float, Field(ge=MIN_TEMPERATURE, le=100)]
 _Penalty = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -37,7 +39,7 @@ class SearchFields(BaseModel):
         default=None, description="Text with which each output begins."
     )
     sample: bool | None = Field(default=None, description="Sample instead of beam search.")
-    temperature: _Positive | None = None
+    temperature: _Temperature | None = None
     top_k: Annotated[int, Field(ge=0, le=100_000)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = Field(
@@ -134,6 +136,12 @@ class ErrorBody(BaseModel):
     allowed: str
 
 
+class InputError(ErrorBody):
+    """Error of one input; `status` is that of the response if all inputs have errors."""
+
+    status: int = Field(exclude=True)
+
+
 class Result(BaseModel):
     """Answer to one input, or the reason why there is none.
 
@@ -147,7 +155,7 @@ class Result(BaseModel):
     attention: Attention | None = None
     frames: list[str] | None = None
     warnings: list[str] = []
-    error: ErrorBody | None = None
+    error: InputError | None = None
 
 
 class AnsweredBy(BaseModel):

@@ -20,6 +20,8 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 # Text of a label, which may be written as a number.
 LabelText = Annotated[str, Field(coerce_numbers_to_str=True)]
+# Lower ones sample the most probable token, as this one does but for exact ties.
+MIN_TEMPERATURE = 1e-3
 
 
 class TokenizerConfig(Section):
@@ -154,7 +156,7 @@ class SearchConfig(Section):
     min_tokens: Count = 0
     no_repeat_ngram: Count = 0
     prefix: str = ""
-    temperature: PositiveFloat = 1.0
+    temperature: Annotated[float, Field(ge=MIN_TEMPERATURE, allow_inf_nan=False)] = 1.0
     top_k: Count = 0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     seed: Count = 0

@@ -48,7 +48,9 @@ class SamplingParams:
         Returns:
             The sampled tokens, [N].
         """
-        scaled = log_probs.double() / self.temperature
+        logits = log_probs.double()
+        # The most probable token has 0 at any temperature, however low.
+        scaled = (logits - logits.amax(1, keepdim=True)) / self.temperature
         if 0 < self.top_k < scaled.shape[1]:
             top = scaled.topk(self.top_k, 1)
             scaled = torch.full_like(scaled, -torch.inf).scatter(1, *top[::-1])

@@ -19,7 +19,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from intertitle.jobs.serving.config import ServerConfig
-from intertitle.jobs.serving.errors import ApiError, from_validation
+from intertitle.jobs.serving.errors import ApiError, defect, from_validation
 from intertitle.jobs.serving.http.fetch import Fetcher
 from intertitle.jobs.serving.http.guard import Guard, error_response
 from intertitle.jobs.serving.http.job_book import JobBook
@@ -138,7 +138,7 @@ def create_app(
         metrics.answered(name, len(queries), time.perf_counter() - start)
         errors = [result.error for result in answers.results]
         if errors[0] is not None and all(errors):
-            raise ApiError(422, errors[0].field, errors[0].value, errors[0].allowed)
+            raise ApiError(errors[0].status, **errors[0].model_dump())
         return PredictResponse(model=answers.model, results=answers.results)
 
     @app.post("/v1/models/{name}/stream", tags=["models"], openapi_extra=BODY, responses=_ERRORS)
@@ -263,9 +263,7 @@ def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def on_defect(_: Request, error: Exception) -> JSONResponse:
         _log.error("a request failed", exc_info=error)
-        return error_response(
-            ApiError(500, "server", type(error).__name__, "a report of this defect")
-        )
+        return error_response(defect(error))
 
 
 def _add_schema(app: FastAPI) -> None:

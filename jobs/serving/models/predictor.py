@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from intertitle.jobs.options import search_changes
 from intertitle.jobs.serving.config import LimitConfig
-from intertitle.jobs.serving.errors import ApiError, from_user_error
+from intertitle.jobs.serving.errors import ApiError, defect, from_user_error
 from intertitle.jobs.serving.models.files import FileReader, as_jpeg
 from intertitle.jobs.serving.models.novelty import unknown_words
 from intertitle.jobs.serving.models.replay import as_attention, replay
@@ -39,6 +40,8 @@ from intertitle.training.inference.model_bundle import TrainedModel
 from intertitle.training.models.base import Generator
 from intertitle.training.models.captioners.novelty import far_features
 from intertitle.training.search.generate import generate, iter_tokens, sample_stream
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,10 @@ class Predictor:
                 results |= zip(numbers, self._answer_group(group), strict=True)
             except UserError as error:
                 results |= dict.fromkeys(numbers, from_user_error(error, self.trained.recipe.name))
+            except Exception as error:
+                # What a caller's settings have done must not cost the other callers' answers.
+                _log.exception("inputs with the settings %s failed", group[0].search)
+                results |= dict.fromkeys(numbers, defect(error))
         return [results[n] for n in range(len(prepared))]
 
     def stream(self, prepared: Prepared) -> Iterator[dict[str, Any]]:

@@ -24,7 +24,7 @@ from intertitle.jobs.serving.models.loading import (
     resolve_version,
 )
 from intertitle.jobs.serving.models.predictor import Prepared, Query
-from intertitle.jobs.serving.schemas import AnsweredBy, ErrorBody, ModelDetails, Result
+from intertitle.jobs.serving.schemas import AnsweredBy, InputError, ModelDetails, Result
 from intertitle.pipeline.errors import one_line
 from intertitle.training.evaluation.answers import ANSWER_BATCH
 
@@ -138,7 +138,7 @@ class Replica:
             answer = error
         if isinstance(answer, ApiError):
             name = query.name or query.text or ""
-            return Result(input=name, error=ErrorBody(**answer.body()))
+            return Result(input=name, error=InputError(**answer.body(), status=answer.status))
         return answer
 
     def _answered_by(self, loaded: LoadedModel) -> AnsweredBy:

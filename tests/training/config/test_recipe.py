@@ -116,7 +116,7 @@ def test_only_given_search_settings_are_changed() -> None:
     expected = {"beam_size": 2, "length_penalty": 0.6, "top_k": 4}
     assert changed.search.model_dump() == recipe.search.model_dump() | expected
     assert changed.model_copy(update={"search": recipe.search}) == recipe
-    with pytest.raises(UserError, match=r"attend_and_tell: search\.temperature: 0: .*than 0"):
+    with pytest.raises(UserError, match=r"attend_and_tell: search\.temperature: 0: .*to 0\.001"):
         change_search(recipe, {"temperature": 0})
 
 

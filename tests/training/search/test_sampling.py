@@ -66,6 +66,7 @@ def test_sentences_are_drawn_as_often_as_they_are_likely(recipe: str) -> None:
         (SamplingParams(top_p=1e-9), {1}),
         (SamplingParams(top_k=3, top_p=0.9), {1, 2, 3}),
         (SamplingParams(top_k=1, temperature=100), {1}),
+        (SamplingParams(temperature=1e-310), {1}),
     ],
 )
 def test_nothing_is_sampled_outside_top_k_or_top_p(how: SamplingParams, allowed: set[int]) -> None:

@@ -235,6 +235,13 @@ def test_health_metrics_and_the_description_of_the_interface(api: TestClient) ->
         ("translator", {"inputs": [{"text": "a"}], "width": 2}, 422, "width", "not permitted"),
         (
             "translator",
+            {"inputs": [{"text": "a"}], "sample": True, "temperature": 1e-310},
+            422,
+            "temperature",
+            "0.001",
+        ),
+        (
+            "translator",
             {"inputs": [{"text": "a"}], "beam": 2, "sample": True},
             422,
             "beam",

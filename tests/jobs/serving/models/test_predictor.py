@@ -1,19 +1,47 @@
-"""A loaded model's answers, in the process that has it."""
+"""A loaded model's answers to the inputs of several callers, in the process that has it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from intertitle.jobs.serving.config import LimitConfig
+from intertitle.jobs.serving.errors import ApiError
+from intertitle.jobs.serving.models import predictor as module
 from intertitle.jobs.serving.models.predictor import Predictor, Query
-from intertitle.jobs.serving.schemas import Options
+from intertitle.jobs.serving.schemas import Options, Result
 from intertitle.training.data.tokenizer import Tokenizer
 from intertitle.training.data.vocab import Vocabs
-from tests.jobs.serving.tiny_models import png, visual_data
+from intertitle.training.inference.model_bundle import load_trained
+from intertitle.training.search.generate import generate
+from intertitle.training.tracking.store.client import resolve_run
+from tests.jobs.serving.tiny_models import GERMAN, png, visual_data
 from tests.training.conftest import small_recipe, untrained
+
+
+@pytest.fixture(scope="module")
+def translator(store: str) -> Predictor:
+    return Predictor(load_trained(resolve_run("translator", store)), LimitConfig())
+
+
+def test_a_defect_costs_the_callers_with_the_same_settings_alone(
+    translator: Predictor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(*arguments: Any) -> Any:
+        if arguments[3].method == "sample":
+            raise RuntimeError("a defect")
+        return generate(*arguments)
+
+    monkeypatch.setattr(module, "generate", failing)
+    options = (Options(), Options(sample=True), Options(beam=2))
+    queries = [Query("", GERMAN[0], None, 0, each) for each in options]
+    good, bad, other = translator.answer([translator.prepare(query) for query in queries])
+    assert isinstance(good, Result) and isinstance(other, Result)
+    assert isinstance(bad, ApiError) and (bad.status, bad.value) == (500, "RuntimeError")
+    assert "a defect" in caplog.text
 
 
 def test_a_label_has_the_attention_of_each_hop(onnx_cache: Path) -> None:
@@ -25,6 +53,7 @@ def test_a_label_has_the_attention_of_each_hop(onnx_cache: Path) -> None:
     predictor = Predictor(trained, LimitConfig())
     query = Query("a.png", "what colour is this", png(), 0, Options(attention=True))
     (result,) = predictor.answer([predictor.prepare(query)])
+    assert isinstance(result, Result) and result.attention is not None
     assert result.attention.tokens == ["hop 1", f"hop 2: {result.text}"]
     frames, rows, columns = result.attention.shape
     assert np.shape(result.attention.weights) == (2, frames * rows * columns)
