@@ -18,13 +18,22 @@ from intertitle.pipeline.storage.allowed_hosts import host_of
 
 _MAX_REDIRECTS = 3
 _CHUNK_BYTES = 1 << 16
+# Addresses by which a network of IPv6 alone reaches those of IPv4.
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# A public address by which machines of Azure reach its services for them.
+_AZURE = ipaddress.IPv4Address("168.63.129.16")
 
 
 def is_public(address: str) -> bool:
     """Return whether an IP address is on the public internet."""
     ip = ipaddress.ip_address(address.partition("%")[0])
-    mapped = getattr(ip, "ipv4_mapped", None) or getattr(ip, "sixtofour", None)
-    return ip.is_global and not ip.is_multicast and (mapped is None or is_public(str(mapped)))
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip in _NAT64:
+            return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
+        mapped = ip.ipv4_mapped or ip.sixtofour
+        if ip.is_site_local or (mapped is not None and not is_public(str(mapped))):
+            return False
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved and ip != _AZURE
 
 
 class _PrivateAddressError(OSError):

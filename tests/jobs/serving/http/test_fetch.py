@@ -152,6 +152,13 @@ def test_limits_of_size_and_time(sites: tuple[Site, Site]) -> None:
         ("2002:7f00:1::", False),
         ("fe80::1%lo", False),
         ("fd00::1", False),
+        ("fec0::1", False),
+        ("5f00::1", False),
+        ("::7f00:1", False),
+        ("64:ff9b::a9fe:a9fe", False),
+        ("64:ff9b::5db8:d70e", True),
+        ("168.63.129.16", False),
+        ("::ffff:168.63.129.16", False),
     ],
 )
 def test_which_addresses_are_public(address: str, public: bool) -> None:
