@@ -24,8 +24,8 @@ from intertitle.pipeline.errors import FileError, one_line
 from intertitle.training.data.data_ref import FeatureRef
 from intertitle.training.data.item_views import Reading, feature_extractor, frames_of
 
-# Size of the features of recent files, which are kept for further questions about them.
-_CACHE_BYTES = 256 * 2**20
+# Features of recent files that are kept for further questions about them, and their size.
+_CACHE_FILES, _CACHE_BYTES = 1000, 64 * 2**20
 _HEAD_BYTES = 4096
 
 
@@ -44,7 +44,9 @@ class FileReader:
         self._refs = features
         self._reading = Reading(limits.max_pixels, seconds=limits.seconds)
         self._extract = feature_extractor(features, self._reading)
-        self._features: OrderedDict[bytes, Future[NDArray[np.float32]]] = OrderedDict()
+        self._pending: dict[bytes, Future[NDArray[np.float32]]] = {}
+        self._cache: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
+        self._cache_bytes = 0
         self._lock = threading.Lock()
 
     def read(
@@ -84,32 +86,31 @@ class FileReader:
         """Compute features once for all inputs with the same file, also at the same time."""
         digest = hashlib.sha256(data).digest()
         with self._lock:
-            future = self._features.get(digest)
-            if future is not None:
-                self._features.move_to_end(digest)
-            else:
-                pending: Future[NDArray[np.float32]] = Future()
-                self._features[digest] = pending
-        if future is not None:
-            return future.result()
+            cached = self._cache.get(digest)
+            if cached is not None:
+                self._cache.move_to_end(digest)
+                return cached
+            running = self._pending.get(digest)
+            if running is None:
+                own = self._pending[digest] = Future()
+        if running is not None:
+            return running.result()
         try:
-            pending.set_result(self._extract(path))
+            own.set_result(self._extract(path))
         except BaseException as error:
-            with self._lock:
-                del self._features[digest]
-            pending.set_exception(error)
-        else:
-            self._evict()
-        return pending.result()
-
-    def _evict(self) -> None:
+            own.set_exception(error)
         with self._lock:
-            finished = [key for key, future in self._features.items() if future.done()]
-            total = sum(self._features[key].result().nbytes for key in finished)
-            for key in finished:
-                if total <= _CACHE_BYTES:
-                    return
-                total -= self._features.pop(key).result().nbytes
+            del self._pending[digest]
+            if own.exception() is None:
+                self._add(digest, own.result())
+        return own.result()
+
+    def _add(self, digest: bytes, features: NDArray[np.float32]) -> None:
+        self._cache[digest] = features
+        self._cache_bytes += features.nbytes
+        while len(self._cache) > _CACHE_FILES or self._cache_bytes > _CACHE_BYTES:
+            _, oldest = self._cache.popitem(last=False)
+            self._cache_bytes -= oldest.nbytes
 
 
 def as_jpeg(frame: NDArray[np.uint8]) -> str:
