@@ -7,6 +7,7 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+import yaml
 
 from intertitle.jobs.cluster.session import JOB_SERVER_PORT
 from intertitle.jobs.serving.config import TOKEN_VARIABLE
@@ -83,12 +84,20 @@ def templates(tree: Any) -> list[Any]:
     return own + [found for value in tree.values() for found in templates(value)]
 
 
-def test_only_the_job_server_is_reached_from_elsewhere() -> None:
+def test_only_the_job_server_and_the_server_of_models_are_reached_from_elsewhere() -> None:
     spec = read("kubernetes/network-policy.yaml")["spec"]
-    among, others = spec["ingress"]
+    among, jobs, models = spec["ingress"]
     assert among == {"from": [{"podSelector": spec["podSelector"]}]}
-    assert [port["port"] for port in others["ports"]] == [JOB_SERVER_PORT]
-    assert others["from"][0]["podSelector"]["matchLabels"] == {"intertitle-client": "true"}
+    service = yaml.safe_load(read("kubernetes/ray-service.yaml")["spec"]["serveConfigV2"])
+    for rule, label, port in (
+        (jobs, "intertitle-client", JOB_SERVER_PORT),
+        (models, "intertitle-caller", service["http_options"]["port"]),
+    ):
+        pods_with_label, kuberay = rule["from"]
+        assert [entry["port"] for entry in rule["ports"]] == [port]
+        assert pods_with_label["podSelector"]["matchLabels"] == {label: "true"}
+        (name,) = kuberay["podSelector"]["matchLabels"].values()
+        assert name == "kuberay-operator" and kuberay["namespaceSelector"] == {}
     assert sorted(spec["policyTypes"]) == ["Egress", "Ingress"]
 
 
