@@ -27,6 +27,8 @@ from tests.training.conftest import coloured_things, untrained, words_of
 
 pytestmark = pytest.mark.bench
 NUM, CALLERS = 96, 16
+# Throughput of callers at the same time relative to one caller, and to a loop without a server.
+LEAST_GAIN, LEAST_SHARE = 3, 0.8
 LOAD_S, WARM_S, MOST_GROWTH = 600, 90, 1.05
 
 
@@ -117,6 +119,8 @@ def test_throughput(server: Server, run: RunRef, tmp_path: Path) -> None:
         f"{CALLERS} callers: {together:.1f}/s, {together / alone:.2f} x; loop: {loop:.1f}/s, "
         f"{together / loop:.2f} x"
     )
+    assert together >= LEAST_GAIN * alone
+    assert together >= LEAST_SHARE * loop
 
 
 def test_ten_minutes_of_load_leave_the_memory_as_it_was(server: Server) -> None:

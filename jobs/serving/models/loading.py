@@ -13,13 +13,9 @@ from intertitle.jobs.serving.config import LimitConfig, followed_model
 from intertitle.jobs.serving.models.predictor import Predictor
 from intertitle.jobs.serving.schemas import EvaluatedExample, ModelDetails, Score
 from intertitle.pipeline.errors import UserError
-from intertitle.training.evaluation.metrics.sufficient_stats import (
-    combine,
-    score_of,
-    smaller_is_better,
-)
+from intertitle.training.evaluation.metrics.sufficient_stats import combine, smaller_is_better
 from intertitle.training.evaluation.record import EvaluationRecord
-from intertitle.training.evaluation.significance import interval, resampled_sums
+from intertitle.training.evaluation.significance import score_intervals
 from intertitle.training.inference.model_bundle import TrainedModel, load_trained
 from intertitle.training.inference.pyfunc import signature_of
 from intertitle.training.reports.compare import EXAMPLE_METRICS
@@ -198,14 +194,12 @@ def _newest_record(run: RunRef) -> EvaluationRecord | None:
 
 def _scores(record: EvaluationRecord) -> list[Score]:
     """Return the scores of an evaluation, each with its 95 % interval."""
-    scores = []
-    for metric, statistics in record.statistics.items():
-        low, high = interval(combine(metric, resampled_sums(statistics)))
-        value = score_of(metric, statistics)
-        if np.isfinite([value, low, high]).all():
-            split = str(record.description["split"])
-            scores.append(Score(metric=metric, split=split, value=value, low=low, high=high))
-    return scores
+    split = str(record.description["split"])
+    return [
+        Score(metric=metric, split=split, value=score.value, low=score.low, high=score.high)
+        for metric, score in score_intervals(record.statistics).items()
+        if np.isfinite([score.value, score.low, score.high]).all()
+    ]
 
 
 def _examples(

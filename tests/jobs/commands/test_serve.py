@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,8 +30,11 @@ MODEL = "models:/words@champion"
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunRef, ...]:
     folder = tmp_path_factory.mktemp("words")
-    trained = make_models()["classifier"]
-    refs = tuple(log_run(folder, name, trained) for name in ("first", "second", "third"))
+    models = make_models()
+    refs = tuple(
+        log_run(folder, name, models["classifier"]) for name in ("first", "second", "third")
+    )
+    log_run(folder, "writer", models["writer"])
     promote(refs[0], "words")
     return refs
 
@@ -39,7 +43,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunRef, ...]:
 def server(runs: tuple[RunRef, ...], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with (
         somebody(tmp_path_factory.mktemp("server")) as person,
-        serving(person, runs, MODEL, "--max-requests", 64, "--max-body-mb", 1) as started,
+        serving(person, runs, MODEL, "writer", "--max-requests", 64, "--max-body-mb", 1) as started,
     ):
         yield started
 
@@ -53,15 +57,14 @@ def load(server: Server, callers: int = 4) -> Iterator[list[requests.Response]]:
         while not ended.is_set():
             responses.append(server.post())
 
-    threads = [threading.Thread(target=call) for _ in range(callers)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield responses
-    finally:
-        ended.set()
-        for thread in threads:
-            thread.join()
+    with ThreadPoolExecutor(callers) as pool:
+        calls = [pool.submit(call) for _ in range(callers)]
+        try:
+            yield responses
+        finally:
+            ended.set()
+    for finished in calls:
+        finished.result()
 
 
 def answers(responses: list[requests.Response]) -> Counter[tuple[str, str]]:
@@ -121,15 +124,9 @@ def test_a_replica_is_killed_under_load(server: Server) -> None:
 
 
 def test_500_callers_at_once_are_answered_or_told_to_come_again(server: Server) -> None:
-    responses: list[requests.Response] = []
     body = {"inputs": [{"text": "gut"}] * 8}
-    threads = [
-        threading.Thread(target=lambda: responses.append(server.post(body))) for _ in range(500)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(500) as pool:
+        responses = list(pool.map(server.post, [body] * 500))
     statuses = Counter(response.status_code for response in responses)
     assert set(statuses) <= {200, 503} and statuses[200] >= 64
     for response in responses:
@@ -163,6 +160,21 @@ def test_a_caller_that_goes_away_does_not_disturb(server: Server) -> None:
         with pytest.raises(requests.Timeout):
             requests.post(f"{server.url}/v1/models/words/predict", json=TEXT, timeout=0.001)
     answers([server.post() for _ in range(5)])
+
+
+def test_a_caller_that_leaves_a_stream_leaves_nothing_behind(server: Server) -> None:
+    url = f"{server.url}/v1/models/writer"
+    body = {"num_tokens": 400, "seed": 1}
+    with requests.post(f"{url}/stream", json=body, stream=True, timeout=120) as response:
+        lines = (line for line in response.iter_lines() if line.startswith(b"data: "))
+        first, second = (json.loads(next(lines).removeprefix(b"data: ")) for _ in range(2))
+    assert second["text"] == first["text"] + second["token"]
+    assert requests.post(f"{url}/predict", json={"num_tokens": 2}, timeout=120).status_code == 200
+    deadline = time.monotonic() + 60
+    # Of the requests in flight, one asks for their number.
+    while "intertitle_requests_in_flight 1.0" not in requests.get(f"{server.url}/metrics").text:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_a_check_loads_and_tells_the_memory(intertitle: Run, runs: tuple[RunRef, ...]) -> None:

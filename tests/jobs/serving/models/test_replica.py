@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 from intertitle.jobs.serving.config import ModelConfig, ServerConfig, parse_models
-from intertitle.jobs.serving.models.predictor import Query
+from intertitle.jobs.serving.errors import ApiError
+from intertitle.jobs.serving.models.predictor import Predictor, Prepared, Query
 from intertitle.jobs.serving.models.replica import Replica
 from intertitle.jobs.serving.models.routing import Route
 from intertitle.jobs.serving.records.shadow import EXPERIMENT, ShadowRecorder
-from intertitle.jobs.serving.schemas import Options
+from intertitle.jobs.serving.schemas import Options, Result
 from intertitle.training.tracking.artifacts import read_table
 from intertitle.training.tracking.registry.registry import challenge, promote
 from intertitle.training.tracking.run import TrackedRun
@@ -72,6 +73,26 @@ def test_the_new_champion_takes_over_and_no_request_is_lost(runs: list[RunRef]) 
         assert set(seen) == {("first", "1"), ("second", "2")}
         ((_, line),) = await replica.events(0)
         assert line.endswith("version 2, run second answers instead of version 1, run first")
+
+    run(work())
+
+
+def test_requests_at_the_same_time_are_answered_in_batches(
+    runs: list[RunRef], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(runs[0].tracking_uri)
+    sizes, answer = [], Predictor.answer
+
+    def counted(predictor: Predictor, prepared: Sequence[Prepared]) -> list[Result | ApiError]:
+        sizes.append(len(prepared))
+        return answer(predictor, prepared)
+
+    monkeypatch.setattr(Predictor, "answer", counted)
+
+    async def work() -> None:
+        replica = Replica(config, config.models[0], config.models[0].spec)
+        await asyncio.gather(*(replica.predict([QUERY]) for _ in range(50)))
+        assert sum(sizes) == 50 and len(sizes) <= 25
 
     run(work())
 
