@@ -52,18 +52,25 @@ class LimitConfig(_Settings):
     """Limits on what callers may send and use.
 
     Attributes:
-        body_bytes: maximum size of the body of a request.
-        pending_bytes: maximum size of the bodies of all requests that are being answered.
-        requests: maximum number of requests that are being answered or wait for a model.
+        body_bytes: maximum size of the body of a request, and of the files that it names by URL.
+        body_seconds: maximum time between two parts of a body.
+        pending_bytes: maximum size of the bodies and fetched files of all requests and jobs that
+            are being answered.
+        requests: maximum number of requests that are being answered or wait for a model, and of
+            GET requests besides.
+        hypotheses: maximum number of inputs of a request times the larger of beam and nbest, and
+            of hypotheses that a replica computes at a time.
         decoders: maximum number of files that a replica decodes at a time.
         max_pixels: maximum number of pixels of an image or frame.
         seconds: time limit for decoding one file.
-        fetch_seconds: time limit for fetching one URL.
+        fetch_seconds: time limit for fetching the URLs of a request.
     """
 
     body_bytes: Count = 64 * 2**20
+    body_seconds: Seconds = 30.0
     pending_bytes: Count = 512 * 2**20
     requests: Count = 256
+    hypotheses: Count = 512
     decoders: Count = 4
     max_pixels: Count = 100_000_000
     seconds: Seconds = 30.0

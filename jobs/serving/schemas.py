@@ -183,6 +183,12 @@ class PredictResponse(BaseModel):
     results: list[Result]
 
 
+class JobResult(Result):
+    """Answer to one input of a job, and the model that gave it: an alias may move meanwhile."""
+
+    model: AnsweredBy
+
+
 class JobStatus(BaseModel):
     """Progress of a job: number of inputs that are answered, and their answers."""
 
@@ -190,8 +196,7 @@ class JobStatus(BaseModel):
     state: Literal["running", "finished", "failed"]
     done: int
     total: int
-    model: AnsweredBy | None
-    results: list[Result]
+    results: list[JobResult]
     error: ErrorBody | None
 
 

@@ -20,13 +20,16 @@ from starlette.exceptions import HTTPException
 
 from intertitle.jobs.serving.config import ServerConfig
 from intertitle.jobs.serving.errors import ApiError, defect, from_validation
+from intertitle.jobs.serving.http.capacity import Capacity, Claim
 from intertitle.jobs.serving.http.fetch import Fetcher
 from intertitle.jobs.serving.http.guard import Guard, error_response
 from intertitle.jobs.serving.http.job_book import JobBook
 from intertitle.jobs.serving.http.metrics import Metrics
 from intertitle.jobs.serving.http.page_gate import PageGate
-from intertitle.jobs.serving.http.parsing import BODY, read_file, read_queries
+from intertitle.jobs.serving.http.parsing import BODY, Fetch, read_file, read_queries
+from intertitle.jobs.serving.http.readiness import Readiness
 from intertitle.jobs.serving.http.uploads import Uploads
+from intertitle.jobs.serving.models.predictor import Query
 from intertitle.jobs.serving.models.routing import Route
 from intertitle.jobs.serving.records.records import Records
 from intertitle.jobs.serving.schemas import (
@@ -41,8 +44,6 @@ from intertitle.jobs.serving.schemas import (
 )
 
 _log = logging.getLogger(__name__)
-# Time that a model has to say that it is ready.
-_READY_S = 5.0
 # Maximum number of calls of models by the page at a time.
 _PAGE_CALLS = 16
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -77,10 +78,10 @@ def create_app(
         lifespan=lifespan,
     )
     limits, metrics = config.limits, Metrics()
-    job_book = JobBook()
-    fetcher = Fetcher(config.allowed_hosts, limits.body_bytes, limits.fetch_seconds)
+    capacity = Capacity(limits.pending_bytes)
+    job_book, readiness = JobBook(capacity), Readiness(routes)
     _handle_errors(app)
-    app.add_middleware(Guard, config=config)
+    app.add_middleware(Guard, config=config, capacity=capacity)
     # Added last, so that it sees what the guard refuses.
     app.add_middleware(metrics.middleware)
 
@@ -90,6 +91,14 @@ def create_app(
             raise ApiError(404, "model", name, ", ".join(routes))
         return route
 
+    def fetch_for(request: Request) -> Fetch:
+        claim: Claim = request.state.claim
+        fetcher = Fetcher(config.allowed_hosts, limits.body_bytes, limits.fetch_seconds, claim)
+        return fetcher.fetch
+
+    async def read(request: Request) -> list[Query]:
+        return await read_queries(request, fetch_for(request), limits.hypotheses)
+
     @app.get("/healthz", tags=["server"])
     async def is_alive() -> dict[str, str]:
         """Return 200 while the process answers."""
@@ -98,13 +107,9 @@ def create_app(
     @app.get("/readyz", tags=["server"], responses={503: {"model": ErrorBody}})
     async def is_ready() -> dict[str, str]:
         """Return 200 if every model can answer."""
-        for name, route in routes.items():
-            try:
-                async with asyncio.timeout(_READY_S):
-                    await route.main.details()
-            except (TimeoutError, ApiError) as error:
-                allowed = "wait until it is loaded"
-                raise ApiError(503, "model", name, allowed, retry_after_s=1) from error
+        missing = await readiness.missing_model()
+        if missing is not None:
+            raise ApiError(503, "model", missing, "wait until it is loaded", retry_after_s=1)
         return {"status": "ready"}
 
     @app.get("/metrics", tags=["server"])
@@ -133,7 +138,7 @@ def create_app(
         the response is the first error.
         """
         route, start = find(name), time.perf_counter()
-        queries = await read_queries(request, fetcher.fetch)
+        queries = await read(request)
         answers = await route.predict(queries)
         metrics.answered(name, len(queries), time.perf_counter() - start)
         errors = [result.error for result in answers.results]
@@ -148,7 +153,7 @@ def create_app(
         The search is greedy, or sampling; the events are `token`, `result` and `error`.
         """
         route = find(name)
-        queries = await read_queries(request, fetcher.fetch)
+        queries = await read(request)
         if len(queries) > 1:
             raise ApiError(422, "inputs", str(len(queries)), "1 for a stream")
         events = route.stream(queries[0])
@@ -166,12 +171,12 @@ def create_app(
         tags=["models"],
         responses=_ERRORS | {507: {"model": ErrorBody}},
     )
-    async def judge(name: str, body: Feedback) -> FeedbackCount:
+    async def judge(name: str, body: Feedback, request: Request) -> FeedbackCount:
         """Keep a judgement of an answer as an example of the model's corpus of feedback."""
         details = await describe(name)
         if name not in records.feedback:
             raise ApiError(404, "feedback", "", "a server that was started with --feedback")
-        file = await read_file(body, "", fetcher.fetch)
+        file = await read_file(body, "", fetch_for(request))
         num = await asyncio.to_thread(records.feedback[name].add, details, body, file)
         return FeedbackCount(examples=num)
 
@@ -185,7 +190,7 @@ def create_app(
     async def start_job(model: str, request: Request) -> JobStatus:
         """Start a prediction in the background, such as that of long videos."""
         route = find(model)
-        return job_book.start(route, await read_queries(request, fetcher.fetch))
+        return job_book.start(route, await read(request))
 
     @app.get("/v1/jobs/{job}", tags=["jobs"], responses={404: {"model": ErrorBody}})
     async def look_up_job(job: str) -> JobStatus:

@@ -13,6 +13,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from intertitle.jobs.serving.errors import ApiError
+from intertitle.jobs.serving.http.capacity import Claim
 from intertitle.pipeline.errors import one_line
 from intertitle.pipeline.storage.allowed_hosts import host_of
 
@@ -70,12 +71,13 @@ class _CheckedResolver(AbstractResolver):
 
 
 class Fetcher:
-    """Fetches files from a list of hosts.
+    """Fetches the files of one request from a list of hosts.
 
     Args:
         allowed_hosts: hosts, SCHEME://HOST.
-        max_bytes: maximum size of a file.
-        seconds: time limit for one file, with its redirects.
+        max_bytes: maximum size of all files together.
+        seconds: time limit for all files, with their redirects.
+        claim: bytes that the request holds, which the files are added to.
         accepts: function that decides whether an IP address may be connected to.
     """
 
@@ -84,10 +86,13 @@ class Fetcher:
         allowed_hosts: Sequence[str],
         max_bytes: int,
         seconds: float,
+        claim: Claim,
         accepts: Callable[[str], bool] = is_public,
     ) -> None:
         self._hosts, self._max_bytes, self._seconds = tuple(allowed_hosts), max_bytes, seconds
-        self._accepts = accepts
+        self._claim, self._accepts = claim, accepts
+        self._num_bytes = 0
+        self._deadline: float | None = None
 
     async def fetch(self, url: str, field: str) -> bytes:
         """Fetch a file.
@@ -100,13 +105,14 @@ class Fetcher:
             ApiError: the URL or a redirect names a host that is not allowed or a private address,
                 or the file cannot be fetched within the limits.
         """
+        if self._deadline is None:
+            self._deadline = asyncio.get_running_loop().time() + self._seconds
         connector = aiohttp.TCPConnector(resolver=_CheckedResolver(self._accepts))
-        timeout = aiohttp.ClientTimeout(total=self._seconds)
         # No proxy, cookies or credentials of this process are used.
         try:
             async with (
-                asyncio.timeout(self._seconds),
-                aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+                asyncio.timeout_at(self._deadline),
+                aiohttp.ClientSession(connector=connector) as session,
             ):
                 for _ in range(_MAX_REDIRECTS + 1):
                     self._check(url, field)
@@ -117,7 +123,7 @@ class Fetcher:
                 allowed = f"a URL with at most {_MAX_REDIRECTS} redirects"
                 raise ApiError(422, field, one_line(url), allowed)
         except TimeoutError as error:
-            allowed = f"a file that comes within {self._seconds:g} s"
+            allowed = f"files that come within {self._seconds:g} s together"
             raise ApiError(422, field, one_line(url), allowed) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             if isinstance(error.__cause__, _PrivateAddressError):
@@ -150,10 +156,12 @@ class Fetcher:
             raise ApiError(422, field, one_line(url), allowed)
         content: Any = bytearray()
         async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
-            content += chunk
-            if len(content) > self._max_bytes:
-                allowed = f"a file of at most {self._max_bytes:,} bytes"
+            self._num_bytes += len(chunk)
+            if self._num_bytes > self._max_bytes:
+                allowed = f"files of at most {self._max_bytes:,} bytes together"
                 raise ApiError(413, field, one_line(url), allowed)
+            self._claim.grow(len(chunk))
+            content += chunk
         return bytes(content)
 
 

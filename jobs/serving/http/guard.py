@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from intertitle.jobs.serving.config import ServerConfig
 from intertitle.jobs.serving.errors import ApiError, full
+from intertitle.jobs.serving.http.capacity import Capacity
 
 # Answered without a token, for load balancers.
 _OPEN_PATHS = ("/healthz", "/readyz")
@@ -35,11 +37,14 @@ class Guard:
     Args:
         app: application.
         config: settings of the server.
+        capacity: bytes of requests. The application finds the claim of a request in its state.
     """
 
-    def __init__(self, app: ASGIApp, config: ServerConfig) -> None:
+    def __init__(self, app: ASGIApp, config: ServerConfig, capacity: Capacity) -> None:
         self._app, self._config, self._limits = app, config, config.limits
-        self._requests = self._pending_bytes = 0
+        self._capacity = capacity
+        # Of requests that look something up, and of all others.
+        self._requests = {True: 0, False: 0}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request and pass it on."""
@@ -49,30 +54,27 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        is_lookup = scope["method"] in ("GET", "HEAD")
+        is_open = is_lookup and scope["path"] in _OPEN_PATHS
         try:
             self._check_caller(scope, headers)
-            self._check_token(scope, headers)
-            if scope["method"] == "GET":
-                await self._app(scope, receive, _with_headers(send))
-                return
-            size = self._claimed_bytes(headers)
+            if not is_open:
+                self._check_token(headers)
+            if is_lookup:
+                self._check_no_body(scope, headers)
+            if self._requests[is_lookup] >= self._limits.requests and not is_open:
+                raise full(f"{self._limits.requests} requests at a time: try again")
+            claim = self._capacity.claim(0 if is_lookup else self._claimed_bytes(headers))
         except ApiError as error:
             await error_response(error)(scope, receive, send)
             return
-        if (
-            self._requests >= self._limits.requests
-            or self._pending_bytes + size > self._limits.pending_bytes
-        ):
-            busy = full(f"{self._limits.requests} requests at a time: try again")
-            await error_response(busy)(scope, receive, send)
-            return
-        self._requests += 1
-        self._pending_bytes += size
+        scope["state"] = {**scope.get("state", {}), "claim": claim}
+        self._requests[is_lookup] += 1
         try:
             await self._app(scope, self._counted(receive), _with_headers(send))
         finally:
-            self._requests -= 1
-            self._pending_bytes -= size
+            self._requests[is_lookup] -= 1
+            claim.release()
 
     def _check_caller(self, scope: Scope, headers: Headers) -> None:
         """Refuse a page of another site that a browser shows."""
@@ -86,8 +88,8 @@ class Guard:
         if origin and origin not in own:
             raise ApiError(403, "Origin", origin, f"a page of {host}")
 
-    def _check_token(self, scope: Scope, headers: Headers) -> None:
-        if self._config.token_sha256 is None or scope["path"] in _OPEN_PATHS:
+    def _check_token(self, headers: Headers) -> None:
+        if self._config.token_sha256 is None:
             return
         token = _token_of(headers.get("authorization", ""))
         if not self._is_token(token):
@@ -97,6 +99,10 @@ class Guard:
     def _is_token(self, token: str) -> bool:
         digest = hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
         return hmac.compare_digest(digest, str(self._config.token_sha256))
+
+    def _check_no_body(self, scope: Scope, headers: Headers) -> None:
+        if "transfer-encoding" in headers or headers.get("content-length", "0") != "0":
+            raise ApiError(400, "body", "given", f"none for {scope['method']}")
 
     def _claimed_bytes(self, headers: Headers) -> int:
         claimed = headers.get("content-length")
@@ -112,11 +118,18 @@ class Guard:
         return ApiError(413, "body", f"{size} bytes", f"at most {self._limits.body_bytes:,} bytes")
 
     def _counted(self, receive: Receive) -> Receive:
-        num_bytes = 0
+        num_bytes, is_complete = 0, False
 
         async def counted() -> Message:
-            nonlocal num_bytes
-            message = await receive()
+            nonlocal num_bytes, is_complete
+            try:
+                # What follows the body is that the caller goes away, at any time.
+                async with asyncio.timeout(None if is_complete else self._limits.body_seconds):
+                    message = await receive()
+            except TimeoutError as error:
+                allowed = f"one whose parts come within {self._limits.body_seconds:g} s each"
+                raise ApiError(408, "body", f"{num_bytes:,} bytes", allowed) from error
+            is_complete = not message.get("more_body", False)
             num_bytes += len(message.get("body", b""))
             if num_bytes > self._limits.body_bytes:
                 raise self._too_large(f"{num_bytes:,}")

@@ -50,19 +50,20 @@ BODY = {
 }
 
 
-async def read_queries(request: Request, fetch: Fetch) -> list[Query]:
+async def read_queries(request: Request, fetch: Fetch, max_hypotheses: int) -> list[Query]:
     """Read the inputs of a request.
 
     Args:
         request: request with a body of JSON or a form.
         fetch: function that fetches a URL, called with the URL and the name of its field.
+        max_hypotheses: maximum number of inputs times the larger of beam and nbest.
 
     Raises:
         ApiError: the body is invalid, or a URL cannot be fetched.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        return await _read_form(request)
+        return await _read_form(request, max_hypotheses)
     if kind not in ("application/json", ""):
         raise ApiError(415, "Content-Type", kind, "application/json, multipart/form-data")
     try:
@@ -72,6 +73,7 @@ async def read_queries(request: Request, fetch: Fetch) -> list[Query]:
     options = Options(**{name: getattr(body, name) for name in Options.model_fields})
     # A language model reads nothing: it has one input without content.
     inputs = body.inputs or (Input(),)
+    _check_hypotheses(len(inputs), options, max_hypotheses)
     return [
         Query(
             item.name or item.url or "",
@@ -107,7 +109,7 @@ async def read_file(item: Input, where: str, fetch: Fetch) -> bytes | None:
         raise ApiError(422, f"{where}data", item.data[:20], "base64") from error
 
 
-async def _read_form(request: Request) -> list[Query]:
+async def _read_form(request: Request, max_hypotheses: int) -> list[Query]:
     # Parts of files are spooled to disk above a size, and deleted with the form.
     async with request.form(max_files=MAX_INPUTS, max_fields=MAX_INPUTS + 32) as form:
         options = _form_options(form)
@@ -120,6 +122,7 @@ async def _read_form(request: Request) -> list[Query]:
         texts = [part for field in _TEXTS for part in form.getlist(field) if isinstance(part, str)]
     for n, text in enumerate(texts):
         _check_text(text, n)
+    _check_hypotheses(max(len(files), len(texts)), options, max_hypotheses)
     if not files:
         return [Query("", text, None, n, options) for n, text in enumerate(texts or [None])]
     if len(texts) > 1 and len(files) == 1:
@@ -133,6 +136,13 @@ async def _read_form(request: Request) -> list[Query]:
         Query(name, texts[n] if texts else None, data, n, options)
         for n, (name, data) in enumerate(files)
     ]
+
+
+def _check_hypotheses(num_inputs: int, options: Options, max_hypotheses: int) -> None:
+    width = max(options.beam or 1, options.nbest)
+    if num_inputs * width > max_hypotheses:
+        allowed = f"inputs times the larger of beam and nbest: at most {max_hypotheses}"
+        raise ApiError(422, "inputs", f"{num_inputs} times {width}", allowed)
 
 
 def _check_text(text: str, number: int) -> None:

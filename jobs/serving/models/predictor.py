@@ -62,6 +62,10 @@ class Query:
     number: int
     options: Options
 
+    def num_bytes(self) -> int:
+        """Return the size of the content."""
+        return len(self.file or b"") + len(self.text or "")
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -100,7 +104,7 @@ class Predictor:
     """
 
     def __init__(self, trained: TrainedModel, limits: LimitConfig) -> None:
-        self.trained = trained
+        self.trained, self._max_hypotheses = trained, limits.hypotheses
         self.attention = has_attention(trained)
         self._device = next(trained.model.parameters()).device
         self._names = trained.vocabularies.target.tokens()
@@ -137,16 +141,13 @@ class Predictor:
             options = item.query.options
             key = (item.search, options.nbest, options.num_texts, options.num_tokens)
             groups.setdefault(key, []).append(n)
-        for numbers in groups.values():
-            group = [prepared[n] for n in numbers]
-            try:
-                results |= zip(numbers, self._answer_group(group), strict=True)
-            except UserError as error:
-                results |= dict.fromkeys(numbers, from_user_error(error, self.trained.recipe.name))
-            except Exception as error:
-                # What a caller's settings have done must not cost the other callers' answers.
-                _log.exception("inputs with the settings %s failed", group[0].search)
-                results |= dict.fromkeys(numbers, defect(error))
+        for (search, nbest, *_), numbers in groups.items():
+            # Each hypothesis has a state of its own, and may have a copy of the input.
+            size = max(1, self._max_hypotheses // max(search.beam_size, nbest))
+            for at in range(0, len(numbers), size):
+                portion = numbers[at : at + size]
+                answers = self._answer_or_fail([prepared[n] for n in portion])
+                results |= zip(portion, answers, strict=True)
         return [results[n] for n in range(len(prepared))]
 
     def stream(self, prepared: Prepared) -> Iterator[dict[str, Any]]:
@@ -230,6 +231,17 @@ class Predictor:
     def _batch(self, group: Sequence[Prepared]) -> Batch:
         is_sentence = self.trained.task.output in ("sentence", "stream")
         return make_batch([item.row for item in group], sentences=is_sentence).to(self._device)
+
+    def _answer_or_fail(self, group: Sequence[Prepared]) -> Sequence[Result | ApiError]:
+        """Answer inputs with the same settings; what fails is the answer to these alone."""
+        try:
+            return self._answer_group(group)
+        except UserError as error:
+            failure = from_user_error(error, self.trained.recipe.name)
+        except Exception as error:
+            _log.exception("inputs with the settings %s failed", group[0].search)
+            failure = defect(error)
+        return [failure] * len(group)
 
     def _answer_group(self, group: Sequence[Prepared]) -> list[Result]:
         """Answer inputs with the same settings, at most a batch of them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -18,11 +19,12 @@ from intertitle.jobs.serving.models.predictor import Query
 from intertitle.jobs.serving.models.replica import Answers
 from intertitle.jobs.serving.schemas import ModelDetails
 
-# A replica that dies is restarted; the router learns of its death within a second.
-_TRIES = 6
-_FIRST_WAIT_S = 0.1
-# Requests that the shadow has not answered yet; further ones are not sent to it.
-_MAX_SHADOWED = 32
+_log = logging.getLogger(__name__)
+# A replica that dies is restarted, and its requests are sent to another one: once, because one of
+# them may be what it has died of. The router learns of a death within a second.
+_TRIES, _WAIT_S = 2, 1.0
+# Requests that the shadow has not answered yet, and their size; further ones are not sent to it.
+_MAX_SHADOWED, _MAX_SHADOWED_BYTES = 32, 64 * 2**20
 
 Compare = Callable[[list[Query], Answers, Answers], None]
 
@@ -79,9 +81,13 @@ class ServeBackend:
     async def stream(self, query: Query) -> AsyncIterator[dict[str, Any]]:
         """Yield the events of one input; another replica repeats those of one that dies.
 
-        A repeated generation has the same tokens, so those that the caller has are left out.
+        Those that the caller has are left out, if the text is the same: that of another version
+        may be another one.
+
+        Raises:
+            ApiError: it is another one, the queue is full, or replicas keep dying.
         """
-        num_sent = 0
+        num_sent, sent_text = 0, ""
         for trial in range(_TRIES):
             response = self._handle.options(stream=True).stream.remote(query)
             try:
@@ -89,12 +95,17 @@ class ServeBackend:
                 async for event in response:
                     number += 1
                     if number > num_sent:
-                        num_sent = number
+                        num_sent, sent_text = number, event.get("text", "")
                         yield event
+                        if "text" not in event:
+                            return
+                    elif "text" not in event or (number == num_sent and event["text"] != sent_text):
+                        allowed = "try again: another version of the model answers now"
+                        raise ApiError(503, "model", "interrupted", allowed, retry_after_s=1)
                 return
-            except BackPressureError as error:
+            except (BackPressureError, DeploymentUnavailableError) as error:
                 raise full("try again") from error
-            except (RayActorError, DeploymentUnavailableError) as error:
+            except RayActorError as error:
                 await _wait(trial, error)
             finally:
                 # If the caller has gone, the replica stops generating.
@@ -105,9 +116,9 @@ class ServeBackend:
         for trial in range(_TRIES):
             try:
                 return await getattr(self._handle, method).remote(*arguments)
-            except BackPressureError as error:
+            except (BackPressureError, DeploymentUnavailableError) as error:
                 raise full("try again") from error
-            except (RayActorError, DeploymentUnavailableError) as error:
+            except RayActorError as error:
                 await _wait(trial, error)
         raise AssertionError("unreachable")
 
@@ -119,8 +130,9 @@ async def _wait(trial: int, error: Exception) -> None:
         ApiError: there is none.
     """
     if trial + 1 == _TRIES:
-        raise full("the replicas of the model keep dying: try again") from error
-    await asyncio.sleep(_FIRST_WAIT_S * 2**trial)
+        allowed = "inputs that do not end the process of the model; see the server's log"
+        raise ApiError(503, "model", "has died twice", allowed) from error
+    await asyncio.sleep(_WAIT_S)
 
 
 class Route:
@@ -144,28 +156,30 @@ class Route:
     ) -> None:
         self.config, self.main, self.canary, self.shadow = config, main, canary, shadow
         self._compare = compare
-        self._shadowing: set[asyncio.Task[None]] = set()
+        # Tasks, and the size of the inputs that each of them holds.
+        self._shadowing: dict[asyncio.Task[None], int] = {}
 
-    async def predict(self, queries: list[Query]) -> Answers:
-        """Answer the inputs of a request."""
-        chosen = self._choose()
-        answers = await chosen.predict(queries) or await self.main.predict(queries)
+    async def predict(self, queries: list[Query], backend: Backend | None = None) -> Answers:
+        """Answer the inputs of a request.
+
+        Args:
+            queries: inputs.
+            backend: backend of `choose`, for one that answers several times; None chooses one.
+        """
+        chosen = backend or self.choose()
+        answers = None if chosen is self.main else await chosen.predict(queries)
+        if answers is not None:
+            # The answers of a canary are not compared: it may be the model in the shadow itself.
+            return answers
+        answers = await self.main.predict(queries)
         assert answers is not None, "the model itself is never missing"
-        # The answers of a canary are not compared: it may be the model in the shadow itself.
-        if (
-            self.shadow is not None
-            and chosen is self.main
-            and random.random() < self.config.shadow_share
-            and len(self._shadowing) < _MAX_SHADOWED
-        ):
-            task = asyncio.create_task(self._answer_in_background(queries, answers))
-            self._shadowing.add(task)
-            task.add_done_callback(self._shadowing.discard)
+        if self.shadow is not None and random.random() < self.config.shadow_share:
+            self._start_shadow(self.shadow, queries, answers)
         return answers
 
     async def stream(self, query: Query) -> AsyncIterator[dict[str, Any]]:
         """Yield the events of one input."""
-        chosen = self._choose()
+        chosen = self.choose()
         is_empty = True
         async for event in chosen.stream(query):
             is_empty = False
@@ -178,15 +192,33 @@ class Route:
         """Return the model, its canary and its shadow, as far as there are any."""
         return [backend for backend in (self.main, self.canary, self.shadow) if backend]
 
-    def _choose(self) -> Backend:
+    def choose(self) -> Backend:
+        """Choose between the model and its canary."""
         if self.canary is not None and random.random() < self.config.canary_share:
             return self.canary
         return self.main
 
-    async def _answer_in_background(self, queries: list[Query], answers: Answers) -> None:
-        assert self.shadow is not None
+    def _start_shadow(self, shadow: Backend, queries: list[Query], answers: Answers) -> None:
+        """Let the shadow answer too, in the background, unless it has too much to answer."""
+        size = sum(query.num_bytes() for query in queries)
+        if (
+            len(self._shadowing) >= _MAX_SHADOWED
+            or sum(self._shadowing.values()) + size > _MAX_SHADOWED_BYTES
+        ):
+            return
+        task = asyncio.create_task(self._answer_in_background(shadow, queries, answers))
+        self._shadowing[task] = size
+        task.add_done_callback(self._shadowing.pop)
+
+    async def _answer_in_background(
+        self, shadow: Backend, queries: list[Query], answers: Answers
+    ) -> None:
         # A shadow that is busy or broken must not disturb anything.
-        with suppress(ApiError):
-            shadowed = await self.shadow.predict(queries)
+        try:
+            shadowed = await shadow.predict(queries)
             if shadowed is not None and self._compare is not None:
                 self._compare(queries, answers, shadowed)
+        except ApiError:
+            pass
+        except Exception:
+            _log.exception("%s: the shadow failed", self.config.name)

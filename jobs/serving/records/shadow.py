@@ -79,7 +79,7 @@ class ShadowRecorder:
         """Log the current table; one that is full is followed by another."""
         while True:
             with self._lock:
-                rows, first = self._rows[:_TABLE_ROWS], self._num_rows - len(self._rows) + 1
+                rows, first = self._rows[:_TABLE_ROWS], self._first_row()
                 shares = {"agreement": 100 * self._num_equal / max(1, self._num_rows)}
                 total, is_changed = self._num_rows, self._num_rows > self._num_logged
             if not is_changed:
@@ -94,5 +94,10 @@ class ShadowRecorder:
                 return
             with self._lock:
                 self._num_logged = first + len(rows) - 1
-                if len(rows) == _TABLE_ROWS:
+                # They may have been given up while they were logged.
+                if len(rows) == _TABLE_ROWS and first == self._first_row():
                     del self._rows[:_TABLE_ROWS]
+
+    def _first_row(self) -> int:
+        """Return the number of the first row that is kept, from 1."""
+        return self._num_rows - len(self._rows) + 1

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 from intertitle.jobs.serving.config import ServerConfig
+from intertitle.jobs.serving.http import app
+from intertitle.jobs.serving.http.fetch import Fetcher
 from intertitle.pipeline.corpus import Corpus
+from intertitle.training.tracking.run import reopen
+from intertitle.training.tracking.store.client import resolve_run
+from tests.jobs.serving.site import Site
 from tests.jobs.serving.tiny_models import GERMAN, NAMES, client, noise_png, png
+from tests.training.evaluations import captions, log_evaluation, spoiled
 
 Run = Callable[..., Any]
 
@@ -207,6 +214,36 @@ def test_models_are_described(api: TestClient) -> None:
     assert json.loads(details["signature"]["inputs"])[0]["name"] == "file"
 
 
+def test_an_evaluated_model_has_scores_with_intervals(config: ServerConfig) -> None:
+    with reopen(resolve_run("writer", config.tracking_uri)) as run:
+        log_evaluation(
+            run, spoiled(captions(6), 0.5), "test", "eval/test/beam_3/20260101T000000.000000"
+        )
+    models = tuple(model for model in config.models if model.name == "writer")
+    with client(config.model_copy(update={"models": models})) as opened:
+        scores = opened.get("/v1/models/writer").json()["scores"]
+    bleu = {score["metric"]: score for score in scores}["sacrebleu"]
+    assert bleu["split"] == "test"
+    assert 0 <= bleu["low"] < bleu["value"] < bleu["high"] <= 100
+
+
+def test_a_file_is_fetched_from_an_allowed_url(
+    api: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site("127.0.0.1", png())
+    try:
+        # This machine stands for a public one that is on the list.
+        fetcher = partial(Fetcher, accepts=lambda _: True)
+        monkeypatch.setattr(app, "Fetcher", lambda _, *limits: fetcher((site.url,), *limits))
+        body = {"inputs": [{"url": f"{site.url}/a.png"}]}
+        answer = api.post("/v1/models/captioner/predict", json=body).json()
+    finally:
+        site.close()
+    expected = api.post("/v1/models/captioner/predict", files={"file": ("a.png", png())}).json()
+    assert answer["results"][0]["text"] == expected["results"][0]["text"] != ""
+    assert answer["results"][0]["input"] == f"{site.url}/a.png"
+
+
 def test_health_metrics_and_the_description_of_the_interface(api: TestClient) -> None:
     assert api.get("/healthz").json() == {"status": "ok"}
     assert api.get("/readyz").json() == {"status": "ready"}
@@ -260,6 +297,13 @@ def test_health_metrics_and_the_description_of_the_interface(api: TestClient) ->
         ("writer", {"nbest": 2}, 422, "nbest", "1 for this model"),
         ("translator", {"inputs": [{"text": "a"}], "num_tokens": 2}, 422, "num_tokens", "none"),
         ("translator", {"inputs": [{"text": "a"}] * 65}, 422, "inputs", "at most 64"),
+        (
+            "translator",
+            {"inputs": [{"text": "a"}] * 64, "nbest": 9, "sample": True},
+            422,
+            "inputs",
+            "inputs times the larger of beam and nbest: at most 512",
+        ),
     ],
 )
 def test_a_mistake_is_a_field_its_value_and_what_is_allowed(

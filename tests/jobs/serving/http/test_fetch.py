@@ -3,57 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
 from intertitle.jobs.serving.errors import ApiError
+from intertitle.jobs.serving.http.capacity import Capacity
 from intertitle.jobs.serving.http.fetch import Fetcher, is_public
+from tests.jobs.serving.site import Site
 
 # Stands for a public address; 127.0.0.1 is a private one.
 PUBLIC = "127.0.0.2"
-
-
-class Site:
-    """A site with files, redirects and a slow answer; counts its requests by path."""
-
-    def __init__(self, host: str) -> None:
-        self.paths: list[str] = []
-        self.redirects: dict[str, str] = {}
-        self.ended = threading.Event()
-        site = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                site.paths.append(self.path)
-                if self.path == "/slow":
-                    site.ended.wait(10)
-                target = site.redirects.get(self.path)
-                self.send_response(302 if target else 200)
-                if target:
-                    self.send_header("Location", target)
-                self.end_headers()
-                if self.path == "/endless":
-                    while not site.ended.is_set():
-                        try:
-                            self.wfile.write(b"x" * 65536)
-                        except OSError:
-                            return
-                self.wfile.write(b"content")
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer((host, 0), Handler)
-        self.url = f"http://{host}:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self.ended.set()
-        self._server.shutdown()
-        self._server.server_close()
 
 
 @pytest.fixture
@@ -64,15 +25,18 @@ def sites() -> Iterator[tuple[Site, Site]]:
     private.close()
 
 
-def fetch(url: str, *hosts: str, **options: float) -> bytes:
-    settings = {"max_bytes": 10_000, "seconds": 5.0, **options}
-    fetcher = Fetcher(
-        hosts, int(settings["max_bytes"]), settings["seconds"], lambda address: address == PUBLIC
-    )
-    return asyncio.run(fetcher.fetch(url, "inputs.0.url"))
+def fetcher_for(
+    *hosts: str, max_bytes: int = 10_000, seconds: float = 5.0, free_bytes: int = 2**20
+) -> Fetcher:
+    claim = Capacity(free_bytes).claim(0)
+    return Fetcher(hosts, max_bytes, seconds, claim, lambda address: address == PUBLIC)
 
 
-def refusal(url: str, *hosts: str, **options: float) -> str:
+def fetch(url: str, *hosts: str, **options: Any) -> bytes:
+    return asyncio.run(fetcher_for(*hosts, **options).fetch(url, "inputs.0.url"))
+
+
+def refusal(url: str, *hosts: str, **options: Any) -> str:
     with pytest.raises(ApiError) as refused:
         fetch(url, *hosts, **options)
     assert refused.value.field == "inputs.0.url"
@@ -134,8 +98,26 @@ def test_a_redirect_into_the_private_network(sites: tuple[Site, Site]) -> None:
 
 def test_limits_of_size_and_time(sites: tuple[Site, Site]) -> None:
     public, _ = sites
-    assert refusal(f"{public.url}/endless", public.url) == "a file of at most 10,000 bytes"
+    allowed = refusal(f"{public.url}/endless", public.url)
+    assert allowed == "files of at most 10,000 bytes together"
     assert "within 0.5 s" in refusal(f"{public.url}/slow", public.url, seconds=0.5)
+
+
+def test_the_limits_hold_for_all_files_of_a_request_together(sites: tuple[Site, Site]) -> None:
+    public, _ = sites
+
+    async def fetch_twice(wait: float = 0, **options: Any) -> ApiError:
+        fetcher = fetcher_for(public.url, **options)
+        assert await fetcher.fetch(public.url, "inputs.0.url") == b"content"
+        await asyncio.sleep(wait)
+        with pytest.raises(ApiError) as refused:
+            await fetcher.fetch(public.url, "inputs.1.url")
+        return refused.value
+
+    assert asyncio.run(fetch_twice(max_bytes=13)).status == 413
+    assert "within 1 s together" in asyncio.run(fetch_twice(wait=1, seconds=1.0)).allowed
+    # The bytes of other requests count too.
+    assert asyncio.run(fetch_twice(free_bytes=13)).status == 503
 
 
 @pytest.mark.parametrize(

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
 from intertitle.jobs.serving.config import (
+    LimitConfig,
     ModelConfig,
     ServerConfig,
     check_exposure,
     hash_token,
     parse_models,
 )
+from intertitle.jobs.serving.errors import ApiError
+from intertitle.jobs.serving.http.capacity import Capacity
+from intertitle.jobs.serving.http.guard import Guard
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.storage import failpoints
 from tests.jobs.serving.tiny_models import client, noise_png, png
@@ -86,6 +94,79 @@ def test_bodies_are_limited_whether_their_size_is_claimed_or_not(locked: TestCli
         assert (response.status_code, response.json()["field"]) == (413, "body")
     response = locked.post(PREDICT, content=b"", headers={**allowed, "Content-Length": "x"})
     assert (response.status_code, response.json()["field"]) == (400, "Content-Length")
+
+
+def test_what_looks_something_up_has_no_body(locked: TestClient) -> None:
+    allowed = {"Authorization": f"Bearer {TOKEN}"}
+    for content in (b"x", iter([b"x"])):
+        response = locked.request("GET", "/v1/models", content=content, headers=allowed)
+        assert (response.status_code, response.json()["field"]) == (400, "body")
+    # Neither without a token.
+    assert locked.request("GET", "/healthz", content=b"x").status_code == 400
+
+
+class Asked:
+    """Requests to a guard of an application that reads a body and then waits."""
+
+    def __init__(self, **limits: Any) -> None:
+        limits = {"body_bytes": 10, "pending_bytes": 20, "requests": 1, **limits}
+        config = ServerConfig(models=(), tracking_uri="", limits=LimitConfig(**limits))
+        self.may_answer = asyncio.Event()
+        self._guard = Guard(self._answer, config, Capacity(config.limits.pending_bytes))
+
+    async def status(self, method: str, path: str, receive: Any = None, size: int = 0) -> int:
+        """The status of the response."""
+        messages: list[Message] = []
+
+        async def empty() -> Message:
+            return {"type": "http.request", "body": b""}
+
+        async def send(message: Message) -> None:
+            messages.append(message)
+
+        headers = [(b"content-length", str(size).encode())]
+        scope = {"type": "http", "method": method, "path": path, "headers": headers}
+        await self._guard(scope, receive or empty, send)
+        status: int = messages[0]["status"]
+        return status
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        if scope["path"] != "/healthz":
+            await self.may_answer.wait()
+        await Response()(scope, receive, send)
+
+
+def test_lookups_are_limited_too_and_health_is_not() -> None:
+    async def work() -> None:
+        asked = Asked()
+        waiting = [asyncio.create_task(asked.status(m, "/")) for m in ("GET", "POST")]
+        await asyncio.sleep(0.01)
+        assert [await asked.status(m, "/") for m in ("GET", "HEAD", "POST")] == [503] * 3
+        assert await asked.status("GET", "/healthz") == 200
+        asked.may_answer.set()
+        assert await asyncio.gather(*waiting) == [200, 200]
+        assert await asked.status("GET", "/") == 200
+
+    asyncio.run(work())
+
+
+def test_a_body_that_does_not_come_gives_its_bytes_back() -> None:
+    async def never() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+    async def work() -> None:
+        asked = Asked(body_seconds=0.1, requests=9)
+        asked.may_answer.set()
+        stalled = [asyncio.create_task(asked.status("POST", "/", never, 10)) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        assert await asked.status("POST", "/", size=1) == 503
+        for error in await asyncio.gather(*stalled, return_exceptions=True):
+            assert isinstance(error, ApiError) and (error.status, error.field) == (408, "body")
+        assert await asked.status("POST", "/", size=10) == 200
+
+    asyncio.run(work())
 
 
 def send(api: TestClient, data: bytes, name: str = "a.png", **fields: str) -> dict[str, str]:

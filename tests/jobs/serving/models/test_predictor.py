@@ -58,3 +58,21 @@ def test_a_label_has_the_attention_of_each_hop(onnx_cache: Path) -> None:
     frames, rows, columns = result.attention.shape
     assert np.shape(result.attention.weights) == (2, frames * rows * columns)
     assert np.sum(result.attention.weights, 1) == pytest.approx(1, abs=1e-2)
+
+
+def test_no_more_hypotheses_than_allowed_are_computed_at_a_time(
+    translator: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def counted(*arguments: Any) -> Any:
+        sizes.append(len(arguments[1]))
+        return generate(*arguments)
+
+    queries = [Query("", text, None, n, Options(beam=3)) for n, text in enumerate(GERMAN[:3] * 3)]
+    prepared = [translator.prepare(query) for query in queries]
+    expected = translator.answer(prepared)
+    monkeypatch.setattr(module, "generate", counted)
+    monkeypatch.setattr(translator, "_max_hypotheses", 13)
+    assert translator.answer(prepared) == expected
+    assert sizes == [4, 4, 1]
