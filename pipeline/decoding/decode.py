@@ -130,7 +130,7 @@ def decode(
             try:
                 return _decode_video(track, item, sampling, size)
             except MissingPictureError:
-                return _decode_video(verify(track), item, sampling, size)
+                return _decode_video(verify(track), item, sampling, size, strict=False)
     except FileNotFoundError as error:
         raise DecodeError("missing", f"{path}: {error.strerror}") from error
     except ProbeError as error:
@@ -166,7 +166,9 @@ def _choose(
     return indices
 
 
-def _decode_video(track: Track, item: Item, sampling: Sampling, size: int) -> Frames:
+def _decode_video(
+    track: Track, item: Item, sampling: Sampling, size: int, strict: bool = True
+) -> Frames:
     starts_s, end_s = track.timeline.starts_s, track.timeline.end_s
     indices = _choose(starts_s, end_s, item, sampling, size)
     # A repeated frame is decoded once.
@@ -174,7 +176,7 @@ def _decode_video(track: Track, item: Item, sampling: Sampling, size: int) -> Fr
     pixels = np.empty((len(unique), size, size, 3), np.uint8)
     row = 0
     for clip in plan_decoding(track.video, track.timeline, unique.tolist()):
-        read_clip(track.video, clip, pixels[row : row + len(clip.frames)])
+        read_clip(track.video, clip, pixels[row : row + len(clip.frames)], strict)
         row += len(clip.frames)
     pixels = _turn(pixels, track.matrix)
     if len(unique) < len(indices):

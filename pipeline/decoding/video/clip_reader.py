@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import suppress
 from io import BytesIO
+from itertools import chain
 from typing import Any
 
 import av
@@ -23,29 +23,38 @@ decord.logging.set_level(decord.logging.QUIET)
 # Number of frames that are requested from decord at a time.
 _BATCH = 64
 
-
 # Codecs for which only PyAV is used: decord's older FFmpeg confuses some of their byte orders.
 _PYAV_ALONE = frozenset({"rawvideo"})
 
 
 class MissingPictureError(Exception):
-    """The packets of a clip give fewer frames than expected."""
+    """The packets of a clip give fewer frames than expected, or damaged ones."""
 
 
-def read_clip(video: VideoStream, clip: DecodePlan, out: NDArray[np.uint8]) -> None:
+def read_clip(
+    video: VideoStream, clip: DecodePlan, out: NDArray[np.uint8], strict: bool = True
+) -> None:
     """Decode the selected frames of a clip into `out`, uint8 [T, size, size, 3].
 
+    Args:
+        video: stream with the packets of the video.
+        clip: clip to decode.
+        out: array for the frames.
+        strict: whether a damaged packet before the last selected frame is an error even if all
+            selected frames can be decoded, because they may depend on it or be counted wrongly.
+
     Raises:
-        MissingPictureError: one of the frames cannot be decoded.
+        MissingPictureError: one of the frames cannot be decoded, or a packet is damaged.
     """
-    if video.codec in _PYAV_ALONE:
-        _with_pyav(video, clip, out)
+    # To count frames, all are decoded; decord does not report which of them are damaged.
+    if video.codec in _PYAV_ALONE or not clip.by_time:
+        _with_pyav(video, clip, out, strict)
         return
     try:
         with remux(video, clip) as source:
             _with_decord(source, clip, out)
     except (decord.DECORDError, NoContainerError):
-        _with_pyav(video, clip, out)
+        _with_pyav(video, clip, out, strict)
 
 
 def _with_decord(source: BytesIO | str, clip: DecodePlan, out: NDArray[np.uint8]) -> None:
@@ -64,72 +73,58 @@ def _with_decord(source: BytesIO | str, clip: DecodePlan, out: NDArray[np.uint8]
         reader = decord.VideoReader(
             source, decord.cpu(0), read_size, read_size, num_threads=1, fault_tol="0.0000001"
         )
-        row = 0
-        for batch in _batches(reader, clip):
+        for begin in range(0, len(clip.places), _BATCH):
+            batch = reader.get_batch(clip.places[begin : begin + _BATCH]).asnumpy()
             if factor > 1:
                 tiles = batch.reshape(len(batch), size, factor, size, factor, 3)
                 batch = np.rint(tiles.mean((2, 4))).astype(np.uint8)
-            out[row : row + len(batch)] = batch
-            row += len(batch)
-        if clip.by_time and clip.places[-1] < clip.num_pictures - 1:
+            out[begin : begin + len(batch)] = batch
+        if clip.places[-1] < clip.num_pictures - 1:
             # If the last frame can be read, no earlier one is missing.
             reader.get_batch([clip.num_pictures - 1])
-    except (
-        decord.DECORDLimitReachedError,
-        AssertionError,
-        RuntimeError,
-        IndexError,
-        StopIteration,
-    ) as error:
+    except (decord.DECORDLimitReachedError, AssertionError, RuntimeError, IndexError) as error:
         raise decord.DECORDError(str(error)) from error
 
 
-def _batches(reader: decord.VideoReader, clip: DecodePlan) -> Iterator[NDArray[np.uint8]]:
-    """Yield the selected frames in batches [T, H, W, 3]."""
-    if clip.by_time:
-        for begin in range(0, len(clip.places), _BATCH):
-            yield reader.get_batch(clip.places[begin : begin + _BATCH]).asnumpy()
-        return
-    # decord needs the times of frames to skip them, so all frames are decoded.
-    selected = set(clip.places)
-    for place in range(clip.places[-1] + 1):
-        frame = reader.next()
-        if place in selected:
-            yield frame.asnumpy()[None]
-
-
-def _with_pyav(video: VideoStream, clip: DecodePlan, out: NDArray[np.uint8]) -> None:
+def _with_pyav(video: VideoStream, clip: DecodePlan, out: NDArray[np.uint8], strict: bool) -> None:
     """Decode a clip's packets with PyAV, without remuxing them.
 
     Raises:
-        MissingPictureError: one of the selected frames is missing or damaged.
+        MissingPictureError: one of the selected frames is missing or damaged, or, if `strict`,
+            a packet before the last of them.
     """
     rows = {place: row for row, place in enumerate(clip.places)}
     scale = _Scale(out.shape[1])
-    done = set()
     with video.source.open() as stream:
-        for index, frame in enumerate(_decoded(video, clip, stream)):
+        for index, frame in enumerate(_decoded(video, clip, stream, strict)):
             place = frame.pts if clip.by_time else index
-            if place in rows and not frame.is_corrupt:
-                out[rows[place]] = scale(frame)
-                done.add(place)
-    if missing := len(rows) - len(done):
-        raise MissingPictureError(f"{missing} of {len(rows)} frames can't be decoded")
+            if place in rows:
+                out[rows.pop(place)] = scale(frame)
+                if not rows:
+                    return
+    raise MissingPictureError(f"{len(rows)} of {len(clip.places)} frames can't be decoded")
 
 
-def _decoded(video: VideoStream, clip: DecodePlan, stream: Any) -> Iterator[Any]:
-    """Yield all frames of a clip in the decoder's order; a frame's `pts` is its position there."""
+def _decoded(video: VideoStream, clip: DecodePlan, stream: Any, strict: bool) -> Iterator[Any]:
+    """Yield the undamaged frames of a clip in the decoder's order.
+
+    A frame's `pts` is its position there.
+
+    Raises:
+        MissingPictureError: a packet or a frame is damaged, and `strict` is set.
+    """
     context = stream.codec_context
     context.thread_count = 1
-    packets = packets_of(video, clip, stream)
-    while True:
-        packet = next(packets, None)
-        # A packet that cannot be decoded gives no frame; the decoder marks frames that depend on it
-        # as corrupt.
-        with suppress(av.FFmpegError):
-            yield from context.decode(packet)
-        if packet is None:
-            return
+    for packet in chain(packets_of(video, clip, stream), [None]):
+        frames: list[Any] = []
+        is_damaged = False
+        try:
+            frames = context.decode(packet)
+        except av.FFmpegError:
+            is_damaged = True
+        if strict and (is_damaged or any(frame.is_corrupt for frame in frames)):
+            raise MissingPictureError("one of the packets is damaged")
+        yield from (frame for frame in frames if not frame.is_corrupt)
 
 
 class _Scale:

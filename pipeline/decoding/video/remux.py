@@ -63,7 +63,9 @@ def packets_of(video: VideoStream, clip: DecodePlan, stream: Any) -> Iterator[av
     """
     packets = video.read(stream, clip.packets, clip.starts)
     for index, (original, place) in enumerate(zip(packets, clip.output_positions, strict=True)):
-        packet = av.Packet(bytes(original))
+        # Not `av.Packet(bytes(original))`, which lacks the zeros that decoders read after the end.
+        packet = av.Packet(original.size)
+        packet.update(original)
         packet.pts, packet.dts, packet.duration = place, index - MAX_DELAY, 1
         packet.is_keyframe = index == 0
         yield packet

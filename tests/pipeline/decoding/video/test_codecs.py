@@ -89,7 +89,7 @@ def with_pyav_scene() -> np.ndarray:
 
 
 @pytest.mark.parametrize("gop", [1, 40])
-@pytest.mark.parametrize("size", [20, 32, 48, 100, 224])
+@pytest.mark.parametrize("size", [20, 32, 48, 96, 100, 144, 224])
 def test_every_key_spacing_at_every_size(gop: int, size: int, tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", "libx264", gop=gop)
     frames = decode(path, Item("a", str(path), "video"), Uniform(6), size)
@@ -97,6 +97,17 @@ def test_every_key_spacing_at_every_size(gop: int, size: int, tmp_path: Path) ->
     difference = np.abs(frames.pixels.astype(int) - with_pyav(path, size)[indices])
     # Sizes that decord gets wrong are made from larger ones: softer, but the same picture.
     assert difference.max() == 0 if size >= 64 else difference.mean() < 20
+
+
+@pytest.mark.parametrize("size", [96, 144, 224])
+@pytest.mark.parametrize("case", ["h264 without times", "mpeg4 avi", "mjpeg", "vp8 hidden"])
+def test_frames_that_are_counted_at_every_size(case: str, size: int, tmp_path: Path) -> None:
+    suffix, codec, options, pix_fmt = CASES[case]
+    path = write(tmp_path / f"a.{suffix}", codec, pix_fmt, options, num_frames=20)
+    frames = decode(path, Item("a", str(path), "video"), Uniform(4), size)
+    indices = np.rint(frames.times_s * 25).astype(int)
+    assert np.abs(frames.pixels.astype(int) - with_pyav(path, size)[indices]).max() <= 1
+    assert frames.degraded is None
 
 
 @pytest.mark.parametrize("size", [(2, 2), (16, 18), (34, 62), (177, 145), (1, 1), (3, 501)])

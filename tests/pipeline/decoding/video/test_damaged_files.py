@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+import av
 import numpy as np
 import pytest
 
@@ -80,6 +81,22 @@ def damaged(data: bytes, seed: int) -> bytes:
     first, second = array[one : one + length].copy(), array[other : other + length].copy()
     array[one : one + length], array[other : other + length] = second, first
     return array.tobytes()
+
+
+@pytest.mark.parametrize("size", [96, 224])
+@pytest.mark.parametrize("place", [5, 16])
+def test_a_damaged_packet_among_frames_that_are_counted_is_marked(
+    place: int, size: int, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.avi", "libx264", num_frames=24)
+    with av.open(path) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][place]
+        damage = slice(packet.pos + packet.size // 3, packet.pos + packet.size)
+    data = bytearray(path.read_bytes())
+    data[damage] = b"\xff" * (damage.stop - damage.start)
+    path.write_bytes(data)
+    frames = decode(path, Item("a", "a", "video"), Uniform(4), size)
+    assert frames.degraded == "damaged: 23 of 24 frames can be read"
 
 
 class Fate(NamedTuple):

@@ -50,18 +50,18 @@ def write_coded(path: Path, template: Path, packets: list[Coded]) -> Path:
     return path
 
 
-def sampled(path: Path, rule: Sampling) -> Frames:
-    frames = decode(path, ITEM, rule, WIDTH)
+def sampled(path: Path, rule: Sampling, size: int = WIDTH) -> Frames:
+    frames = decode(path, ITEM, rule, size)
     assert frames.degraded is None
     return frames
 
 
-def assert_as_decoded_whole(path: Path, num_frames: int) -> None:
-    pictures = with_pyav(path, WIDTH).astype(int)
-    everything = sampled(path, Every(1))
+def assert_as_decoded_whole(path: Path, num_frames: int, size: int = WIDTH) -> None:
+    pictures = with_pyav(path, size).astype(int)
+    everything = sampled(path, Every(1), size)
     assert len(pictures) == len(everything.pixels) == num_frames
     for rule in (Every(1), Every(7), Uniform(1), Uniform(8)):
-        frames = sampled(path, rule)
+        frames = sampled(path, rule, size)
         indices = np.searchsorted(everything.times_s, frames.times_s)
         assert np.abs(frames.pixels - pictures[indices]).max() <= 1, rule
 
@@ -96,20 +96,24 @@ def write_packed(path: Path, num_frames: int = 30) -> Path:
     )
 
 
-@pytest.mark.parametrize("num_frames", [3, 30])
-def test_pictures_that_share_a_packet(num_frames: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("num_frames", "size"), [(3, WIDTH), (30, WIDTH), (30, 96), (30, 144), (30, 224)]
+)
+def test_pictures_that_share_a_packet(num_frames: int, size: int, tmp_path: Path) -> None:
     path = write_packed(tmp_path / "packed.avi", num_frames)
-    assert_as_decoded_whole(path, num_frames)
+    assert_as_decoded_whole(path, num_frames, size)
 
 
-@pytest.mark.parametrize("container", ["avi", "mp4", "mkv"])
-def test_pictures_without_content_are_none(container: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("container", "size"), [("avi", WIDTH), ("avi", 96), ("mp4", WIDTH), ("mkv", 144)]
+)
+def test_pictures_without_content_are_none(container: str, size: int, tmp_path: Path) -> None:
     plain = write(tmp_path / f"plain.{container}", "mpeg4", options={"bf": "0"}, num_frames=30)
     packets = coded(plain)
     for at in (5, 6, 7, 20):
         packets[at] = packets[at]._replace(data=NOT_CODED)
     path = write_coded(tmp_path / f"dropped.{container}", plain, packets)
-    assert_as_decoded_whole(path, 26)
+    assert_as_decoded_whole(path, 26, size)
     times = np.rint(sampled(path, Every(1)).times_s * 25).tolist()
     assert times == [at for at in range(30) if at not in (5, 6, 7, 20)]
 
