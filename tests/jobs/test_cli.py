@@ -153,7 +153,7 @@ def test_a_run_is_trained_then_measured_then_used_by_its_name_and_no_wait_is_sil
             shown = Console(file=output, force_terminal=is_terminal, width=80)
             monkeypatch.setattr(console, name, shown)
         ended = intertitle(*arguments, tracking, "--json")
-        assert ended.code == 0, output.getvalue()
+        assert ended.code == 0, ended.err
         assert output.unnamed_waits() == []
         answer: dict[str, Any] = json.loads(ended.out.splitlines()[-1])
         return answer
