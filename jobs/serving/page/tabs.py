@@ -112,7 +112,7 @@ def answer_tab(desk: Desk, model: gr.Dropdown) -> None:
     ) -> Sequence[Any]:
         file = film or image
         try:
-            variants = await desk.variants(name)
+            variants = await desk.variants(name) if variant else {}
             details = await desk.details(variant if variant in variants.values() else name)
             query = await desk.query(file, text, nbest=_NBEST)
             answered = await desk.answer(details.name, query, file)
