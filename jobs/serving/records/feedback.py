@@ -25,7 +25,7 @@ from intertitle.pipeline.storage.paths import as_path, atomic_write
 
 _log = logging.getLogger(__name__)
 FEEDBACK_FORMAT = FormatVersion("feedback", 1)
-_LOG, _MEDIA, _DAMAGED = "feedback.jsonl", "media", "feedback.damaged"
+_JUDGEMENTS, _MEDIA, _DAMAGED = "feedback.jsonl", "media", "feedback.damaged"
 # One input in this number is in the split "val".
 _VAL_EVERY = 10
 # Maximum size of the judgements of a model and their files.
@@ -91,9 +91,9 @@ class FeedbackCorpus:
         self._items: dict[str, Item] = {}
         self._examples: list[Example] = []
         (folder / _MEDIA).mkdir(parents=True, exist_ok=True)
-        for entry in _read(folder / _LOG):
+        for entry in _read(folder / _JUDGEMENTS):
             self._collect(entry)
-        files = [folder / _LOG, *(folder / _MEDIA).iterdir()]
+        files = [folder / _JUDGEMENTS, *(folder / _MEDIA).iterdir()]
         self._bytes = sum(file.stat().st_size for file in files if file.exists())
 
     def add(self, model: ModelDetails, feedback: Feedback, file: bytes | None) -> int:
@@ -138,7 +138,7 @@ class FeedbackCorpus:
             raise _no_space(f"at most {self._max_bytes:,} bytes of feedback for a model")
         if media is not None and is_new:
             atomic_write(as_path(self._folder / media), lambda opened: opened.write(file))
-        with (self._folder / _LOG).open("ab", buffering=0) as log:
+        with (self._folder / _JUDGEMENTS).open("ab", buffering=0) as log:
             end = log.tell()
             if log.write(line) < len(line):
                 log.truncate(end)
