@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,20 +40,6 @@ RESIZE = (
 )
 
 
-# Exceptions that the decoders raise for damaged files.
-_UNREADABLE = (
-    MissingPictureError,
-    av.FFmpegError,
-    OSError,
-    ValueError,
-    EOFError,
-    RuntimeError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-)
-
-
 class DecodeError(Exception):
     """Error of an item that cannot be decoded; the item is quarantined.
 
@@ -66,7 +50,7 @@ class DecodeError(Exception):
             too_large: there are more pixels or frames than allowed; detected before decoding.
             unreadable: the format is unknown, or the file is too damaged.
             no_video: the file has only sound, or no frames.
-            unavailable: the machine or the network failed.
+            unavailable: the machine or the network failed, or a decoder is not installed.
             segment: the segment does not overlap with the video.
         message: readable description in one line.
     """
@@ -115,7 +99,8 @@ def decode(
         max_pixels: maximum number of pixels of a picture in the file, width times height.
 
     Raises:
-        DecodeError: the item cannot be decoded.
+        DecodeError: the item cannot be decoded. Any other exception is a defect of the program or
+            of a library.
     """
     try:
         with path.open("rb") as file:
@@ -135,7 +120,7 @@ def decode(
         raise DecodeError("missing", f"{path}: {error.strerror}") from error
     except ProbeError as error:
         raise DecodeError(error.error, f"{path}: {error.message}") from error
-    except _UNREADABLE as error:
+    except (MissingPictureError, av.FFmpegError, OSError) as error:
         fault = "unavailable" if is_machine_fault(error) else "unreadable"
         raise DecodeError(fault, f"{path}: {_one_line(error)}") from error
 

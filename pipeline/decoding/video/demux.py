@@ -89,7 +89,10 @@ class VideoFile:
         if not edited:
             options["ignore_editlist"] = "1"
         try:
-            container = av.open(self.file, "r", format=self.format, options=options)
+            # A title in another encoding than UTF-8 does not make a file unreadable.
+            container = av.open(
+                self.file, "r", format=self.format, options=options, metadata_errors="replace"
+            )
         except av.FFmpegError as error:
             raise ProbeError("unreadable", error.strerror or str(error)) from error
         with container:
@@ -148,6 +151,9 @@ class VideoStream:
             stream: open stream of the file.
             places: indices of the packets, ascending.
             starts: indices of the packets to seek to; the first packet is always sought.
+
+        Raises:
+            ProbeError: a packet that was read before is not there any more.
         """
         if self.cached_packets:
             yield from (self.cached_packets[place] for place in places)
@@ -186,6 +192,7 @@ class VideoStream:
                     yield packet
                     if (place := next(remaining, -1)) < 0:
                         return
+        raise ProbeError("unreadable", f"ends before packet {place} when it is read again")
 
 
 def video_file(file: BinaryIO, max_pixels: int) -> VideoFile:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import struct
 import subprocess
 import sys
@@ -124,6 +127,23 @@ def test_a_film_held_upright_is_upright(tmp_path: Path) -> None:
     lying = decode_video(FILMS[1], Uniform(1), 64).pixels[0]
     upright = decode_video(tmp_path / "phone.mp4", Uniform(1), 64).pixels[0]
     assert distance(upright, np.rot90(lying, -1)) < 4 < distance(upright, lying)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_title_that_is_not_utf_8_rejects_no_film(suffix: str, clip: Path) -> None:
+    path = clip.with_name(f"titled.{suffix}")
+    with av.open(clip) as source, av.open(path, "w") as container:
+        container.metadata["title"] = "a title"
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                container.mux(packet)
+    data = path.read_bytes()
+    assert b"a title" in data
+    path.write_bytes(data.replace(b"a title", b"l'\xe9t\xe9 !"))
+    frames = decode_video(path, Uniform(4))
+    assert frames.degraded is None and len(frames.pixels) == 4
 
 
 # Of an image
@@ -263,6 +283,40 @@ def test_damaged_photographs_are_unreadable(tmp_path: Path) -> None:
         with pytest.raises(DecodeError) as refused:
             decode_image(tmp_path / f"{name}.png")
         assert refused.value.error == "unreadable", name
+
+
+@pytest.mark.parametrize("defect", [ValueError, RuntimeError, OverflowError])
+def test_a_defect_of_the_program_is_not_the_files(
+    defect: type[Exception], clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise defect("could not broadcast")
+
+    monkeypatch.setattr("intertitle.pipeline.decoding.decode.plan_decoding", fail)
+    with pytest.raises(defect, match="could not broadcast"):
+        decode_video(clip, Uniform(2))
+
+
+@pytest.mark.parametrize(("kind", "num_reads"), [("image", 0), ("video", 0), ("video", 3)])
+@pytest.mark.parametrize(
+    ("number", "error"), [(errno.EIO, "unavailable"), (errno.EINVAL, "unreadable")]
+)
+def test_a_disk_that_fails_while_a_file_is_decoded(
+    number: int, error: str, kind: str, num_reads: int, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FailingFile(io.FileIO):
+        reads = 0
+
+        def read(self, *args: int) -> bytes:
+            self.reads += 1
+            if self.reads > num_reads:
+                raise OSError(number, os.strerror(number))
+            return super().read(*args)
+
+    monkeypatch.setattr(Path, "open", lambda path, _: FailingFile(path))
+    with pytest.raises(DecodeError) as refused:
+        decode(clip, Item("a", "a", kind), Uniform(2), 64)
+    assert refused.value.error == error and os.strerror(number) in refused.value.message
 
 
 # Of what is broken

