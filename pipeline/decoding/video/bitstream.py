@@ -154,7 +154,7 @@ def _bits_of_time(header: bytes) -> int:
 
 
 class _Bits:
-    """Reader of numbers of any number of bits; after the end of the data it returns zeros."""
+    """Reader of numbers of any number of bits from 32 bytes; past their end, numbers are 0."""
 
     def __init__(self, data: bytes, begin: int) -> None:
         self._value = int.from_bytes(data[begin : begin + 32].ljust(32, b"\0"), "big")
@@ -163,7 +163,12 @@ class _Bits:
     def read(self, count: int) -> int:
         """Return the next `count` bits as a number."""
         self._left -= count
-        return self._value >> self._left & ((1 << count) - 1)
+        return 0 if self.is_past_end else self._value >> self._left & ((1 << count) - 1)
+
+    @property
+    def is_past_end(self) -> bool:
+        """Whether a number went past the end."""
+        return self._left < 0
 
 
 def _mpeg4(bits_of_time: int, data: bytes) -> PacketTraits:
@@ -171,25 +176,29 @@ def _mpeg4(bits_of_time: int, data: bytes) -> PacketTraits:
         offset + 1 for offset in _units(data, 0) if data[offset] == 0xB6 and offset + 1 < len(data)
     ]
     kinds = [data[offset] >> 6 for offset in begins]
-    coded = sum(_is_coded(bits_of_time, data, offset) for offset in begins)
+    coded = [_is_coded(bits_of_time, data, offset) for offset in begins]
     return PacketTraits(
-        intact=bool(kinds),
+        intact=bool(kinds) and None not in coded,
         start=0 in kinds[:1],
         disposable=0 if set(kinds) == {2} else -1,
-        no_show=bool(kinds) and not coded,
+        no_show=bool(kinds) and not any(coded),
         early=2 in kinds[:1],
-        packed=coded > 1,
+        packed=coded.count(True) > 1,
     )
 
 
-def _is_coded(bits_of_time: int, data: bytes, begin: int) -> bool:
-    """Return whether an MPEG-4 Part 2 frame is coded; a frame that is not gives no output."""
+def _is_coded(bits_of_time: int, data: bytes, begin: int) -> bool | None:
+    """Return whether an MPEG-4 Part 2 frame is coded; a frame that is not gives no output.
+
+    None if the header is damaged: the number of seconds does not end.
+    """
     bits = _Bits(data, begin)
     bits.read(2)
     while bits.read(1):
         pass
     bits.read(1 + bits_of_time + 1)
-    return bits_of_time == 0 or bits.read(1) == 1
+    is_coded = bits_of_time == 0 or bits.read(1) == 1
+    return None if bits.is_past_end else is_coded
 
 
 def _mpeg2(data: bytes) -> PacketTraits:

@@ -44,3 +44,10 @@ def test_keys_and_pictures_that_are_shown_early(
         early = [time < max(times[: at + 1]) for at, time in enumerate(times)]
         assert [trait.early for trait in traits] == early and any(early)
     assert all(trait.intact and not trait.no_show and not trait.packed for trait in traits)
+
+
+def test_a_header_that_does_not_end_is_damaged() -> None:
+    # After the start code of a picture: its kind, and the seconds that have passed.
+    read = packet_reader("mpeg4", b"")
+    assert not read(b"\0\0\1\xb6" + b"\xff" * 40).intact
+    assert read(b"\0\0\1\xb6" + b"\xff" * 20).intact

@@ -99,6 +99,16 @@ def test_a_damaged_packet_among_frames_that_are_counted_is_marked(
     assert frames.degraded == "damaged: 23 of 24 frames can be read"
 
 
+def test_a_packet_whose_header_does_not_end_costs_no_more_than_its_frames(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.avi", "mpeg4", num_frames=24, gop=8)
+    data = bytearray(path.read_bytes())
+    header = [at for at in range(len(data)) if data[at : at + 4] == b"\0\0\1\xb6"][12] + 4
+    data[header : header + 40] = b"\xff" * 40
+    path.write_bytes(data)
+    frames = decode(path, Item("a", "a", "video"), Uniform(8), 64)
+    assert frames.degraded == "damaged: 19 of 24 frames can be read"
+
+
 class Fate(NamedTuple):
     """What became of a damaged file: a word, and why."""
 
