@@ -19,7 +19,7 @@ from pathlib import Path
 # version of Python or of Ray.
 _PACKAGES = (
     *("av", "decord2", "intertitle", "numpy", "onnxruntime", "open_clip_torch", "pillow"),
-    *("timm", "torch", "torchvision"),
+    *("pillow-heif", "simplejpeg", "timm", "torch", "torchvision"),
 )
 _CODE = "code"
 

@@ -73,16 +73,16 @@ def decode_still(data: bytes, size: int, max_pixels: int) -> tuple[NDArray[np.ui
     Raises:
         ProbeError: the image cannot be decoded.
     """
+    format = _format_of(data)
+    plain, turn = pixels_only(data, format), orientation(data, format)
     with _decoder_errors():
-        format = _format_of(data)
-        plain = pixels_only(data, format)
         image = _open(plain, format, max_pixels)
         degraded = None
         if format == "JPEG":
             image, degraded = _load_jpeg(image, data, plain, size)
         else:
             image.load()
-        return to_square(image, orientation(data, format), size), degraded
+        return to_square(image, turn, size), degraded
 
 
 class PartialError(Exception):
@@ -104,9 +104,10 @@ def open_animation(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
     Raises:
         ProbeError: the animation cannot be decoded.
     """
+    format = _format_of(data)
+    plain = pixels_only(data, format)
     with _decoder_errors():
-        format = _format_of(data)
-        yield _open(pixels_only(data, format), format, max_pixels)
+        yield _open(plain, format, max_pixels)
 
 
 def to_square(image: Image.Image, orientation: int, size: int) -> NDArray[np.uint8]:
@@ -148,9 +149,9 @@ def _format_of(data: bytes) -> Format:
     if format is None:
         raise ProbeError("unreadable", "no image format that is known here")
     if format == "AVIF" and not features.check("avif"):
-        raise ProbeError("unreadable", _AVIF_IS_MISSING)
+        raise ProbeError("unavailable", _AVIF_IS_MISSING)
     if format == "HEIF" and pillow_heif is None:
-        raise ProbeError("unreadable", _HEIF_IS_MISSING)
+        raise ProbeError("unavailable", _HEIF_IS_MISSING)
     return format
 
 
@@ -177,17 +178,18 @@ def _load_jpeg(
     """
     image.draft("RGB", (size, size))
     degraded = None
-    if image.mode in ("RGB", "L"):
-        try:
-            pixels = simplejpeg.decode_jpeg(
-                data, "RGB", min_height=image.height, min_width=image.width
-            )
-            if pixels.shape[:2] == (image.height, image.width):
-                return Image.fromarray(pixels), None
-        except ValueError as error:
-            message = _described(error)
-            if message.startswith(_JPEG_IS_DAMAGED):
-                degraded = f"damaged: {message}"
+    # Of CMYK only the warning is used: Pillow converts its pixels to RGB.
+    colors = "RGB" if image.mode in ("RGB", "L") else "CMYK"
+    try:
+        pixels = simplejpeg.decode_jpeg(
+            data, colors, min_height=image.height, min_width=image.width
+        )
+        if colors == "RGB" and pixels.shape[:2] == (image.height, image.width):
+            return Image.fromarray(pixels), None
+    except ValueError as error:
+        message = _described(error)
+        if message.startswith(_JPEG_IS_DAMAGED):
+            degraded = f"damaged: {message}"
     try:
         image.load()
         return image, degraded

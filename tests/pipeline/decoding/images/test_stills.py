@@ -68,8 +68,10 @@ def test_heic_without_its_package_says_what_to_install(
 ) -> None:
     monkeypatch.setattr(stills, "pillow_heif", None)
     (tmp_path / "a.heic").write_bytes(written("HEIF"))
-    with pytest.raises(DecodeError, match=r"a\.heic: .*pip install 'intertitle\[heic\]'"):
+    message = r"a\.heic: .*pip install 'intertitle\[heic\]'"
+    with pytest.raises(DecodeError, match=message) as refused:
         decode_file(tmp_path / "a.heic")
+    assert refused.value.error == "unavailable"
 
 
 @pytest.mark.parametrize("size", [(500, 375), (333, 1257), (1280, 720), (97, 61)])
@@ -90,8 +92,9 @@ def test_both_decoders_of_jpeg_give_the_same_pixels(
 # Damage
 
 
-def test_a_jpeg_with_a_broken_huffman_table_is_marked(tmp_path: Path) -> None:
-    data = bytearray(written("JPEG", PICTURE.resize((500, 375))))
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_with_a_broken_huffman_table_is_marked(mode: str, tmp_path: Path) -> None:
+    data = bytearray(written("JPEG", PICTURE.resize((500, 375)).convert(mode)))
     # A code of the brightness' table for another symbol: libjpeg decodes on, and only warns.
     table = data.index(b"\xff\xc4", data.index(b"\xff\xc4") + 2)
     data[table + 5 + 16 + 3] ^= 0x13
@@ -100,11 +103,12 @@ def test_a_jpeg_with_a_broken_huffman_table_is_marked(tmp_path: Path) -> None:
     assert frames.degraded is not None and frames.degraded.startswith("damaged: Corrupt JPEG data")
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_bytes_missing_from_the_middle_of_a_jpeg_are_marked(
-    progressive: bool, tmp_path: Path
+    progressive: bool, mode: str, tmp_path: Path
 ) -> None:
-    data = written("JPEG", PICTURE.resize((500, 375)), progressive=progressive)
+    data = written("JPEG", PICTURE.resize((500, 375)).convert(mode), progressive=progressive)
     middle = len(data) // 2
     (tmp_path / "a.jpg").write_bytes(data[:middle] + data[middle + 200 :])
     assert (decode_file(tmp_path / "a.jpg").degraded or "").startswith("damaged: ")
