@@ -9,10 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import py_landlock
 import pytest
 
+from intertitle.pipeline.decoding.sampling import Uniform
+from intertitle.pipeline.precompute.isolation import confinement
 from intertitle.pipeline.precompute.isolation.fork_server import bare_environment
-from tests.pipeline.precompute.isolation.conftest import FILM
+from intertitle.pipeline.precompute.isolation.sandbox import decode_isolated
+from tests.pipeline.precompute.isolation.conftest import FILM, LIMITS, SOURCE
 
 SECRETS = ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "RAY_AUTH_TOKEN", "OF_MY_OWN")
 # What a decoder that a file has taken over would do; each says how it went.
@@ -93,3 +97,65 @@ def test_a_decoder_has_no_secret_no_network_and_no_file_but_its_own(
     assert refused == {*ATTACKS} - allowed
     assert said["its own file"] == FILM.stat().st_size and said["a temporary file"] == 4
     assert secret.read_text() == "of the user"
+
+
+# Runs inside a request, where the file of an item is hashed.
+REQUEST = """
+import hashlib, json, os, socket
+
+def report(*_):
+    said = {"environment": sorted(os.environ)}
+    attacks = {
+        "file": lambda: open(SECRET).read(),
+        "first environment": lambda: open("/proc/self/environ").read(),
+        "network": lambda: socket.socket(),
+        "own folder": lambda: open(os.environ["TMPDIR"] + "/a", "w").close(),
+    }
+    for name, attack in attacks.items():
+        try:
+            said[name] = attack()
+        except OSError as error:
+            said[name] = type(error).__name__
+    raise ValueError(json.dumps(said))
+
+hashlib.file_digest = report
+"""
+
+
+@pytest.mark.usefixtures("fresh_sandbox")
+def test_the_process_that_decodes_is_confined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("of the user")
+    for name in SECRETS:
+        monkeypatch.setenv(name, "not-for-decoders")
+    (tmp_path / "sitecustomize.py").write_text(f"SECRET = {str(secret)!r}\n{REQUEST}")
+    monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])
+    item, _ = decode_isolated(SOURCE, Uniform(4), 64, LIMITS)
+    assert item.rejection is not None and item.rejection.error == "internal"
+    said = json.loads(item.rejection.message.partition("ValueError: ")[2])
+    assert not {*said["environment"]} & {*SECRETS}
+    assert "not-for-decoders" not in said["first environment"]
+    assert said["own folder"] is None
+    try:
+        py_landlock.get_abi_version()
+    except py_landlock.LandlockError:
+        pytest.skip("this kernel has no Landlock")
+    if confinement.pyseccomp is None:
+        pytest.skip("libseccomp is not installed")
+    assert said["file"] == said["network"] == "PermissionError"
+
+
+@pytest.mark.parametrize("error", [py_landlock.LandlockError("not there"), OSError("not there")])
+def test_what_a_machine_cannot_enforce_is_named(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(py_landlock, "create_ruleset", fail)
+    monkeypatch.setattr(confinement, "pyseccomp", None)
+    landlock, seccomp = confinement.confine([FILM], [tmp_path])
+    assert landlock == "other files (Landlock: not there)"
+    assert seccomp == "the network and other processes (libseccomp is not installed)"
