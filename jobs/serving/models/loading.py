@@ -145,8 +145,8 @@ def _describe(name: str, version: ModelVersion, predictor: Predictor) -> ModelDe
         uses=getattr(trained.recipe.model, "uses", None),
         data=data,
         features=[
-            f"{made['backbone']}, frames {made['sampling']}"
-            for made in map(json.loads, trained.data.fingerprints)
+            f"{fingerprint['backbone']}, frames {fingerprint['sampling']}"
+            for fingerprint in map(json.loads, trained.data.fingerprints)
         ],
         limits=tags.get("limits", ""),
         license=tags.get("license", ""),

@@ -74,8 +74,8 @@ def better_tab(desk: Desk) -> tuple[gr.Dropdown, gr.Dropdown]:
             del pairs[next(iter(pairs))]
         number = uuid4().hex
         pairs[number] = [item.brief() for item in answers]
-        shown = [render.words(item.result.text) + render.notes(item.result) for item in answers]
-        return *shown, number, ""
+        texts = [render.words(item.result.text) + render.notes(item.result) for item in answers]
+        return *texts, number, ""
 
     async def vote(label: str, number: str | None) -> tuple[str, None]:
         # Of two votes at the same time, one finds the answers.

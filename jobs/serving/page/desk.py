@@ -128,8 +128,8 @@ class Desk:
         alike = [item for item in models.values() if _origin(item) == _origin(model)]
         # Of models that use the same, the chosen one counts, or the first one.
         used = {item.uses: item.name for item in [*reversed(alike), model]}
-        found = {label: used[uses] for uses, label in _USES.items() if uses in used}
-        return found if len(found) > 1 else {}
+        choices = {label: used[uses] for uses, label in _USES.items() if uses in used}
+        return choices if len(choices) > 1 else {}
 
     async def answer(
         self, name: str, query: Query, file: str | None = None, *, challenger: bool = False

@@ -18,10 +18,10 @@ class WordErrors:
 
     Attributes:
         word: word; for a task of labels, a label.
-        predicted: examples whose prediction has the word.
-        invented: those of them none of whose references has it.
-        expected: examples most of whose references have the word.
-        missing: those of them whose prediction lacks it.
+        predicted: number of examples whose prediction has the word.
+        invented: number of `predicted` none of whose references has the word.
+        expected: number of examples most of whose references have the word.
+        missing: number of `expected` whose prediction lacks the word.
     """
 
     word: str
