@@ -57,8 +57,8 @@ class KeyedRows:
         keys: list[str] = []
         frames: list[int | None] = []
         try:
-            # Only line ends separate lines, which `splitlines` does not keep to.
-            lines = file.read_text("utf-8-sig").split("\n")
+            # Only LF and CRLF end a line; `read_text` and `splitlines` know other ends too.
+            lines = file.read_bytes().decode("utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "not UTF-8"
             raise UserError(f"--keys {file}: can't be read: {reason}") from error

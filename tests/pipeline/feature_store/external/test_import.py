@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from intertitle.pipeline.corpus import Corpus, Item, write_corpus
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.feature_store.external.identity import check_same_corpus
+from intertitle.pipeline.feature_store.external.keys import KeyedRows
 from intertitle.pipeline.feature_store.external.run import ImportOptions, import_features
 from intertitle.pipeline.feature_store.external.sources import SourceOptions
 from intertitle.pipeline.feature_store.store import FeatureStore
@@ -302,3 +303,8 @@ def test_a_line_separator_is_part_of_a_key(arrays: Arrays, tmp_path: Path) -> No
     (tmp_path / "keys").write_text("a\u2028b\n", "utf-8")
     options = replace(OPTIONS, source=SourceOptions(keys=tmp_path / "keys"))
     assert import_features(tmp_path / "one.npy", corpus, tmp_path / "s", options).stored == 1
+
+
+def test_only_lf_and_crlf_end_a_line_of_keys(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_bytes(b"a\rb\r\nc\n")
+    assert KeyedRows.read(tmp_path / "keys", 2, "one.npy").keys == ("a\rb", "c")
