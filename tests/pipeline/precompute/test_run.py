@@ -264,24 +264,26 @@ def test_workers_that_die_or_fail_are_followed_by_others(
     assert hashes(tmp_path / "store") == hashes(few_features)
 
 
+# Only the item that hangs needs the limit of time: a busy machine takes long to fill memory.
+@pytest.mark.parametrize(
+    ("seconds", "faults"),
+    [(10, {1: ("hang", "timeout")}), (120, {5: ("allocate", "memory"), 10: ("crash", "crashed")})],
+    ids=["hang", "allocate and crash"],
+)
 def test_items_that_end_their_process_are_lost_alone_and_named(
-    few: Path, few_features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seconds: int,
+    faults: dict[int, tuple[str, str]],
+    few: Path,
+    few_features: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     items = Corpus(few).items()
-    # One a shard.
-    fatal = {
-        items[n].key: fault
-        for n, fault in (
-            (1, ("hang", "timeout")),
-            (5, ("allocate", "memory")),
-            (10, ("crash", "crashed")),
-        )
-    }
+    fatal = {items[number].key: fault for number, fault in faults.items()}
     rules = ";".join(f"decode@{key}={action}" for key, (action, _) in fatal.items())
     inject(monkeypatch, tmp_path, rules, once=False)
     seen: list[PrecomputeProgress] = []
-    # Long enough to fill memory on a busy machine.
-    options = replace(OPTIONS, limits=Limits(seconds=10, memory_mb=400))
+    options = replace(OPTIONS, limits=Limits(seconds=seconds, memory_mb=400))
     report = precompute(Corpus(few), tmp_path / "store", options, seen.append)
     assert [(lost.key, lost.stage, lost.error) for lost in report.quarantined] == [
         (key, "decode", error) for key, (_, error) in fatal.items()
