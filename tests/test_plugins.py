@@ -116,7 +116,7 @@ def test_help_and_errors_list_it(environment: dict[str, str], tmp_path: Path) ->
     ended = start("train", "show_and_tell", "--corpus", "c", "--set", "model.kind=x")
     assert ended.returncode == 2
     assert "model.kind: 'x', allowed: " in ended.stderr
-    assert "vqa, init_inject" in ended.stderr
+    assert "vqa_attention, init_inject" in ended.stderr
 
 
 def test_all_of_it_works_together(
