@@ -187,5 +187,5 @@ def test_a_run_is_trained_then_measured_then_used_by_its_name_and_no_wait_is_sil
     assert together["metrics"] == pytest.approx(trained["metrics"])
     for is_terminal in (False, True):
         compared = run("compare", "tiny", "again", is_terminal=is_terminal)
-        assert compared["runs"] == ["tiny", "again"]
+        assert [one["name"] for one in compared["runs"]] == ["tiny", "again"]
     assert intertitle("evaluate", "tiny", "--ensemble", "tiny", tracking).code == 2
