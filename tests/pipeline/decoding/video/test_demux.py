@@ -48,16 +48,16 @@ def test_a_packet_that_is_gone_when_it_is_read_again(
 ) -> None:
     path = write(tmp_path / "a.mkv", "mpeg4", num_frames=8)
     monkeypatch.setattr("intertitle.pipeline.decoding.video.demux.IN_MEMORY_BYTES", 100)
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         source = video_file(file, 10**8)
         with source.open() as stream:
             video = scan(source, stream)
-        with source.open() as stream:
-            packet = video.packets[-1]
-            assert packet.pos is not None
-            os.truncate(path, packet.pos)
-            with pytest.raises(ProbeError, match="ends before packet"):
-                list(video.read(stream, [len(video.packets) - 1]))
+        last = len(video.packets) - 1
+        position = video.packets[last].pos
+        assert position is not None
+        os.truncate(path, position)
+        with source.open() as stream, pytest.raises(ProbeError, match="ends before packet"):
+            list(video.read(stream, [last]))
 
 
 def test_what_is_remembered_of_packets(whole: list[bytes]) -> None:
