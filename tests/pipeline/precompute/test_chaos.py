@@ -232,12 +232,20 @@ def workers():
 
 def kill():
     chance = random.Random(11)
+    looks = 0
     while len(killed) < 20 and not over.wait(1):
         found = workers()
-        busy = {pid: name for pid, name in found.items() if "IDLE" not in name} or found
-        if busy:
-            victim = chance.choice(sorted(busy))
-            killed.append(busy[victim])
+        backbones = [pid for pid, name in found.items() if "Backbone" in name]
+        # The short tasks are many: every other victim is a backbone, if one starts in time.
+        looks += 1
+        if len(killed) % 2 and not backbones and looks < 20:
+            continue
+        busy = [pid for pid, name in found.items() if "IDLE" not in name]
+        candidates = backbones if len(killed) % 2 and backbones else busy or list(found)
+        if candidates:
+            looks = 0
+            victim = chance.choice(sorted(candidates))
+            killed.append(found[victim])
             psutil.Process(victim).send_signal(signal.SIGKILL)
 
 ray.init("local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
