@@ -3,7 +3,6 @@ by both."""
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -184,10 +183,8 @@ def _verdict_of(case: Case, folder: Path) -> tuple[Case, str]:
 
 
 @pytest.mark.chaos
-def test_every_codec_in_every_container(tmp_path: Path) -> None:
-    # Unlike a `Pool`, the executor does not wait for ever for a process that has ended.
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        ended = list(pool.map(partial(_verdict_of, folder=tmp_path), cases(), chunksize=16))
+def test_every_codec_in_every_container(processes: ProcessPoolExecutor, tmp_path: Path) -> None:
+    ended = list(processes.map(partial(_verdict_of, folder=tmp_path), cases(), chunksize=16))
     counts = Counter(said for _, said in ended)
     wrong = [
         (case, said)
