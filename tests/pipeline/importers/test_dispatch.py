@@ -76,7 +76,7 @@ def test_it_imports_with_its_options(environment: Path) -> None:
 def test_errors_list_it(environment: Path) -> None:
     for arguments, message in (
         (("text", "a", "--repeat", "2"), "import text: takes no --repeat, allowed for words"),
-        (("wrds",), "import: 'wrds', allowed: coco, "),
+        (("wrds",), "import: 'wrds', allowed: a_okvqa, coco, "),
         (("broken", "a"), "importer 'broken' of the package words-importer: nowhere:IMPORTER: "),
     ):
         ended = run(environment, *arguments, "--out", "corpus")

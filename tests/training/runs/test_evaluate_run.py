@@ -111,7 +111,7 @@ def test_labels_of_frames_have_scores_of_segments_and_a_picture_over_time(tmp_pa
     with TrackedRun.start(f"sqlite:///{tmp_path}/mlflow.db", "scoring", "run") as run:
         log_evaluation(run, trained, Data(data), evaluation, search)
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    assert "eval/val/edit_score" in client.get_run(run.run_id).data.metrics
+    assert "eval/val/edit_score" in client.get_run(run.run_id).data.tags
     files = logged(client, run.run_id, "eval")
     assert sum(file.endswith("/timelines.png") for file in files) == 1
 
