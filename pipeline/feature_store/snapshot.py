@@ -162,10 +162,9 @@ class Snapshot:
         """
         total = len(self.table)
         quarantined = self.table["shard"].null_count
-        degraded = total - self.table["degraded"].null_count
         return Counter(
             stored=total - quarantined,
-            degraded=degraded,
+            degraded=total - self.table["degraded"].null_count,
             quarantined=quarantined,
             file_missing=pc.sum(self.table["file_missing"]).as_py() or 0,
         )
@@ -187,13 +186,12 @@ def records_of(table: pa.Table) -> Iterator[ItemRecord]:
 
 
 def write_snapshot(path: UPath, snapshot: Snapshot) -> None:
-    """Write a snapshot to a Parquet file, atomically."""
-    shards = [asdict(snapshot.shards[name]) for name in sorted(snapshot.shards)]
+    """Write a snapshot and the time to a Parquet file, atomically."""
     metadata = {
         **SNAPSHOT_FORMAT.metadata(),
         **SHARD_FORMAT.metadata(SHARD_VERSION_FIELD),
         "fingerprint": snapshot.fingerprint.to_json(),
-        "shards": json.dumps(shards),
+        "shards": json.dumps([asdict(snapshot.shards[name]) for name in sorted(snapshot.shards)]),
         "versions": json.dumps(snapshot.versions),
         "written": datetime.now(UTC).isoformat(),
     }

@@ -41,7 +41,6 @@ from intertitle.training.tracking.store.sqlite import (
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-# Names that callers import from this module.
 __all__ = [
     "RunRef",
     "absolute",
@@ -50,16 +49,12 @@ __all__ = [
     "default_tracking_uri",
     "download",
     "find_named",
-    "mlflow_errors",
-    "one_line",
     "open_client",
     "open_experiment",
     "params",
     "read_artifact",
-    "redact",
     "resolve_run",
     "search_named",
-    "short_timeouts",
 ]
 
 LONG_PARAMS = "long_params.json"  # full values of the params that are too long for MLflow
@@ -246,9 +241,8 @@ def open_experiment(client: "MlflowClient", uri: str, name: str) -> str:
         try:
             return str(client.create_experiment(name, artifact_location=location))
         except MlflowException:
-            stored = client.get_experiment_by_name(
-                name
-            )  # another job may have created it in the meantime
+            # Another job may have created it in the meantime.
+            stored = client.get_experiment_by_name(name)
             if stored is None:
                 raise
     if stored.lifecycle_stage != "active":
