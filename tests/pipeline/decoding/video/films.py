@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -44,7 +46,7 @@ def write(
 ) -> Path:
     """Encode the scene; `tagged` says that its colours are those of BT.709, `flags` are MP4's."""
     movflags = {"movflags": flags} if flags else {}
-    with av.open(path, "w", format=container, options=movflags) as output:
+    with _own_priority(), av.open(path, "w", format=container, options=movflags) as output:
         stream = output.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height = size
         stream.pix_fmt = pix_fmt
@@ -62,6 +64,20 @@ def write(
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     return path
+
+
+@contextmanager
+def _own_priority() -> Iterator[None]:
+    """Restore the scheduling of this thread.
+
+    SVT-AV1 gives it the highest real-time priority if the user is root. All that the tests start
+    afterwards, such as a browser, would inherit that, and keep other processes from running.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def with_pyav(path: Path, size: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 
@@ -86,6 +87,12 @@ def with_pyav_scene() -> np.ndarray:
     """The scene itself, squeezed as a decoder does; [T, 176, 176, 3]."""
     frames = [av.VideoFrame.from_ndarray(picture) for picture in scene()]
     return np.stack([f.reformat(WIDTH, WIDTH, "rgb24").to_ndarray() for f in frames]).astype(int)
+
+
+def test_an_encoder_does_not_leave_its_priority_to_the_tests(tmp_path: Path) -> None:
+    before = os.sched_getscheduler(0)
+    write(tmp_path / "a.ivf", "libsvtav1", options={"preset": "12"}, num_frames=2)
+    assert os.sched_getscheduler(0) == before != os.SCHED_FIFO
 
 
 @pytest.mark.parametrize("gop", [1, 40])
