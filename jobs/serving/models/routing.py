@@ -208,17 +208,19 @@ class Route:
             return
         task = asyncio.create_task(self._answer_in_background(shadow, queries, answers))
         self._shadowing[task] = size
-        task.add_done_callback(self._shadowing.pop)
+        task.add_done_callback(self._end_shadow)
 
     async def _answer_in_background(
         self, shadow: Backend, queries: list[Query], answers: Answers
     ) -> None:
-        # A shadow that is busy or broken must not disturb anything.
-        try:
-            shadowed = await shadow.predict(queries)
-            if shadowed is not None and self._compare is not None:
-                self._compare(queries, answers, shadowed)
-        except ApiError:
-            pass
-        except Exception:
-            _log.exception("%s: the shadow failed", self.config.name)
+        shadowed = await shadow.predict(queries)
+        if shadowed is not None and self._compare is not None:
+            self._compare(queries, answers, shadowed)
+
+    def _end_shadow(self, task: asyncio.Task[None]) -> None:
+        """Forget a shadow's task; an error of the shadow concerns no caller, and is logged."""
+        del self._shadowing[task]
+        error = None if task.cancelled() else task.exception()
+        # A shadow that is busy or gone refuses inputs, as any model does.
+        if error is not None and not isinstance(error, ApiError):
+            _log.error("%s: the shadow failed", self.config.name, exc_info=error)

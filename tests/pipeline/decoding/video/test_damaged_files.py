@@ -153,7 +153,7 @@ def _decode_here(path: Path) -> tuple[str, str]:
         return ("rejected" if error.error in CLASSES else "wrong class"), error.error
     except MemoryError:
         return "memory", ""
-    except BaseException:
+    except Exception:
         return "error", traceback.format_exc()
     return "stored", frames.degraded or ""
 
