@@ -42,6 +42,7 @@ LONGEST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the tests by their files."""
     ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST)}
+    assert all(path.exists() for path in ranks)
     items.sort(key=lambda item: ranks.get(item.path, len(LONGEST)))
 
 

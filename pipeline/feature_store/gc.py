@@ -108,9 +108,6 @@ def list_snapshots(store: UPath) -> list[StoredSnapshot]:
                 SHARD_FORMAT.check_metadata(file.path, metadata, SHARD_VERSION_FIELD)
                 num_items = parquet.metadata.num_rows
                 named = json.loads(metadata[b"shards"])
-            # A copy of the store has other times of its files.
-            if time := metadata.get(b"written"):
-                written = datetime.fromisoformat(time.decode())
             is_complete = all(sizes.get(shard["name"]) == shard["num_bytes"] for shard in named)
         except (UserError, pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError):
             num_items, is_complete = None, False
@@ -199,7 +196,7 @@ def _unnamed(store: UPath, retained_ids: tuple[str, ...]) -> dict[str, list[_Fil
     todo: dict[str, list[_File]] = {kind: [] for kind in KINDS}
     retained_files = {f"{name}.parquet" for name in retained_ids}
     todo["snapshots"] = [f for f in _tables(store, "snapshots") if f.name not in retained_files]
-    published = _written(store, (store / "CURRENT").path)
+    published = _written(store, (store / "snapshots" / f"{retained_ids[0]}.parquet").path)
     for file in _tables(store, "pending"):
         if _written(store, file.path) < published:
             todo["notes"].append(file)
@@ -276,6 +273,9 @@ def _listed(store: UPath, folder: str) -> list[_File]:
 
 
 def _written(store: UPath, path: str) -> datetime:
-    """Return the time at which a file was last written."""
+    """Return when a snapshot or a note was written, which a copy of its file keeps."""
+    with suppress(pa.ArrowInvalid, OSError, ValueError), store.fs.open(path, "rb") as file:
+        if time := (pq.read_schema(file).metadata or {}).get(b"written"):
+            return datetime.fromisoformat(time.decode())
     modified: datetime = store.fs.modified(path)
     return modified if modified.tzinfo else modified.replace(tzinfo=UTC)

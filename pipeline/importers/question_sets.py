@@ -206,7 +206,7 @@ def import_a_okvqa(source: Path, out: AnyPath) -> ImportReport:
     Raises:
         UserError: there are no questions, or a record can't be read; or see `write_questions`.
     """
-    splits = {split: source / f"aokvqa_v1p0_{split}.json" for split in ("train", "val")}
+    splits = {split: folder_of(source) / f"aokvqa_v1p0_{split}.json" for split in ("train", "val")}
     files = {split: file for split, file in splits.items() if file.is_file()}
     if not files:
         raise UserError(f"{source}: has no aokvqa_v1p0_train.json or aokvqa_v1p0_val.json")

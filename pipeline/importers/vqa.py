@@ -87,16 +87,20 @@ def _questions_files(source: Path, prefix: str) -> dict[str, Path]:
 def _read_part(source: Path, file: Path, prefix: str, part: str, split: str) -> Iterator[Question]:
     questions = by_id(read_json(file).records("questions"), "question_id", int)
     annotations = _read_annotations(source, f"{prefix}mscoco_{part}_annotations.json", questions)
+    # Several questions are about one photograph, which is looked for in several places.
+    paths: dict[str, Path | None] = {}
     for question_id, question in questions.items():
         if question_id not in annotations:
             raise UserError(f"{question.where}: question {question_id} has no answer")
         annotation, where = annotations[question_id], question.at("question")
         name = coco_name(part, question.get("image_id", int))
+        if name not in paths:
+            paths[name] = find_coco(source, part, name, where)
         yield Question(
             str(question_id),
             split,
             name,
-            find_coco(source, part, name, where),
+            paths[name],
             question.get("question", str),
             where,
             [answer.get("answer", str) for answer in annotation.records("answers")],

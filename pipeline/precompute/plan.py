@@ -187,6 +187,8 @@ def _unchanged(
             return None
         if record.degraded and not limits.keep_degraded:
             return None
+        if not record.is_stored:
+            return still_holds(source, record)
         held = still_holds(source, record, unavailable.append)
         if 2 * len(unavailable) > next(numbers) and time.monotonic() > deadline:
             raise _outage(corpus, unavailable)

@@ -18,18 +18,7 @@ _OF_THE_MACHINE_FOR_FFMPEG = frozenset(
     {errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT}
 )
 # A full disk or quota, and failures of a disk, a mount or the system.
-_OUTAGES = frozenset(
-    {
-        errno.EDQUOT,
-        errno.EIO,
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.ENOMEM,
-        errno.ENOSPC,
-        errno.ESTALE,
-        errno.ETIMEDOUT,
-    }
-)
+_OUTAGES = _OF_THE_MACHINE_FOR_FFMPEG | {errno.EDQUOT, errno.EIO, errno.ENOMEM}
 
 
 class UnavailableError(OSError):

@@ -135,7 +135,9 @@ def test_every_recipe_trains_is_measured_compared_and_predicts(
 
     model = loop.model.eval()
     dataset = open_dataset(Data(data), "val", recipe, task, words)
-    measured = evaluate(model, words.target, dataset, "val", recipe.search, recipe.training)
+    measured = evaluate(
+        model, words.target, dataset, "val", recipe.search, recipe.training, recipe.evaluation
+    )
     assert measured.num_examples == (len("word") + 1) * num if name == "char_lm" else num
     write_record(tmp_path, measured, {})
     kept = read_record(tmp_path).statistics
@@ -168,7 +170,9 @@ def test_every_size_of_a_split_is_measured(name: str, tmp_path: Path) -> None:
     assert len(train) == 1
     for n in sizes:
         dataset = open_dataset(Data(data), f"{n}", recipe, task, words)
-        measured = evaluate(model, words.target, dataset, f"{n}", recipe.search, recipe.training)
+        measured = evaluate(
+            model, words.target, dataset, f"{n}", recipe.search, recipe.training, recipe.evaluation
+        )
         if task.output == "stream":
             assert measured.num_examples == n * len(words.target.encode("word")) + n
         else:

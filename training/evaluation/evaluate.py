@@ -32,7 +32,6 @@ from intertitle.training.search.generate import sample_stream
 
 # Number of sample texts that a language model writes, and number of tokens of each.
 NUM_TEXTS, TEXT_TOKENS = 8, 400
-DEFAULT_METRICS = EvaluationConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,7 @@ def evaluate(
     split: str,
     search: SearchConfig,
     settings: TrainingConfig,
-    metrics: EvaluationConfig = DEFAULT_METRICS,
+    metrics: EvaluationConfig,
     on_phase: OnPhase = no_report,
 ) -> Evaluation:
     """Answer a whole split and score the answers; for running text, measure the likelihood only.

@@ -54,7 +54,8 @@ class Scorer:
         """Warnings about missing or less meaningful scores, whatever the predictions are."""
         failures = tuple(METRICS.load_all()[1].values())
         counts_words = any(metric.counts_words for metric in metrics_of(self._task))
-        return failures + (self._references.warnings if counts_words else ())
+        words = self._references.warnings if counts_words else ()
+        return failures + self._references.background_warnings + words
 
     def score(
         self,
@@ -82,7 +83,7 @@ class Scorer:
         predictions = Predictions(self._task, self._references, outputs)
         measured: dict[str, Measured] = {}
         not_measured: dict[str, str] = {}
-        warnings = list(METRICS.load_all()[1].values())
+        warnings = [*METRICS.load_all()[1].values(), *self._references.background_warnings]
         chosen = [
             metric
             for metric in self._chosen(metrics)

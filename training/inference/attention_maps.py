@@ -156,7 +156,8 @@ def _predict_and_draw(
     else:
         ((answer,),) = rank_labels(model, batch, vocabularies.target, 1)
         weights = hop_attention(model, batch)
-        labels = name_hops(0 if weights is None else len(weights), answer.texts[0])
+        assert weights is not None
+        labels = name_hops(len(weights), answer.texts[0])
     assert weights is not None
     if frames is not None:
         cell_weights = weights.reshape(len(labels), len(frames), -1)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from intertitle.training.config.recipe import flatten
 from intertitle.training.data.data_ref import Data
 from intertitle.training.data.dataset import Splits
 from intertitle.training.data.texts import lines_of
@@ -27,6 +26,7 @@ from intertitle.training.tracking.run import TrackedRun, reopen
 from intertitle.training.tracking.store.client import RunRef
 from intertitle.training.trainer.checkpoint import Checkpoint
 from intertitle.training.trainer.events import CheckpointFallback, EpochReport, Report
+from intertitle.training.trainer.run_description import params_of
 from intertitle.training.trainer.workers.ray_trainer import TrainingJob, fit
 
 SAMPLES_TABLE = "samples_by_epoch"
@@ -101,7 +101,7 @@ def fit_run(
     on_report(Phase("logging the evaluation"))
     record = log_evaluation(run, trained, data, evaluation, search)
     on_report(Phase("writing the report"))
-    settings = flatten(job.recipe) | {"workers": job.workers}
+    settings = params_of(job.recipe, sizes_of(trained.vocabularies, job.data), job.workers)
     log_report(run, data, evaluation, record, settings, progress.history, progress.best_epoch)
     return TrainingResult(run.ref, evaluation, len(progress.history), progress.best_epoch)
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from intertitle.training.config.metrics import METRICS
+from intertitle.training.config.metrics import METRICS, metric_task
 from intertitle.training.config.sections import SearchConfig
 from intertitle.training.data.data_ref import Data
 from intertitle.training.data.item_views import ItemView, thumbnails_of
@@ -95,6 +95,7 @@ def log_evaluation(
     run.tags(score_tags(prefix, scores.values))
     description = {
         "split": evaluation.split,
+        "task": metric_task(trained.task),
         "num_examples": evaluation.num_examples,
         "num_left_out": evaluation.num_left_out,
         "data": data.ref.facts(),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from intertitle.jobs import console
+from intertitle.jobs.tracking import find_run, tracking_store
 from intertitle.pipeline.errors import UserError
 from intertitle.pipeline.export.output import Exported, check_new
 
@@ -26,24 +28,23 @@ def export_model(
         UserError: there is no such run, it has no model, the model can't be exported, the format is
             not known, or `out` exists.
     """
-    from intertitle.training.export.model_card import model_card, read_evaluations
-    from intertitle.training.export.onnx_export import export_onnx
-    from intertitle.training.inference.model_bundle import load_trained
-    from intertitle.training.tracking.store.client import resolve_run
-    from intertitle.training.tracking.store.sqlite import default_tracking_uri
-
     if format not in MODEL_FORMATS:
         raise UserError(
             f"--to {format}: allowed for a run: {', '.join(MODEL_FORMATS)}; no file or folder "
             f"{name} is there"
         )
     check_new(out)
-    run = resolve_run(name, tracking_uri or default_tracking_uri())
-    trained = load_trained(run)
-    card = model_card(trained, run, read_evaluations(run, trained), license)
-    if format == "onnx":
-        export_onnx(trained, out)
-    else:
-        trained.write(out)
-    (out / "README.md").write_text(card, "utf-8")
+    run = find_run(name, tracking_store(tracking_uri))
+    with console.step("exporting the model"):
+        from intertitle.training.export.model_card import model_card, read_evaluations
+        from intertitle.training.export.onnx_export import export_onnx
+        from intertitle.training.inference.model_bundle import load_trained
+
+        trained = load_trained(run)
+        card = model_card(trained, run, read_evaluations(run, trained), license)
+        if format == "onnx":
+            export_onnx(trained, out)
+        else:
+            trained.write(out)
+        (out / "README.md").write_text(card, "utf-8")
     return Exported(files=len(list(out.iterdir())))

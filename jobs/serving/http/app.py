@@ -173,9 +173,10 @@ def create_app(
     )
     async def judge(name: str, body: Feedback, request: Request) -> FeedbackCount:
         """Keep a judgement of an answer as an example of the model's corpus of feedback."""
-        details = await describe(name)
+        find(name)
         if name not in records.feedback:
             raise ApiError(404, "feedback", "", "a server that was started with --feedback")
+        details = await describe(name)
         file = await read_file(body, "", fetch_for(request))
         num = await asyncio.to_thread(records.feedback[name].add, details, body, file)
         return FeedbackCount(examples=num)

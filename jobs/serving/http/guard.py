@@ -7,6 +7,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+from collections import Counter
 from contextlib import suppress
 
 from starlette.datastructures import Headers
@@ -29,6 +30,8 @@ _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
+# A page holds a request to one of these for as long as it is open.
+_HEARTBEATS = "/gradio_api/heartbeat/"
 
 
 class Guard:
@@ -43,8 +46,8 @@ class Guard:
     def __init__(self, app: ASGIApp, config: ServerConfig, capacity: Capacity) -> None:
         self._app, self._config, self._limits = app, config, config.limits
         self._capacity = capacity
-        # Of requests that look something up, and of all others.
-        self._requests = {True: 0, False: 0}
+        # Numbers of requests in flight, by kind.
+        self._requests: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request and pass it on."""
@@ -56,24 +59,26 @@ class Guard:
         headers = Headers(scope=scope)
         is_lookup = scope["method"] in ("GET", "HEAD")
         is_open = is_lookup and scope["path"] in _OPEN_PATHS
+        is_page = is_lookup and scope["path"].startswith(_HEARTBEATS)
+        kind = "page" if is_page else "lookup" if is_lookup else "work"
         try:
             self._check_caller(scope, headers)
             if not is_open:
                 self._check_token(headers)
             if is_lookup:
                 self._check_no_body(scope, headers)
-            if self._requests[is_lookup] >= self._limits.requests and not is_open:
+            if self._requests[kind] >= self._limits.requests and not is_open:
                 raise full(f"{self._limits.requests} requests at a time: try again")
             claim = self._capacity.claim(0 if is_lookup else self._claimed_bytes(headers))
         except ApiError as error:
             await error_response(error)(scope, receive, send)
             return
         scope["state"] = {**scope.get("state", {}), "claim": claim}
-        self._requests[is_lookup] += 1
+        self._requests[kind] += 1
         try:
             await self._app(scope, self._counted(receive), _with_headers(send))
         finally:
-            self._requests[is_lookup] -= 1
+            self._requests[kind] -= 1
             claim.release()
 
     def _check_caller(self, scope: Scope, headers: Headers) -> None:

@@ -125,6 +125,9 @@ class JobBook:
         Returns:
             Whether they fit.
         """
+        running = sum(job.num_bytes for job in self._jobs.values() if job.state == "running")
+        if running + num_bytes > _MAX_RESULT_BYTES:
+            return False
         size = sum(job.num_bytes for job in self._jobs.values()) + num_bytes
         oldest = time.monotonic() - _MAX_AGE_S
         ended = [job for job in self._jobs.values() if job.state != "running"]
@@ -134,7 +137,7 @@ class JobBook:
                 break
             del self._jobs[job.id]
             size -= job.num_bytes
-        return size <= _MAX_RESULT_BYTES
+        return True
 
 
 def _shorten(result: Result, max_frames: int | None) -> Result:

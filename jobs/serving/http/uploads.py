@@ -31,9 +31,13 @@ class Uploads:
 
     def __init__(self) -> None:
         _delete_abandoned(Path(tempfile.gettempdir()))
-        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
-        # Held until this process ends.
-        self._lock = _try_lock(self.folder)
+        while True:
+            self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
+            # Held until this process ends.
+            self._lock = _try_lock(self.folder)
+            # Another server that starts may have taken the new folder for an abandoned one.
+            if self._lock is not None:
+                break
         os.environ["GRADIO_TEMP_DIR"] = str(self.folder)
         self._lasting: frozenset[Path] = frozenset()
 
@@ -92,15 +96,16 @@ class Uploads:
 
 def _try_lock(folder: Path) -> int | None:
     """Lock a folder; return its descriptor, or None if another process has locked it."""
-    with suppress(OSError):
+    try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            raise
-        return descriptor
-    return None
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _delete_abandoned(parent: Path) -> None:

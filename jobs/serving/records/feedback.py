@@ -123,11 +123,15 @@ class FeedbackCorpus:
         with self._lock:
             try:
                 self._keep(media, file or b"", line.encode())
-                self._collect(entry)
+            except OSError as error:
+                raise _no_space(str(error.strerror)) from error
+            # The judgement is kept; the next one writes the tables if they can't be written now.
+            self._collect(entry)
+            try:
                 if entry.target:
                     write_corpus(self._folder, self._items.values(), self._examples)
             except OSError as error:
-                raise _no_space(str(error.strerror)) from error
+                _log.warning("%s: the tables are not written: %s", self._folder, error.strerror)
             return len(self._examples)
 
     def _keep(self, media: str | None, file: bytes, line: bytes) -> None:

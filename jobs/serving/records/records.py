@@ -39,10 +39,10 @@ def open_records(config: ServerConfig) -> Records:
     Raises:
         UserError: a file of feedback cannot be read.
     """
-    names = [model.name for model in config.models] if config.feedback else []
+    folder, names = config.feedback, [model.name for model in config.models]
     return Records(
         VoteBook(config.tracking_uri),
-        {name: FeedbackCorpus(Path(str(config.feedback)) / name) for name in names},
+        {} if folder is None else {name: FeedbackCorpus(Path(folder) / name) for name in names},
         {
             model.name: ShadowRecorder(config.tracking_uri, model.name)
             for model in config.models

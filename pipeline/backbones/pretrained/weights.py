@@ -93,7 +93,7 @@ class Pretrained:
             write_cached(_kept_file(digest), weights_to_bytes(model))
         return model, digest
 
-    def of_spec(self, spec: BackboneSpec) -> nn.Module:
+    def _of_spec(self, spec: BackboneSpec) -> nn.Module:
         """Make the network with the weights of a specification.
 
         Raises:
@@ -127,7 +127,7 @@ class Pretrained:
             UserError: the weights are not available, or not those of the specification.
         """
         if weights is None:
-            return assemble(self.of_spec(spec))
+            return assemble(self._of_spec(spec))
         network = assemble(self.create())
         load_weights(network, weights)
         return network

@@ -1,4 +1,4 @@
-"""Decoding of the frames of a clip with decord, or with PyAV where decord fails."""
+"""Decoding of a clip with decord, or with PyAV where frames are counted or decord fails."""
 
 from __future__ import annotations
 
@@ -79,9 +79,10 @@ def _with_decord(source: BytesIO | str, clip: DecodePlan, out: NDArray[np.uint8]
                 tiles = batch.reshape(len(batch), size, factor, size, factor, 3)
                 batch = np.rint(tiles.mean((2, 4))).astype(np.uint8)
             out[begin : begin + len(batch)] = batch
-        if clip.places[-1] < clip.num_pictures - 1:
+        # Packets and frames have the same times, so that there is a frame for each packet.
+        if clip.places[-1] < len(clip.packets) - 1:
             # If the last frame can be read, no earlier one is missing.
-            reader.get_batch([clip.num_pictures - 1])
+            reader.get_batch([len(clip.packets) - 1])
     except (decord.DECORDLimitReachedError, AssertionError, RuntimeError, IndexError) as error:
         raise decord.DECORDError(str(error)) from error
 

@@ -28,7 +28,6 @@ class DecodePlan:
         output_positions: position of each packet's frame in the decoder's output.
         frames: selected frames, as indices into `Timeline.starts_s`, ascending; [T].
         places: positions of the selected frames in the decoder's output, ascending; [T].
-        num_pictures: minimum number of frames that the decoder outputs.
         by_time: whether a packet and its frame have the same time; otherwise frames can only be
             identified by counting.
     """
@@ -39,7 +38,6 @@ class DecodePlan:
     output_positions: list[int]
     frames: list[int]
     places: list[int]
-    num_pictures: int
     by_time: bool
 
 
@@ -98,12 +96,11 @@ def _clip(video: VideoStream, timeline: Timeline, start: int, frames: list[int])
         order = pictures[np.lexsort((pictures, timeline.pts[pictures]))].tolist()
         place = {packet: index for index, packet in enumerate(order)}
         places = [place[packet] for packet in frame_packets.tolist()]
-        num_pictures = len(pictures)
         by_time = len(pictures) == len(packets)
     else:
         end = min(int(frame_packets.max()) + 1 + MAX_DELAY, len(video.packets))
         packets = np.arange(start, end)
-        places, num_pictures, by_time = frames, frames[-1] + 1, False
+        places, by_time = frames, False
     packet_list = packets.tolist()
     return DecodePlan(
         packets=packet_list,
@@ -114,7 +111,6 @@ def _clip(video: VideoStream, timeline: Timeline, start: int, frames: list[int])
         else list(range(len(packet_list))),
         frames=frames,
         places=places,
-        num_pictures=num_pictures,
         by_time=by_time,
     )
 
@@ -125,7 +121,7 @@ def _fits(clip: DecodePlan, next_clip: DecodePlan) -> bool:
 
 
 def _join(clip: DecodePlan, next_clip: DecodePlan) -> DecodePlan:
-    shift = clip.num_pictures
+    shift = len(clip.packets)
     return DecodePlan(
         packets=clip.packets + next_clip.packets,
         num_bytes=clip.num_bytes + next_clip.num_bytes,
@@ -134,6 +130,5 @@ def _join(clip: DecodePlan, next_clip: DecodePlan) -> DecodePlan:
         + [place + shift for place in next_clip.output_positions],
         frames=clip.frames + next_clip.frames,
         places=clip.places + [place + shift for place in next_clip.places],
-        num_pictures=shift + next_clip.num_pictures,
         by_time=True,
     )

@@ -124,7 +124,7 @@ def test_both_formats_hold_the_same_features(few: Path, few_features: Path, tmp_
 
 
 @pytest.fixture
-def mixed(few: Path, tmp_path: Path) -> Corpus:
+def mixed(tmp_path: Path) -> Corpus:
     """The published films, a photograph, a segment, and files that are none of these."""
     Image.effect_noise((300, 200), 60).save(tmp_path / "noise.jpg")
     (tmp_path / "text.mp4").write_text("not a film\n" * 100)

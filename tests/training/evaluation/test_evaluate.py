@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from intertitle.training.config.sections import SearchConfig
+from intertitle.training.config.sections import EvaluationConfig, SearchConfig
 from intertitle.training.data.vocab import Vocabs
 from intertitle.training.evaluation.evaluate import evaluate
 from intertitle.training.evaluation.metrics.sufficient_stats import score_of
@@ -21,7 +21,9 @@ def test_a_whole_split_is_scored_and_what_is_left_out_counted(
     data = write_data(tmp_path, coloured_things(30), quarantined=("item 10",))
     model = make_loop(data, words, small_recipe()).model.eval()
     dataset = split_of(data, "val", words, 8)
-    evaluation = evaluate(model, words.target, dataset, "val", SEARCH, small_recipe().training)
+    evaluation = evaluate(
+        model, words.target, dataset, "val", SEARCH, small_recipe().training, EvaluationConfig()
+    )
     assert [sample.item_key for sample in evaluation.samples] == [
         f"item {n}" for n in (0, 5, 15, 20, 25)
     ]

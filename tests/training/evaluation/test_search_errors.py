@@ -24,7 +24,9 @@ def test_a_reference_scores_as_if_the_search_had_found_it(things: DataRef, words
     for parameter in model.parameters():
         parameter.data.mul_(SURE)
     dataset = split_of(things, "val", words)
-    evaluation = evaluate(model, words.target, dataset, "val", SEARCH, recipe.training)
+    evaluation = evaluate(
+        model, words.target, dataset, "val", SEARCH, recipe.training, recipe.evaluation
+    )
     numbers = {example.id: n for n, example in enumerate(dataset.examples)}
     wanted = [Prediction(e.id, 1, 0.0, text) for e in dataset.examples for text in e.targets]
     ranked = rescore_nbest(model, dataset, numbers, wanted, length_penalty=0.7, weight=0)  # type: ignore[arg-type]

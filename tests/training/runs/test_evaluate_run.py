@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from intertitle.pipeline.corpus import Corpus, Example, write_corpus
 from intertitle.training.config.recipe import Recipe
@@ -18,12 +17,12 @@ from intertitle.training.data.vocab import build_vocabs
 from intertitle.training.inference import attention_maps
 from intertitle.training.inference.attention_plot import attention_over_text
 from intertitle.training.inference.model_bundle import TrainedModel
-from intertitle.training.models.build import build_model, sizes_of, task_of
+from intertitle.training.models.build import task_of
 from intertitle.training.reports.evaluations import find_newest
 from intertitle.training.runs.evaluate_run import changed_settings, measure
 from intertitle.training.runs.log_evaluation import NUM_EXPLAINED, log_evaluation
 from intertitle.training.tracking.run import TrackedRun
-from tests.training.conftest import DIM, Shown, open_data_ref, small_recipe, write_data
+from tests.training.conftest import DIM, Shown, open_data_ref, small_recipe, untrained, write_data
 
 
 @pytest.fixture(scope="module")
@@ -38,17 +37,15 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> DataRef:
     return open_data_ref(folder, None, "nothing")
 
 
-def untrained(recipe: Recipe, data: DataRef) -> TrainedModel:
-    """It has learned nothing."""
+def untrained_on(recipe: Recipe, data: DataRef) -> TrainedModel:
+    """A model of the data's words that has learned nothing."""
     words = build_vocabs(recipe, *texts_of(Corpus(data.corpus), "train", task_of(recipe.model)))
-    torch.manual_seed(0)
-    model = build_model(recipe.model, sizes_of(words, data))
-    return TrainedModel(model.eval(), words, recipe, data, step=1)
+    return untrained(recipe, data, words)
 
 
 def translator(recipe_name: str, pairs: DataRef) -> TrainedModel:
     settings = ("tokenizer.kind=words", "source_tokenizer.kind=words")
-    return untrained(small_recipe(recipe_name, *settings), pairs)
+    return untrained_on(small_recipe(recipe_name, *settings), pairs)
 
 
 def logged(client: Any, run_id: str, path: str) -> list[str]:
@@ -101,7 +98,7 @@ def test_labels_of_frames_have_scores_of_segments_and_a_picture_over_time(tmp_pa
         for n, split in enumerate(("train", "val", "val"))
     ]
     data = write_data(tmp_path, films)
-    trained = untrained(small_recipe("frame_tagger", "evaluation.background=rest"), data)
+    trained = untrained_on(small_recipe("frame_tagger", "evaluation.background=rest"), data)
     search = trained.recipe.search
     evaluation = measure(trained, Data(data), "val", search)
     assert evaluation.scores.signatures["f1_25"] == "f1_25|unit:video|background:rest"

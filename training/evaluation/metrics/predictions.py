@@ -88,6 +88,13 @@ class References:
         texts = (text for group in self.texts for text in group)
         return warn_unsplit(islice(texts, NUM_LOOKED_AT), self.tokenizer)
 
+    @property
+    def background_warnings(self) -> tuple[str, ...]:
+        """Warning about a background that is the label of no frame."""
+        if self.background is None or any(self.background in group for group in self.texts):
+            return ()
+        return (f"evaluation.background: {self.background!r} is the label of no frame",)
+
     def coco_signature(self, *parts: str) -> str:
         """Return the signature of a metric of coco-caption, in the format of sacreBLEU."""
         source = f"pycocoevalcap:{version('pycocoevalcap')}"

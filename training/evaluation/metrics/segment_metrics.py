@@ -12,7 +12,7 @@ label, are left out. The score of a split is the mean over its videos.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 
@@ -105,25 +105,14 @@ def _measure(
     return Measured(f"{name}|unit:video|background:{ignored}", weighted(scores))
 
 
-def _measure_edit_score(predictions: Predictions) -> Measured:
-    """Measure the edit score, and warn of a background that no frame has."""
-    measured = _measure(predictions, "edit_score", edit_score)
-    background = predictions.references.background
-    if background is None or any(background in group for group in predictions.references.texts):
-        return measured
-    warning = f"evaluation.background: {background!r} is the label of no frame"
-    return replace(measured, warnings=(warning,))
+def _metric(name: str, score: Callable[[Sequence[Segment], Sequence[Segment]], float]) -> Metric:
+    return Metric(name, ("label_per_frame",), partial(_measure, name=name, score=score))
 
 
 def _f1_metric(percent: int) -> Metric:
     """Declare the F1 of segments that overlap by a percentage."""
-    name, threshold = f"f1_{percent}", percent / 100
-
-    def measure(predictions: Predictions) -> Measured:
-        return _measure(predictions, name, partial(overlap_f1, threshold=threshold))
-
-    return Metric(name, ("label_per_frame",), measure)
+    return _metric(f"f1_{percent}", partial(overlap_f1, threshold=percent / 100))
 
 
-EDIT_SCORE = Metric("edit_score", ("label_per_frame",), _measure_edit_score)
+EDIT_SCORE = _metric("edit_score", edit_score)
 F1_10, F1_25, F1_50 = map(_f1_metric, (10, 25, 50))

@@ -1,6 +1,7 @@
 """Export of a trained model as an MLflow model, which `mlflow.pyfunc.load_model` loads.
 
-The model brings the project as a wheel, so that MLflow can build an environment for it anywhere.
+The model brings the project as a wheel, so that MLflow can build an environment for it with pip or
+virtualenv.
 The flavour is MLflow's `python_function` with this module as its loader: nothing is pickled.
 MLflow is imported inside the functions: the import takes seconds and `intertitle --help` does not
 need it.

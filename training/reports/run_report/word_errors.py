@@ -34,11 +34,14 @@ class WordErrors:
 def word_errors(record: EvaluationRecord) -> list[WordErrors]:
     """Return the words with the most errors, the most frequent first.
 
-    The words of sentences are those of the metrics, in lower case. Without references there are
-    none.
+    The words of sentences are those of the metrics, in lower case. Without references, and for the
+    labels of frames, there are none.
     """
+    task = record.description.get("task")
+    if task not in ("caption", "translation", "label", "answer"):
+        return []
     tokenizer = record.description.get("tokenizer", DEFAULT)
-    is_sentence = "sacrebleu" in record.statistics
+    is_sentence = task in ("caption", "translation")
     predicted: Counter[str] = Counter()
     invented: Counter[str] = Counter()
     expected: Counter[str] = Counter()

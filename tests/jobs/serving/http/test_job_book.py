@@ -32,9 +32,10 @@ def run(work: Callable[[JobBook], Coroutine[Any, Any, None]], capacity: int = 10
 async def start(book: JobBook, route: Route, queries: list[Query]) -> JobStatus:
     """Start a job and wait for its end."""
     status = book.start(route, queries)
-    while status.state == "running":
-        await asyncio.sleep(0)
-        status = book.status(status.id)
+    async with asyncio.timeout(10):
+        while status.state == "running":
+            await asyncio.sleep(0)
+            status = book.status(status.id)
     return status
 
 
@@ -84,12 +85,13 @@ def test_the_inputs_of_running_jobs_are_limited() -> None:
         queries = text_queries(2, "x" * 20)
         with pytest.raises(ApiError, match="60 bytes of all requests"):
             await asyncio.gather(start(book, route, queries), start(book, route, queries))
-        while True:
-            try:
-                assert (await start(book, route, queries)).state == "finished"
-                return
-            except ApiError:
-                await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    assert (await start(book, route, queries)).state == "finished"
+                    return
+                except ApiError:
+                    await asyncio.sleep(0)
 
     run(work, capacity=60)
 
@@ -114,6 +116,7 @@ def test_the_results_that_are_kept_are_limited(monkeypatch: pytest.MonkeyPatch) 
         status = book.status(await ended(20))
         assert (status.state, status.done) == ("failed", 8) and status.error is not None
         assert status.error.allowed.startswith("inputs whose results fit")
+        # It has cost nobody else's results more than its own first eight.
         with pytest.raises(ApiError):
             book.status(third)
 

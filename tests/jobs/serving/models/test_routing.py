@@ -117,8 +117,9 @@ def answer(route: Route, num: int = 1) -> list[str]:
 
     async def work() -> list[str]:
         runs = [(await route.predict(QUERIES)).model.run for _ in range(num)]
-        while route._shadowing:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            while route._shadowing:
+                await asyncio.sleep(0)
         return runs
 
     return asyncio.run(work())

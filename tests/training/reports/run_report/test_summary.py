@@ -45,6 +45,7 @@ def recorded(folder: Path) -> EvaluationRecord:
     scores = evaluation.scores
     details = {
         "split": "val",
+        "task": "caption",
         "data": {"corpus": "nowhere"},
         "scores": scores.values,
         "signatures": scores.signatures,
