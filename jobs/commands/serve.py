@@ -120,6 +120,7 @@ def serve(
         hash_token,
         parse_models,
     )
+    from intertitle.jobs.serving.http.proxy import set_limit
     from intertitle.training.tracking.store.sqlite import absolute
 
     _check_page(page, examples)
@@ -154,6 +155,7 @@ def serve(
     if address is None:
         # A Serve that a given cluster runs already may listen there.
         check_free(host, port)
+        set_limit(os.environ, body_bytes)
     with cluster(address):
         _run(config, host, port, json)
 

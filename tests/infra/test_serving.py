@@ -14,6 +14,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from intertitle.jobs.commands import COMMANDS
 from intertitle.jobs.serving.config import TOKEN_VARIABLE
+from intertitle.jobs.serving.http import proxy
 from intertitle.pipeline.errors import UserError
 from tests.infra import kuberay
 
@@ -58,7 +59,10 @@ def test_its_application_can_be_built_with_a_token_alone(
     pods = service["spec"]["rayClusterConfig"]
     for group in (pods["headGroupSpec"], *pods["workerGroupSpecs"]):
         (container,) = group["template"]["spec"]["containers"]
-        secrets = [entry["valueFrom"]["secretKeyRef"]["key"] for entry in container["env"]]
+        variables = {entry["name"]: entry for entry in container["env"]}
+        callback = variables.pop(proxy.VARIABLE)["value"]
+        assert callback == f"{proxy.__name__}:{proxy.middlewares.__name__}"
+        secrets = [entry["valueFrom"]["secretKeyRef"]["key"] for entry in variables.values()]
         assert TOKEN_VARIABLE in secrets
 
 

@@ -151,7 +151,8 @@ def test_a_body_of_1_gb_is_refused_and_not_kept(server: Server) -> None:
         # The server has closed the connection while the body was being sent.
         pass
     after = sum(item.memory_info().rss for item in family if item.is_running())
-    assert after - before < 200 * 2**20
+    # 10 MB as the limit is 1 MiB; some 75 MB, more beside load, if the proxy reads ahead.
+    assert after - before < 50 * 2**20
     assert server.post().status_code == 200
 
 

@@ -1,0 +1,42 @@
+"""What Serve's proxy reads of a body before the application answers."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from intertitle.jobs.serving.http.proxy import BYTES_VARIABLE, middlewares, set_limit
+
+
+@pytest.mark.parametrize(("size", "num_read"), [(30, 3), (100, 4)])
+def test_no_more_is_read_than_shows_that_a_body_is_too_large(
+    size: int, num_read: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment: dict[str, str] = {}
+    set_limit(environment, 30)
+    monkeypatch.setenv(BYTES_VARIABLE, environment[BYTES_VARIABLE])
+    (middleware,) = middlewares()
+    sizes: list[int] = []
+
+    async def receive() -> Message:
+        sizes.append(10)
+        more = sum(sizes) < size
+        return {"type": "http.request", "body": b" " * 10, "more_body": more}
+
+    async def drain(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["more_body"]:
+            pass
+
+    async def work() -> None:
+        limited = middleware.cls(drain, *middleware.args, **middleware.kwargs)
+        async with asyncio.timeout(0.2):
+            await limited({"type": "http"}, receive, receive)
+
+    if size <= 30:
+        asyncio.run(work())
+    else:
+        with pytest.raises(TimeoutError):
+            asyncio.run(work())
+    assert len(sizes) == num_read
