@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sysconfig
@@ -15,8 +16,11 @@ import pytest
 from hypothesis import settings
 
 import intertitle
+from tests.jobs.program import NICENESS
 from tests.ports import free_ports
 
+# Ray gives its workers a niceness of 15, with which they get 3 % of a core beside another process.
+os.environ[NICENESS] = "0"
 # Ray reads how it authenticates when it is imported: so before any test imports Ray.
 intertitle.init()
 

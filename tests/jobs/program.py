@@ -19,6 +19,17 @@ from tests.ports import free_ports
 PROGRAM = Path(sys.executable).with_name("intertitle")
 # A Ray that starts beside much other work may be tried three times.
 TIMEOUT_S = 600.0
+# Niceness of Ray's workers, which tests/conftest.py sets.
+NICENESS = "RAY_worker_niceness"
+
+
+def inherited_environment() -> dict[str, str]:
+    """Variables of this process but for settings of Ray and MLflow; the niceness of the tests."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name == NICENESS or not name.startswith(("RAY_", "MLFLOW_"))
+    }
 
 
 @dataclass(frozen=True)
@@ -37,9 +48,8 @@ class Person:
 
     def variables(self, **others: str) -> dict[str, str]:
         """All environment variables of their processes."""
-        ours = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))}
         theirs = {"HOME": str(self.home), "TMPDIR": str(self.home), **self.environment, **others}
-        return {**ours, **theirs}
+        return {**inherited_environment(), **theirs}
 
     def start(self, *arguments: object, **others: str) -> subprocess.Popen[str]:
         """Begin a command."""

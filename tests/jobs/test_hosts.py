@@ -19,7 +19,7 @@ import pytest
 from intertitle.pipeline.feature_store.store import FeatureStore
 from intertitle.pipeline.storage import failpoints
 from tests.hosts import IMPATIENT, SCRIPTS, Host, network, ray_node
-from tests.jobs.program import Person, somebody
+from tests.jobs.program import Person, inherited_environment, somebody
 
 pytestmark = pytest.mark.chaos
 TIMEOUT_S = 400.0
@@ -63,9 +63,8 @@ class Cluster:
         self._head, *self._free = hosts
         self._sessions = person.home / "ray"
         self._sessions.mkdir()
-        ours = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))}
         self.environment = {
-            **ours,
+            **inherited_environment(),
             "HOME": str(person.home),
             "TMPDIR": str(person.home),
             "RAY_TMPDIR": str(person.home),
