@@ -129,13 +129,10 @@ class Watchdog:
     def _step_of(self, rank: int) -> int:
         """Return the step that a worker is in.
 
-        Its last report may be old, but no other worker passes the start of a step before all
-        workers have reached it.
+        Its last report may be old, but all workers have started a step before any of them
+        finishes it: at its end each waits for the gradients of the others.
         """
-        other_places = (
-            state.place for other_rank, state in self._seen.items() if other_rank != rank
-        )
-        steps = (step - (stage <= Stage.STARTING) for step, stage in other_places)
+        steps = (state.place[0] - 1 for other, state in self._seen.items() if other != rank)
         return max(self._seen[rank].place[0], *steps, 0)
 
 

@@ -60,7 +60,9 @@ def start(*places: tuple[int, Stage]) -> tuple[Watchdog, Any]:
         (((41, Stage.STARTING), (40, Stage.MEASURED)), 1, 40),
         # It has told nothing since it began: the other one tells what step it must be in.
         (((9, Stage.STARTING), (0, Stage.STARTING)), 1, 8),
-        (((9, Stage.COMPUTING), (0, Stage.STARTING)), 1, 9),
+        (((9, Stage.COMPUTING), (0, Stage.STARTING)), 1, 8),
+        # The other one has left the eighth step, and waits for it in the ninth.
+        (((8, Stage.COMPUTING), (9, Stage.COMPUTING)), 0, 8),
         (((5, Stage.COMPUTING),), 0, 5),
     ],
 )
