@@ -51,10 +51,6 @@ def make_models() -> dict[str, TrainedModel]:
     sentiment = Vocabs(
         Tokenizer.labels(["good", "bad"], size=None), Tokenizer.captions(GERMAN, min_count=1)
     )
-    answers = Vocabs(
-        Tokenizer.labels(["red", "blue", "green", "grey", "black", "white"], size=None),
-        Tokenizer.words(["what colour is this"], min_count=1, lowercase=True),
-    )
     captions = words_of(coloured_things(20))
     # Untrained models would like to stop at once.
     grid = ("model.attention_size=8", "search.min_tokens=3")
@@ -69,8 +65,17 @@ def make_models() -> dict[str, TrainedModel]:
         "captioner": untrained(
             small_recipe("attend_and_tell", *grid), visual_data("grid"), captions
         ),
-        "answerer": untrained(small_recipe("vqa_lstm"), visual_data("pooled"), answers),
+        "answerer": answerer("both"),
     }
+
+
+def answerer(uses: str) -> TrainedModel:
+    """A model of questions about pictures that uses both of them, or one."""
+    answers = Vocabs(
+        Tokenizer.labels(["red", "blue", "green", "grey", "black", "white"], size=None),
+        Tokenizer.words(["what colour is this"], min_count=1, lowercase=True),
+    )
+    return untrained(small_recipe("vqa_lstm", f"model.uses={uses}"), visual_data("pooled"), answers)
 
 
 def log_run(folder: Path, name: str, trained: TrainedModel, **fields: Any) -> RunRef:

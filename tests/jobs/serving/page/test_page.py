@@ -20,7 +20,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from intertitle.jobs.serving.config import ServerConfig, hash_token
+from intertitle.jobs.serving.config import ModelConfig, ServerConfig, hash_token
 from intertitle.jobs.serving.models.predictor import Query
 from intertitle.jobs.serving.page.desk import Desk
 from intertitle.pipeline.corpus import Corpus
@@ -51,7 +51,7 @@ from tests.jobs.serving.page.browsing import (
     write_text,
 )
 from tests.jobs.serving.page.conftest import page_server
-from tests.jobs.serving.tiny_models import GERMAN, noise_png
+from tests.jobs.serving.tiny_models import GERMAN, answerer, log_run, noise_png
 
 # Records the answers that an element shows over time.
 RECORD = """const element = arguments[0]; window.texts = [];
@@ -311,6 +311,38 @@ def test_no_url_is_fetched_in_place_of_an_upload(
         requests.post(f"{url}/gradio_api/queue/join", json=body)
     requests.get(f"{url}/gradio_api/queue/data?session_hash=x", timeout=60)
     assert not fetched
+
+
+def test_a_switch_answers_with_the_question_or_the_picture_alone(
+    browser: webdriver.Chrome, config: ServerConfig, picture: Path, tmp_path: Path
+) -> None:
+    used = {"both": "Question and picture", "question": "Question alone", "image": "Picture alone"}
+    models = []
+    for uses in used:
+        log_run(tmp_path, uses, answerer(uses))
+        models.append(ModelConfig(name=uses, spec=uses))
+    changes = {
+        "page": True,
+        "models": tuple(models),
+        "tracking_uri": f"sqlite:///{tmp_path}/mlflow.db",
+    }
+    with page_server(config.model_copy(update=changes)) as started:
+        browser.get(started)
+        wait_for_models(browser)
+        browser.execute_script("navigator.clipboard.writeText = (text) => { window.copied = text }")
+        ask(browser, picture)
+        choices = all_of(browser, "#it-ask-uses label")
+        assert [choice.text for choice in choices] == list(used.values())
+        shoot(browser, "Ask with a choice of inputs")
+        for uses, label in [*used.items()][::-1]:
+            next(e for e in all_of(browser, "#it-ask-uses label") if e.text == label).click()
+
+            def asked(name: str = uses) -> bool:
+                click(browser, "#it-ask")
+                return f"/v1/models/{name}/predict" in call_as(browser, "curl")
+
+            until(browser, asked)
+            assert len(all_of(browser, "#it-ask-answers li")) == 5
 
 
 def test_a_browser_gives_the_token_as_a_password(
