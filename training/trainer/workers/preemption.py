@@ -21,6 +21,9 @@ from intertitle.pipeline.errors import SIGINT_EXIT_CODE, SIGTERM_EXIT_CODE, Stop
 # Time that the workers have after SIGTERM to write a checkpoint. Most schedulers send SIGKILL after
 # 30 s.
 GRACE_S = 25.0
+# Time of one call that waits for the flag: a worker that is told to end does so only when none of
+# its own calls is pending.
+_WAIT_S = 2.0
 
 
 @contextmanager
@@ -76,9 +79,11 @@ class StopFlag:
         """Set the flag."""
         self._is_up.set()
 
-    async def wait(self) -> None:
-        """Wait until the flag is set."""
-        await self._is_up.wait()
+    async def wait(self, seconds: float) -> bool:
+        """Wait until the flag is set, or for some seconds; return whether it is set."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._is_up.wait(), seconds)
+        return self._is_up.is_set()
 
 
 def watch(stop: Any) -> Callable[[], bool]:
@@ -92,7 +97,8 @@ def watch(stop: Any) -> Callable[[], bool]:
     def wait() -> None:
         # The actor ends when the training is over.
         with contextlib.suppress(ray.exceptions.RayError):
-            ray.get(stop.wait.remote())
+            while not ray.get(stop.wait.remote(_WAIT_S)):
+                pass
             is_up.set()
 
     threading.Thread(target=wait, daemon=True).start()

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import ray
 
 from intertitle.jobs.commands import train as train_command
 from intertitle.pipeline.corpus import Item, write_corpus
@@ -49,6 +51,30 @@ def test_workers_that_do_not_stop_in_time_are_not_waited_for(
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
         pytest.fail("it was waited for")
+
+
+def test_a_worker_that_watches_the_flag_ends_when_it_is_told_to(ray_cluster: None) -> None:
+    flag = ray.remote(num_cpus=0)(stop.StopFlag).remote()
+
+    @ray.remote(num_cpus=0)
+    class Worker:
+        def begin(self) -> int:
+            self.is_up = stop.watch(flag)
+            return os.getpid()
+
+        def sees(self) -> bool:
+            return self.is_up()
+
+    first, second = Worker.remote(), Worker.remote()
+    pid, _ = ray.get([first.begin.remote(), second.begin.remote()])
+    os.kill(pid, signal.SIGTERM)
+    psutil.wait_procs([psutil.Process(pid)], timeout=60)
+    assert not psutil.pid_exists(pid)
+    assert not ray.get(second.sees.remote())
+    ray.get(flag.put_up.remote())
+    deadline = time.monotonic() + 60
+    while not ray.get(second.sees.remote()):
+        assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
