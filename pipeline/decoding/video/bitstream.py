@@ -100,13 +100,14 @@ def _h264(prefix: int, data: bytes) -> PacketTraits:
         return PacketTraits(start=False)
     first = slices[0]
     idr = data[first] & 31 == 5
-    # Slice type I at the frame's first block. This excludes a gradual refresh, whose first
-    # frames are never shown.
-    intra = first + 1 < len(data) and (data[first + 1] & 0xF0 == 0xB0 or data[first + 1] == 0x88)
+    # The number of the slice's first block, which is 0, and the type of the slice.
+    header = int.from_bytes(data[first + 1 : first + 2])
+    # Type I at the frame's first block. This excludes a gradual refresh, whose first frames are
+    # never shown.
+    intra = header & 0xF0 == 0xB0 or header == 0x88
     disposable = all(data[offset] & 0x60 == 0 for offset in slices)
-    # Slice type B at the frame's first block.
-    slice_type = data[first + 1] if first + 1 < len(data) else 0
-    early = slice_type & 0xF0 == 0xA0 or slice_type & 0xFC == 0x9C
+    # Type B at the frame's first block.
+    early = header & 0xF0 == 0xA0 or header & 0xFC == 0x9C
     return PacketTraits(
         start=idr or intra, idr=idr, disposable=0 if disposable else -1, early=early
     )
@@ -220,10 +221,10 @@ def _h263(data: bytes) -> PacketTraits:
     # format, and the next bit is 1 if the frame depends on another.
     bits = _Bits(data, 0)
     bits.read(35)
-    if (size_code := bits.read(3)) != 7:
+    if bits.read(3) != 7:
         return PacketTraits(start=bits.read(1) == 0)
     # Extended header: whether it is complete, its options, and the frame's type.
-    is_complete = bits.read(3) == 1 and size_code == 7
+    is_complete = bits.read(3) == 1
     bits.read(18 if is_complete else 0)
     return PacketTraits(start=is_complete and bits.read(3) == 0)
 
