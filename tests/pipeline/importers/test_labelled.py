@@ -74,6 +74,12 @@ def test_a_label_for_each_line_is_no_label(lay_out, tmp_path: Path) -> None:
     rows = [f"{text}\t{text} again\n" for text in SENTENCES]
     with pytest.raises(UserError, match="30 different labels in 30 lines"):
         import_labelled(lay_out({"train.tsv": "".join(rows)}), tmp_path / "corpus")
+    # Of few lines each may have a label of its own.
+    twenty = lay_out({"train.tsv": "".join(rows[:20])})
+    with pytest.raises(UserError, match="20 different labels in 20 lines"):
+        import_labelled(twenty, tmp_path / "corpus")
+    import_labelled(lay_out({"train.tsv": "".join(rows[:19])}), tmp_path / "few")
+    assert len(list(Corpus(tmp_path / "few").examples())) == 19
 
 
 @pytest.mark.parametrize(

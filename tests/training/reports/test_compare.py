@@ -80,6 +80,21 @@ def test_settings_that_differ_are_listed(comparison: Comparison) -> None:
     }
 
 
+def test_settings_of_several_stores_are_numbered(first: RunRef) -> None:
+    measured = read_newest(first, "val")
+
+    def of_sizes(*sizes: int) -> EvaluatedRun:
+        data = measured.record.description["data"] | {"stores": [{"size": n} for n in sizes]}
+        return changed(measured, description=measured.record.description | {"data": data})
+
+    assert compare([of_sizes(8, 16), of_sizes(9, 16)]).settings == {
+        "measured.data.stores.size": ("8", "9")
+    }
+    assert compare([of_sizes(8, 16), of_sizes(8, 17)]).settings == {
+        "measured.data.stores_2.size": ("16", "17")
+    }
+
+
 def test_the_examples_that_changed_most_come_first(first: RunRef, second: RunRef) -> None:
     runs = [read_newest(run, "val") for run in (first, second)]
     comparison = compare(runs)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from intertitle.pipeline.corpus import Item, Kind
 from intertitle.pipeline.decoding.decode import DecodeError, Frames, decode
-from intertitle.pipeline.decoding.images.formats import HEAD_BYTES, is_animated
+from intertitle.pipeline.decoding.images.formats import HEAD_BYTES, is_animated, picture_format
 from intertitle.pipeline.decoding.sampling import Every, Rate, Sampling, Uniform
 
 COLOURS = [(250, 5, 5), (5, 250, 5), (5, 5, 250), (250, 250, 5), (5, 250, 250)]
@@ -160,3 +160,20 @@ def test_the_head_of_a_file_tells_whether_it_moves(tmp_path: Path) -> None:
     png = b"\x89PNG\r\n\x1a\n\xff\xff"
     for data in (b"", b"GIF89a", b"GIF89a" + bytes(8), b"RIFF1234WEBP", png):
         assert not is_animated(data)
+
+
+def test_formats_that_share_their_first_bytes() -> None:
+    assert picture_format(b"RIFF\x10\0\0\0WEBPVP8X") == "WEBP"
+    assert picture_format(b"RIFF\x10\0\0\0AVI LIST") is None
+    # The brand of AVIF or HEIF may be any in the list of the first box, and none behind it.
+    for brand, format in ((b"avif", "AVIF"), (b"avis", "AVIF"), (b"heic", "HEIF")):
+        box = b"\0\0\0\x1cftypmif1\0\0\0\0miaf" + brand + b"MiHB"
+        assert picture_format(box) == format
+        assert picture_format(box[:3] + b"\x14" + box[4:]) == picture_format(box[:20])
+    assert picture_format(b"\0\0\0\x18ftypisom\0\0\0\0isommp42avif") is None
+
+
+def test_a_webp_that_ends_before_it_says_that_it_moves_does_not() -> None:
+    head = b"RIFF\x10\0\0\0WEBPVP8X\x0a\0\0\0"
+    assert is_animated(head + b"\x02") and not is_animated(head + b"\x1d")
+    assert not is_animated(head) and not is_animated(head[:18])

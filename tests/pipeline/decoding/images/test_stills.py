@@ -296,6 +296,17 @@ def test_exif_of_a_phone_photograph_cannot_reject_it(format: str, tmp_path: Path
     assert distance(decode_bytes(broken, tmp_path), np.asarray(PICTURE)) < 4
 
 
+def test_a_tiff_in_tiles(tmp_path: Path) -> None:
+    tile = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    long = {256: 16, 257: 16, 259: 1, 262: 1, 322: 16, 323: 16, 325: 256}
+    rows = [(tag, 4, 1, struct.pack("<I", value)) for tag, value in long.items()]
+    rows += [(258, SHORT, 1, b"\x08\0\0\0"), (277, SHORT, 1, b"\1\0\0\0")]
+    begin = len(tiff_table([*rows, rows[0]]))
+    rows.append((324, 4, 1, struct.pack("<I", begin)))
+    shown = decode_bytes(tiff_table(rows, "<", tile.tobytes()), tmp_path, 16)
+    assert (shown == tile[:, :, None]).all()
+
+
 def test_a_tiff_is_turned_and_its_other_tags_cannot_reject_it(tmp_path: Path) -> None:
     lying = PICTURE.rotate(90, expand=True)
     data = bytearray(written("TIFF", lying, tiffinfo={ORIENTATION: 6, 270: "x", 305: "program"}))
