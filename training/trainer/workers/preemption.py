@@ -21,8 +21,8 @@ from intertitle.pipeline.errors import SIGINT_EXIT_CODE, SIGTERM_EXIT_CODE, Stop
 # Time that the workers have after SIGTERM to write a checkpoint. Most schedulers send SIGKILL after
 # 30 s.
 GRACE_S = 25.0
-# Time of one call that waits for the flag: a worker that is told to end does so only when none of
-# its own calls is pending.
+# Time of one call that waits for the flag. On SIGTERM, Ray lets a worker end only when none of the
+# calls that it made is pending.
 _WAIT_S = 2.0
 
 

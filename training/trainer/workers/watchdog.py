@@ -132,7 +132,7 @@ class Watchdog:
         Its last report may be old, but all workers have started a step before any of them
         finishes it: at its end each waits for the gradients of the others.
         """
-        steps = (state.place[0] - 1 for other, state in self._seen.items() if other != rank)
+        steps = (state.place[0] - 1 for key, state in self._seen.items() if key != rank)
         return max(self._seen[rank].place[0], *steps, 0)
 
 
