@@ -184,12 +184,13 @@ def test_ten_preemptions_in_one_training(
     undisturbed: Checkpoint, things: DataRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "once").mkdir()
-    # Three at most between two checkpoints, which are kept after every five steps.
-    places = ("5-0", "6-1", "7-0", "11-1", "12-0", "13-1", "16-0", "17-1", "18-0", "20-1")
+    # One after each checkpoint has been started, which is on the disk before the next one is.
+    places = [f"{step}-{step // 2 % 2}" for step in range(2, 21, 2)]
     faults = ";".join(f"train-step@{place}=kill" for place in places)
     monkeypatch.setenv(failpoints.VARIABLE, faults)
     monkeypatch.setenv(failpoints.ONCE, str(tmp_path / "once"))
-    end = fit_job(job_of(things, tmp_path, 2, small_recipe("s2vt", *SETTINGS)), no_report)
+    recipe = small_recipe("s2vt", *SETTINGS, "training.checkpoint_steps=2")
+    end = fit_job(job_of(things, tmp_path, 2, recipe), no_report)
     assert len(list((tmp_path / "once").iterdir())) == len(places)
     assert_equal(end, undisturbed)
 
