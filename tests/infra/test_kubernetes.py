@@ -11,6 +11,7 @@ import yaml
 
 from intertitle.jobs.cluster.session import JOB_SERVER_PORT
 from intertitle.jobs.serving.config import TOKEN_VARIABLE
+from intertitle.jobs.serving.http import proxy
 from intertitle.pipeline.errors import SIGTERM_EXIT_CODE
 from intertitle.training.tracking.server.accounts import ACCOUNT, ACCOUNT_PASSWORD
 from tests.infra.files import fields, pods, read, trees
@@ -129,6 +130,7 @@ def test_secrets_are_named_and_a_job_gets_those_that_it_reads() -> None:
         if token := variables.pop(TOKEN_VARIABLE, None):
             reference = {"name": "intertitle", "key": TOKEN_VARIABLE}
             assert token == {"valueFrom": {"secretKeyRef": reference}}
+            assert "value" in variables.pop(proxy.VARIABLE)
         assert variables.keys() == JOB_VARIABLES | OPTIONAL_JOB_VARIABLES
         for name, variable in variables.items():
             optional = {"optional": True} if name in OPTIONAL_JOB_VARIABLES else {}

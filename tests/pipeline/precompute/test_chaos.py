@@ -174,6 +174,7 @@ def test_a_node_that_dies_takes_nothing_along(
 
 
 WORKERS_DIE = """
+import contextlib
 import random
 import signal
 import threading
@@ -186,11 +187,14 @@ def is_worker(process):
 
 def kill():
     chance = random.Random(7)
-    for _ in range(5):
-        found = filter(is_worker, psutil.Process().children(recursive=True))
-        victim = chance.choice(sorted(found, key=lambda process: process.pid))
-        killed.append(victim.cmdline()[0])
-        victim.send_signal(signal.SIGKILL)
+    while len(killed) < 5:
+        # One may end while it is looked at, and others may not have started yet.
+        with contextlib.suppress(psutil.Error, IndexError):
+            found = filter(is_worker, psutil.Process().children(recursive=True))
+            victim = chance.choice(sorted(found, key=lambda process: process.pid))
+            name = victim.cmdline()[0]
+            victim.send_signal(signal.SIGKILL)
+            killed.append(name)
         if over.wait(1):
             return
 
