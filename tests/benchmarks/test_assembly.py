@@ -14,6 +14,7 @@ import pytest
 
 from intertitle.pipeline.corpus import Example, write_corpus
 from intertitle.training.config.recipe import load_recipe
+from intertitle.training.data.data_ref import Data
 from intertitle.training.data.dataset import Dataset
 from intertitle.training.data.sampler import BatchSampler
 from intertitle.training.data.task import Task
@@ -69,7 +70,7 @@ def test_memory_of_many_captions(tmp_path: Path) -> None:
     ctypes.CDLL(None).malloc_trim(0)
     process = psutil.Process()
     before = process.memory_info().rss
-    dataset = Dataset(data, "train", task, vocabularies, 30, 30)
+    dataset = Dataset(Data(data), "train", task, vocabularies, 30, 30)
     BatchSampler(dataset.lengths, 1024, 100, 0)
     gc.collect()
     # Memory that was freed, and that the C library keeps, is not the data's.

@@ -13,7 +13,7 @@ import torch
 
 from intertitle.pipeline.corpus import Example, write_corpus
 from intertitle.training.config.recipe import load_recipe
-from intertitle.training.data.data_ref import DataRef
+from intertitle.training.data.data_ref import Data, DataRef
 from intertitle.training.data.dataset import make_sampler, open_dataset
 from intertitle.training.data.tokenizer import Tokenizer
 from intertitle.training.data.vocab import Vocabs
@@ -49,7 +49,9 @@ def test_training_against_a_bare_loop(name: str, tmp_path: Path) -> None:
     words = Vocabs(target, target if name == "seq2seq_attention" else None)
     data = write_pairs(tmp_path) if name == "seq2seq_attention" else make_data(tmp_path)
     task = task_of(recipe.model)
-    train, val = (open_dataset(data, split, recipe, task, words) for split in ("train", "val"))
+    train, val = (
+        open_dataset(Data(data), split, recipe, task, words) for split in ("train", "val")
+    )
     cpu = torch.device("cpu")
     loop = TrainingLoop(recipe, words, train, val, sizes_of(words, data), cpu, Ranks())
     loop.model.train()
