@@ -62,7 +62,7 @@ def test_memory_of_many_captions(tmp_path: Path) -> None:
             for n in range(NUM_CAPTIONS)
         ),
     )
-    data = open_data_ref(tmp_path, None, "nothing")
+    data = Data(open_data_ref(tmp_path, None, "nothing"))
     vocabularies = Vocabs(Tokenizer.captions(words.tolist(), min_count=1))
     task = Task("nothing", has_source=False, output="sentence")
     gc.collect()
@@ -70,7 +70,7 @@ def test_memory_of_many_captions(tmp_path: Path) -> None:
     ctypes.CDLL(None).malloc_trim(0)
     process = psutil.Process()
     before = process.memory_info().rss
-    dataset = Dataset(Data(data), "train", task, vocabularies, 30, 30)
+    dataset = Dataset(data, "train", task, vocabularies, 30, 30)
     BatchSampler(dataset.lengths, 1024, 100, 0)
     gc.collect()
     # Memory that was freed, and that the C library keeps, is not the data's.
