@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
 
 import pytest
@@ -48,3 +49,8 @@ def test_it_is_made_of_the_network_the_rule_and_the_format() -> None:
         make_fingerprint(SPEC, Rate(fps), "arrow", "float32").sampling for fps in (30, 30000 / 1001)
     ]
     assert rates == ["fps:30", "fps:29.97002997002997"]
+
+
+def test_what_models_must_share_is_written_in_one_order() -> None:
+    keys = list(json.loads(MAKE.features_json()))
+    assert keys == sorted(keys)

@@ -100,3 +100,9 @@ def test_what_cannot_be_read_is_named(
     with pytest.raises(UserError, match=message):
         import_labelled(lay_out({"train.tsv": content}), tmp_path / "corpus")
     assert not (tmp_path / "corpus").exists()
+
+
+def test_of_several_files_without_text_the_first_is_named(lay_out, tmp_path: Path) -> None:
+    folder = lay_out({"train.tsv": "label\ttext\n", "val.tsv": "label\ttext\n"})
+    with pytest.raises(UserError, match=r"train\.tsv: has no labelled text"):
+        import_labelled(folder, tmp_path / "corpus")
