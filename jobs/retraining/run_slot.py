@@ -18,7 +18,7 @@ from intertitle.jobs.retraining.challenge import Challenge
 from intertitle.jobs.retraining.config import RetrainConfig
 from intertitle.jobs.retraining.data import SlotData, pin_new
 from intertitle.jobs.retraining.hooks import notify
-from intertitle.pipeline.errors import UserError
+from intertitle.pipeline.errors import JobError, UserError
 from intertitle.pipeline.storage.failpoints import failpoint
 from intertitle.training.config.recipe import flatten, load_recipe
 from intertitle.training.reports.evaluations import EvaluatedRun
@@ -137,7 +137,7 @@ class _SlotRun:
             try:
                 with cluster(address):
                     challenger, champion_result = self._challenge.run(run.ref, data, champion)
-            except Exception:
+            except (UserError, JobError):
                 # The call failed before any training: its data is unpinned, so that the next call
                 # imports the data again, which may have been repaired.
                 with suppress(UserError):  # MLflow may be unavailable, too

@@ -71,7 +71,14 @@ def serve(channel: socket.socket) -> None:
             os._exit(MACHINE)
         if pid == 0:
             channel.close()
-            os._exit(_run(Path(os.fsdecode(name)), descriptors))
+            # Whatever is raised, the child does not go on with the work of its parent.
+            status = DEFECT
+            try:
+                status = _run(Path(os.fsdecode(name)), descriptors)
+            finally:
+                if sys.exception() is not None:
+                    _print_exception()
+                os._exit(status)
         for descriptor in descriptors:
             os.close(descriptor)
         try:
@@ -122,9 +129,6 @@ def _run(folder: Path, descriptors: Sequence[int]) -> int:
         _print_exception()
         # NumPy raises an error without a number when a full disk takes only a part of an array.
         return MACHINE if error.errno is None or is_machine_fault(error) else DEFECT
-    except BaseException:
-        _print_exception()
-        return DEFECT
     return 0
 
 

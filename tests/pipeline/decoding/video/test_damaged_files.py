@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import sys
 import traceback
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
@@ -132,6 +133,8 @@ def fate(suffix: str, seed: int, folder: Path) -> Fate:
         except MemoryError:
             os.kill(os.getpid(), signal.SIGKILL)
         finally:
+            if sys.exception() is not None:
+                says.write_text(f"error\n{traceback.format_exc()}")
             os._exit(0)
     _, status = os.waitpid(pid, 0)
     path.unlink()
@@ -153,8 +156,6 @@ def _decode_here(path: Path) -> tuple[str, str]:
         return ("rejected" if error.error in CLASSES else "wrong class"), error.error
     except MemoryError:
         return "memory", ""
-    except Exception:
-        return "error", traceback.format_exc()
     return "stored", frames.degraded or ""
 
 
